@@ -1,0 +1,1 @@
+"""Latency: timing, peers, profiles."""

@@ -1,0 +1,1 @@
+"""Importers: a model file or a torch module to the IR."""

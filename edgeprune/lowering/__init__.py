@@ -1,0 +1,1 @@
+"""IR to a program of compiled kernels: layout, kernels, memory, C."""

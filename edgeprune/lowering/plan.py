@@ -1,0 +1,91 @@
+"""The lowered program: buffers, constants and an ordered list of calls, before addresses are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Port:
+    """One model input or output as the user sees it: dense, row-major, `dtype` as numpy names it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    buffer: str
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of scratch memory that lives from its first to its last step; `size` in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A packed array that is stored in the library, row-major."""
+
+    name: str
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What `inspect` says of one call: its IR node, ONNX op, pattern, multiply-accumulates and kernel."""
+
+    name: str
+    op: str
+    kernel: str
+    pattern: str = ""
+    density: float = 1.0
+    macs: int = 0
+    dense_macs: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """Run kernel `symbol` over [0, units); each argument names a port's buffer, a buffer or a constant."""
+
+    symbol: str
+    arguments: tuple[str, ...]
+    writes: tuple[str, ...]
+    units: int
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class ClearHalo:
+    """Zero the border of every image in `buffer`: `images` x `rows` x `columns` cells of `cell` bytes.
+
+    `top`, `bottom` (rows), `left` and `right` (columns) count what is cleared at each side.
+    """
+
+    buffer: str
+    images: int
+    rows: int
+    columns: int
+    cell: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+Step = Call | ClearHalo
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole program. `functions` are the TensorIR functions to compile, by symbol; calls may share one."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    buffers: tuple[Buffer, ...]
+    constants: tuple[Constant, ...]
+    steps: tuple[Step, ...]
+    functions: dict[str, Any]

@@ -1,0 +1,1 @@
+"""The .edge file: format, build, size."""

@@ -1,0 +1,1 @@
+"""What to prune where: levels, and later the budget solver."""

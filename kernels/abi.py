@@ -1,0 +1,77 @@
+"""What every kernel family takes and gives: views of memory, epilogues, and the built kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a batch of images lies in one buffer; every figure counts elements, not bytes.
+
+    Element (n, c, y, x) is at `offset + n*batch_stride + c*channel_stride + y*row_stride + x*pixel_stride`.
+    Channels-last images have `channel_stride` 1; planar images have `pixel_stride` 1. `offset` is that of the
+    first interior element, so a halo of zeros, where the layout gives one, lies at negative y or x and beyond
+    height and width. A matrix (M, K) is an image of one row: height 1, width M, channels K.
+    """
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    offset: int
+    batch_stride: int
+    channel_stride: int
+    row_stride: int
+    pixel_stride: int
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One elementwise step, named by its ONNX op (Relu, Clip, LeakyRelu, Sigmoid, ...), with its two parameters."""
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Adds the values of one more input tensor, of the output's shape, seen through `view`."""
+
+    view: View
+
+
+EpilogueStep = Activation | Residual
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a kernel chooser needs of the target: SIMD lanes (float32), number of vector registers, cache bytes."""
+
+    lanes: int
+    registers: int
+    l1_bytes: int
+    l2_bytes: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A TensorIR function ready to compile.
+
+    `func` takes plain pointers in this order: the inputs, the residuals in epilogue order, the constants, the
+    outputs; then int32 `begin` and `end`. It does the units of work [begin, end) of `units`, which are
+    independent, so threads split the range. `constants` are packed arrays (float32 or int32), in argument order.
+    `density` is the share of multiply-accumulates that this packing keeps.
+    """
+
+    func: Any
+    units: int
+    constants: tuple[np.ndarray, ...] = ()
+    label: str = ""
+    macs: int = 0
+    dense_macs: int = 0
+    notes: dict[str, str] = field(default_factory=dict)

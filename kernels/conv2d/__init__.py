@@ -1,0 +1,1 @@
+"""Convolution, linear and matrix products: one template at any density."""

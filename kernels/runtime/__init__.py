@@ -1,0 +1,1 @@
+"""The C that goes to the device."""

@@ -1,0 +1,1 @@
+"""One TOML file a target: facts on a chip, no code."""
