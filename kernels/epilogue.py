@@ -1,0 +1,64 @@
+"""What happens to a result between accumulator and store: residual adds and activations, on vector expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+
+from edgeprune.kernels.abi import EpilogueStep, Residual, View
+from edgeprune.kernels.activation import activate, reference
+
+
+def residuals(epilogue: Sequence[EpilogueStep]) -> tuple[Residual, ...]:
+    """The residual steps in order: the kernel takes one input pointer for each, after its own inputs."""
+    return tuple(step for step in epilogue if isinstance(step, Residual))
+
+
+def apply_epilogue(epilogue: Sequence[EpilogueStep], value: Any, load: Callable[[int, Residual], Any]) -> Any:
+    """The float32 expression of `epilogue` applied to `value` (scalar or vector).
+
+    `load(i, residual)` gives the i-th residual's values for the same elements, with the same lanes; it is called
+    once for each residual step.
+    """
+    position = 0
+    for step in epilogue:
+        if isinstance(step, Residual):
+            value = value + load(position, step)
+            position += 1
+        else:
+            value = activate(step, value)
+    return value
+
+
+def element(view: View, image: Any, channel: Any, row: Any, column: Any) -> Any:
+    """Index, in elements, of one value of `view`; the coordinates may be integers or int32 expressions."""
+    return (
+        image * view.batch_stride
+        + channel * view.channel_stride
+        + row * view.row_stride
+        + column * view.pixel_stride
+        + view.offset
+    )
+
+
+def load_vector(buffer: Any, index: Any, stride: int, lanes: int) -> Any:
+    """`lanes` float32 values of a flat buffer from `index` on, `stride` elements apart."""
+    return tirx.BufferLoad(buffer, [vector_index(index, stride, lanes)])
+
+
+def vector_index(index: Any, stride: int, lanes: int) -> Any:
+    """The index expression of `lanes` values from `index` on, `stride` apart; plain for one lane."""
+    return index if lanes == 1 else tirx.Ramp(index, stride, lanes)
+
+
+def reference_epilogue(
+    epilogue: Sequence[EpilogueStep], value: np.ndarray, residual_values: Sequence[np.ndarray]
+) -> np.ndarray:
+    """`epilogue` in numpy on a float32 array; `residual_values` holds one array of its shape per residual step."""
+    remaining = list(residual_values)
+    for step in epilogue:
+        value = value + remaining.pop(0) if isinstance(step, Residual) else reference(step, value)
+    return value
