@@ -1,0 +1,75 @@
+/* What a generated program and the runtime know of each other. */
+#ifndef EDGE_PROGRAM_H
+#define EDGE_PROGRAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edge.h"
+#include "pool.h"
+
+#pragma GCC visibility push(hidden)
+
+struct edge_port {
+    const char *name;
+    const char *dtype;
+    int rank;
+    const int64_t *shape;
+    size_t bytes;
+};
+
+/* The facts of one model, given by the generated file. */
+struct edge_model {
+    const char *target;
+    const char *const *cpu_flags; /* ends with NULL */
+    int input_count;
+    const struct edge_port *inputs;
+    int output_count;
+    const struct edge_port *outputs;
+    int step_count;
+    const char *const *step_names;
+    size_t arena_bytes;
+};
+
+struct edge_context {
+    struct edge_pool pool;
+    uint8_t *arena;
+    const void *const *inputs;
+    void *const *outputs;
+    uint64_t *nanoseconds; /* NULL unless profiling */
+    uint64_t last;         /* when the step before ended */
+    _Atomic int busy;
+    void *owned; /* what edge_free gives back */
+};
+
+extern const struct edge_model edge_model;
+/* Every constant of the model, each at a multiple of 64 bytes. */
+extern const uint8_t edge_constants[];
+/* One inference, as thread `thread` of the context's pool. */
+void edge_program(struct edge_context *context, int32_t thread);
+
+/* Notes the time of step `step`, which ended now. */
+void edge_note(struct edge_context *context, int step);
+/* Whether this processor has the flag, as /proc/cpuinfo names it. */
+int edge_cpu_has(const char *flag);
+/* Zeroes the border of `images` images of `rows` x `columns` cells of `cell` bytes. */
+void edge_clear_border(uint8_t *buffer, size_t images, size_t rows, size_t columns, size_t cell, size_t top,
+                       size_t bottom, size_t left, size_t right);
+
+/* Thread `thread`'s share [*begin, *end) of `units` units of work; a single unit is thread 0's. */
+static inline int edge_share(const struct edge_context *context, int32_t thread, int32_t units, int32_t *begin,
+                             int32_t *end) {
+    int64_t threads = context->pool.threads;
+    *begin = (int32_t)((units * (int64_t)thread + threads - 1) / threads);
+    *end = (int32_t)((units * (int64_t)(thread + 1) + threads - 1) / threads);
+    return *begin < *end;
+}
+
+static inline void edge_barrier(struct edge_context *context) {
+    if (context->pool.threads > 1)
+        edge_pool_barrier(&context->pool);
+}
+
+#pragma GCC visibility pop
+
+#endif
