@@ -1,0 +1,64 @@
+"""The verbs as Python functions: what `edgeprune.compile` and `edgeprune.prune` are."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from edgeprune import flow
+from edgeprune.errors import EdgepruneError
+from edgeprune.options import Options
+from edgeprune.package.package import Package
+from edgeprune.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def compile(
+    model: str | PathLike[str] | ir.Model,
+    *,
+    target: str = "host",
+    data: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    progress: Progress = silent,
+    **choices: Any,
+) -> Package:
+    """Take `model` the whole road to a package for `target`; `choices` are the fields of `Options`.
+
+    Raises EdgepruneError: limit-not-met where a budget or the accuracy limit is missed and `best_effort` is not
+    set, else what the stages raise.
+    """
+    result = flow.compile(model, target=target, data=data, output=output, options=Options(**choices), progress=progress)
+    if result.package is None:
+        raise _not_met(result.shortfall)
+    return result.package
+
+
+def prune(
+    model: str | PathLike[str] | ir.Model,
+    *,
+    target: str = "host",
+    data: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    progress: Progress = silent,
+    **choices: Any,
+) -> ir.Model:
+    """Prune `model` for `target` and return the pruned ONNX model; `choices` are the fields of `Options`.
+
+    Raises EdgepruneError as `compile` does.
+    """
+    options = Options(**choices)
+    result = flow.prune(model, target=target, data=data, output=output, options=options, progress=progress)
+    if not result.met and not options.best_effort:
+        raise _not_met(result.shortfall)
+    return result.model
+
+
+def _not_met(shortfall: str) -> EdgepruneError:
+    return EdgepruneError(
+        "limit-not-met",
+        shortfall,
+        hint="allow more (max_drop, latency, size), or take what there is with best_effort=True",
+        exit_code=3,
+    )

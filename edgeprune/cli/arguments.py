@@ -1,0 +1,105 @@
+"""Arguments and options that several verbs share, their completion, and the checks that need no model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.board import Board, board_names, load_board
+from edgeprune.errors import EdgepruneError
+from edgeprune.target import target_names
+
+
+def _complete_target(incomplete: str) -> list[str]:
+    return [name for name in target_names() if name.startswith(incomplete)]
+
+
+def _complete_board(incomplete: str) -> list[str]:
+    return [name for name in board_names() if name.startswith(incomplete)]
+
+
+_MODEL_HELP = "A model (.onnx, .pt2, module.py:callable)"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on standard error.")]
+ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP + ".", show_default=False)]
+ModelOrPackage = Annotated[
+    str, typer.Argument(metavar="MODEL_OR_PACKAGE", help=_MODEL_HELP + " or a package (.edge).", show_default=False)
+]
+PackagePath = Annotated[
+    Path, typer.Argument(metavar="PACKAGE", help="A package that `edgeprune compile` wrote.", show_default=False)
+]
+TargetName = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", help="What to compile for; `edgeprune targets` lists.", autocompletion=_complete_target
+    ),
+]
+TargetArgument = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=_complete_target)
+]
+BoardName = Annotated[
+    str, typer.Option("--board", "-b", help="Where to run; `edgeprune boards` lists.", autocompletion=_complete_board)
+]
+BoardArgument = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=_complete_board)
+]
+DataCard = Annotated[
+    Path | None,
+    typer.Option("--data", "-d", metavar="CARD.toml", help="Data card: what data there is and how it is fed."),
+]
+RandomCalibration = Annotated[
+    bool, typer.Option("--random-calibration", help="Without a card: use random inputs. No accuracy is checked.")
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option("--arch", metavar="FILE.py:CALLABLE", help="For a .pt/.pth checkpoint: what builds the module."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the compiled model and of the peers.")]
+
+
+def usage_error(code: str, what: str, where: str = "", hint: str = "") -> EdgepruneError:
+    """An error of the caller: exit code 2."""
+    return EdgepruneError(code, what, where=where, hint=hint, exit_code=2)
+
+
+def check_output(path: Path, *, where: str = "--output") -> None:
+    """Refuse, before any work, a path that cannot become a file.
+
+    Raises EdgepruneError (output-unwritable, usage).
+    """
+    if path.is_dir():
+        raise usage_error("output-unwritable", f"{path} is a folder", where, "name the file to write")
+    folder = path.parent
+    if not folder.is_dir():
+        raise usage_error("output-unwritable", f"there is no folder {folder}", where, "create it, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise usage_error("output-unwritable", f"nothing can be written to {folder}", where, "choose another folder")
+
+
+def check_file(path: str | Path, *, where: str) -> None:
+    """Refuse a path that is no file: EdgepruneError (file-missing)."""
+    if not Path(path).is_file():
+        what = f"{path} is a folder" if Path(path).is_dir() else f"there is no file {path}"
+        raise EdgepruneError("file-missing", what, where=where, hint="check the path")
+
+
+def check_model(source: str) -> None:
+    """Refuse a model whose file is not there; `module.py:callable` names a file before its last colon."""
+    name, colon, _ = source.rpartition(":")
+    check_file(name if colon and name.endswith(".py") else source, where="MODEL")
+
+
+def local_board(name: str) -> Board:
+    """The board `name`, which must be this machine.
+
+    Raises EdgepruneError (board-unknown or transport-unsupported).
+    """
+    board = load_board(name)
+    if board.transport != "local":
+        what = f"board {name} is reached by {board.transport}, which this verb cannot do"
+        raise EdgepruneError("transport-unsupported", what, where="--board", hint="use --board local")
+    return board

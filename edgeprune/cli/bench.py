@@ -1,0 +1,68 @@
+"""`edgeprune bench`: latency, interleaved with other runtimes in one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.arguments import (
+    BoardName,
+    Json,
+    PackagePath,
+    Quiet,
+    Threads,
+    check_file,
+    check_model,
+    local_board,
+    usage_error,
+)
+from edgeprune.cli.console import Console
+from edgeprune.cli.tables import latency_table, slowest_layers_table
+from edgeprune.errors import nearest
+
+PEERS = ("onnxruntime", "openvino", "litert")
+
+
+def bench_verb(
+    package: PackagePath,
+    vs: Annotated[str, typer.Option(metavar="PEERS", help="Compare with these: onnxruntime,openvino,litert.")] = "",
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What the peers run; else the model inside the package.")
+    ] = None,
+    board: BoardName = "local",
+    threads: Threads = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all runtimes together.")] = 5.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure latency here, beside other runtimes.
+
+    Rounds alternate between the package and the other runtimes, all with the same number of threads.
+
+    \b
+    Examples:
+      edgeprune bench model.edge
+      edgeprune bench model.edge --vs onnxruntime,openvino --model model.onnx --threads 2
+    """
+    local_board(board)
+    peers = _peers(vs)
+    check_file(package, where="PACKAGE")
+    if model is not None:
+        check_model(model)
+    from edgeprune import flow
+
+    console = Console(as_json, quiet)
+    with console.work() as progress:
+        report = flow.bench(package, vs=peers, model=model, threads=threads, seconds=seconds, progress=progress)
+    console.result(report, latency_table(str(package), report), *slowest_layers_table(report))
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in PEERS:
+            raise usage_error(
+                "peer-unknown", f"there is no runtime '{name}' to compare with", "--vs", nearest(name, PEERS)
+            )
+    return names

@@ -1,0 +1,29 @@
+"""`edgeprune compile`: the whole road up to a package."""
+
+from __future__ import annotations
+
+from edgeprune.cli.road import RoadRequest, finish
+
+
+def compile_verb(request: RoadRequest) -> None:
+    """Prune, compile and pack a model for a target.
+
+    \b
+    Examples:
+      edgeprune compile model.onnx --data card.toml -o model.edge
+      edgeprune compile model.onnx -t x86-64-v3 --data card.toml --sparsity 0.75 --pattern 1x16 -o model.edge
+      edgeprune compile model.onnx --data card.toml --latency 0.5 --max-drop 2 -o model.edge
+      edgeprune compile model.onnx --dense --random-calibration -o model.edge
+    """
+    from edgeprune import flow
+
+    with request.console.work() as progress:
+        result = flow.compile(
+            request.source(),
+            target=request.target,
+            data=request.data,
+            output=request.output,
+            options=request.options,
+            progress=progress,
+        )
+    finish(request, result, "Package")

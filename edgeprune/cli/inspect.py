@@ -1,0 +1,24 @@
+"""`edgeprune inspect`: what is inside a package or a model."""
+
+from __future__ import annotations
+
+from edgeprune.cli.arguments import Json, ModelOrPackage, Quiet, check_model
+from edgeprune.cli.console import Console
+from edgeprune.cli.tables import layer_table, summary_table
+
+
+def inspect_verb(model_or_package: ModelOrPackage, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Show what is inside a package or a model.
+
+    \b
+    Examples:
+      edgeprune inspect model.edge
+      edgeprune inspect model.onnx --json
+    """
+    check_model(model_or_package)
+    from edgeprune import flow
+
+    console = Console(as_json, quiet)
+    with console.work():
+        report = flow.inspect(model_or_package)
+    console.result(report, layer_table(report), summary_table(model_or_package, report))

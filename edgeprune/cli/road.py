@@ -1,0 +1,150 @@
+"""The options that `compile` and `prune` share, gathered into one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeprune.cli.arguments import (
+    Architecture,
+    DataCard,
+    Json,
+    ModelSource,
+    Quiet,
+    RandomCalibration,
+    TargetName,
+    Threads,
+    check_file,
+    check_model,
+    check_output,
+    usage_error,
+)
+from edgeprune.cli.console import Console, show_error
+from edgeprune.cli.tables import summary_table
+from edgeprune.errors import EdgepruneError
+from edgeprune.options import Options, parse_bytes
+from edgeprune.target import load_target
+
+
+@dataclass(frozen=True)
+class RoadRequest:
+    """What a user asked of `compile` or `prune`, checked as far as it can be without the model."""
+
+    model: str
+    arch: str | None
+    target: str
+    data: Path | None
+    output: Path
+    options: Options
+    console: Console
+
+    def source(self) -> Any:
+        """What the flow takes as its model: the text itself, or the checkpoint loaded with its architecture."""
+        if self.arch is None:
+            return self.model
+        from edgeprune import flow
+
+        return flow.load_model(self.model, arch=self.arch)
+
+
+def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
+    """The command that reads the shared options, checks them and calls `verb`."""
+
+    def command(
+        model: ModelSource,
+        output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
+        target: TargetName = "host",
+        data: DataCard = None,
+        random_calibration: RandomCalibration = False,
+        sparsity: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 <= F < 1.")] = None,
+        pattern: Annotated[str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16.")] = None,
+        criterion: Annotated[str, typer.Option(help="How importance is judged.")] = "magnitude",
+        dense: Annotated[bool, typer.Option("--dense", help="Remove nothing.")] = False,
+        precision: Annotated[str, typer.Option(help="auto, fp32, int8, or fp16 where the target has it.")] = "auto",
+        max_drop: Annotated[
+            float | None, typer.Option(metavar="POINTS", help="Accuracy it may cost. [default: 1.0]")
+        ] = None,
+        latency: Annotated[float | None, typer.Option(metavar="MS", help="Budget: milliseconds an inference.")] = None,
+        size: Annotated[str | None, typer.Option(metavar="BYTES", help="Budget: weights and code, as 64k.")] = None,
+        ram: Annotated[str | None, typer.Option(metavar="BYTES", help="Budget: working memory, as 1.5M.")] = None,
+        energy: Annotated[float | None, typer.Option(metavar="MJ", help="Budget: millijoules an inference.")] = None,
+        epochs: Annotated[int | None, typer.Option(help="Recovery training; 0 = none, one shot.")] = None,
+        backend: Annotated[str, typer.Option(help="tvm or tflite.")] = "tvm",
+        seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
+        threads: Threads = 1,
+        best_effort: Annotated[
+            bool, typer.Option("--best-effort", help="Write the result even if a budget or the limit is missed.")
+        ] = False,
+        arch: Architecture = None,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        options = Options(
+            sparsity=sparsity,
+            pattern=pattern,
+            dense=dense,
+            precision=precision,
+            max_drop=1.0 if max_drop is None else max_drop,
+            max_drop_given=max_drop is not None,
+            latency=latency,
+            size=None if size is None else parse_bytes(size, where="--size"),
+            ram=None if ram is None else parse_bytes(ram, where="--ram"),
+            energy=energy,
+            epochs=epochs,
+            backend=backend,
+            seed=seed,
+            threads=threads,
+            random_calibration=random_calibration,
+            best_effort=best_effort,
+            criterion=criterion,
+        )
+        request = RoadRequest(model, arch, target, data, output, options, Console(as_json, quiet))
+        _check(request)
+        verb(request)
+
+    command.__doc__ = verb.__doc__
+    return command
+
+
+def limit_error(shortfall: str) -> EdgepruneError:
+    """The error of a missed budget or accuracy limit: exit code 3."""
+    return EdgepruneError(
+        "limit-not-met",
+        shortfall,
+        hint="allow more (--max-drop, --latency, --size, ...), or take what there is with --best-effort",
+        exit_code=3,
+    )
+
+
+def finish(request: RoadRequest, result: Any, title: str) -> None:
+    """Show the outcome of `compile` or `prune`; exit code 3 where a budget or the limit is missed."""
+    written = result.met or request.options.best_effort
+    output = str(request.output) if written else None
+    report = {"output": output, "met": result.met, "shortfall": result.shortfall, **result.inspection}
+    error = None if result.met else limit_error(result.shortfall)
+    if error is not None:
+        report["error"] = error.as_dict()
+    request.console.result(report, summary_table(f"{title} {output or '(not written)'}", report))
+    if report.get("accuracy") is None:
+        request.console.note("warning: no accuracy was checked; give labelled data with --data CARD.toml")
+    if error is not None:
+        if not request.console.as_json:
+            show_error(error, as_json=False)
+        raise typer.Exit(error.exit_code)
+
+
+def _check(request: RoadRequest) -> None:
+    load_target(request.target)
+    check_output(request.output)
+    if request.data is not None:
+        check_file(request.data, where="--data")
+        if request.options.random_calibration:
+            hint = "drop one of them"
+            raise usage_error("option-conflict", "--data and --random-calibration exclude each other", "--data", hint)
+    check_model(request.model)
+    if Path(request.model).exists() and request.output.exists() and request.output.samefile(request.model):
+        raise usage_error("option-conflict", "--output would overwrite the model", str(request.output), "name another")

@@ -1,0 +1,186 @@
+"""Results as rich tables, for people who see such figures for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Facts = Mapping[str, Any]
+
+
+def bytes_text(count: float) -> str:
+    """A byte count as people read it: 812 B, 64.0 kB, 1.5 MB (powers of 1024)."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    return f"{count / 1024:.1f} kB" if count < 1024**2 else f"{count / 1024**2:.2f} MB"
+
+
+def count_text(count: float) -> str:
+    """A large count as people read it: 812, 40.8 M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f}"
+
+
+def share_text(part: float | None, whole: float | None) -> str:
+    """A share in percent, or nothing where it is not known."""
+    return f"{100 * part / whole:.1f} %" if part is not None and whole else ""
+
+
+def time_text(milliseconds: float) -> str:
+    """A duration with three significant figures, in ms or, below 0.1 ms, in us."""
+    return f"{1000 * milliseconds:.3g} us" if milliseconds < 0.1 else f"{milliseconds:.3g} ms"
+
+
+def fact_table(title: str, facts: Facts) -> Table:
+    """One row a fact."""
+    table = _table(title, ("", "left"), ("", "left"), header=False)
+    for name, value in facts.items():
+        table.add_row(_plain(name), _plain(value))
+    return table
+
+
+def name_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows of names and what they mean."""
+    table = _table(None, *((column, "left") for column in columns))
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    return table
+
+
+def summary_table(title: str, inspection: Facts) -> Table:
+    """What a model or package is, before and after, from the JSON of `inspect`; rows without a figure are left out."""
+    table = _table(title, ("", "left"), ("original", "right"), ("now", "right"), ("kept", "right"))
+    for row in _summary_rows(inspection):
+        if row[1] or row[2]:
+            table.add_row(*row)
+    return table
+
+
+def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
+    yield "target", "", _plain(facts.get("target")), ""
+    yield "precision", "", _plain(facts.get("precision")), ""
+    yield _accuracy_row(facts.get("accuracy"))
+    weights, nonzero = facts.get("weights"), facts.get("nonzero_weights")
+    yield "weights", _shown(weights, count_text), _shown(nonzero, count_text), share_text(nonzero, weights)
+    macs, dense = facts.get("macs"), facts.get("dense_macs")
+    yield "multiply-accumulates", _shown(dense, count_text), _shown(macs, count_text), share_text(macs, dense)
+    for key, name in (("weights_bytes", "weights stored"), ("code_bytes", "code"), ("total_bytes", "total")):
+        yield name, "", _shown(facts.get(key), bytes_text), ""
+    yield "working memory", "", _shown(facts.get("ram_bytes"), bytes_text), ""
+
+
+def _accuracy_row(accuracy: Any) -> tuple[str, str, str, str]:
+    if not accuracy:
+        return "accuracy", "", "not checked", ""
+    name = f"{accuracy['metric']} on {accuracy['samples']} test rows"
+    return name, _score(accuracy.get("before")), _score(accuracy.get("after")), ""
+
+
+def layer_table(inspection: Facts) -> Table:
+    """One row a layer, from the JSON of `inspect`."""
+    columns = (
+        ("layer", "left"),
+        ("op", "left"),
+        ("pattern", "left"),
+        ("kept", "right"),
+        ("MACs", "right"),
+        ("kernel", "left"),
+    )
+    table = _table("Layers", *columns)
+    for layer in inspection.get("layers") or ():
+        table.add_row(
+            _plain(layer["name"]),
+            _plain(layer.get("op")),
+            _plain(layer.get("pattern") or ""),
+            share_text(layer.get("density"), 1),
+            _shown(layer.get("macs"), count_text),
+            _plain(layer.get("kernel") or ""),
+        )
+    return table
+
+
+def latency_table(title: str, bench: Facts) -> Table:
+    """The package and its peers, from the JSON of `bench`; a speedup over 1 means that the package is faster."""
+    table = _table(
+        title, ("runtime", "left"), ("precision", "left"), ("median", "right"), ("speedup", "right"), ("", "left")
+    )
+    latency = bench.get("latency_ms") or {}
+    note = (
+        f"{bench.get('kind', '')}; min {time_text(latency['min'])}, p90 {time_text(latency['p90'])}" if latency else ""
+    )
+    table.add_row("edgeprune", _plain(bench.get("precision") or ""), _latency(latency), "", note)
+    for peer in bench.get("peers") or ():
+        table.add_row(
+            _plain(peer["runtime"]),
+            _plain(peer.get("precision") or ""),
+            _latency(peer.get("latency_ms")),
+            _shown(peer.get("speedup"), "{:.2f}x".format),
+            _plain(peer.get("error") or peer.get("note") or ""),
+        )
+    if instructions := bench.get("instructions"):
+        table.add_row("", "", f"{count_text(instructions)} instructions", "", "")
+    return table
+
+
+def slowest_layers_table(bench: Facts, most: int = 10) -> list[Table]:
+    """The layers that take the most time, or no table where the run was not profiled."""
+    layers = [layer for layer in bench.get("layers") or () if layer.get("time_us") is not None]
+    if not layers:
+        return []
+    total = sum(layer["time_us"] for layer in layers)
+    table = _table(f"Slowest of {len(layers)} steps", ("layer", "left"), ("time", "right"), ("share", "right"))
+    for layer in sorted(layers, key=lambda each: -each["time_us"])[:most]:
+        table.add_row(_plain(layer["name"]), f"{layer['time_us']:.1f} us", share_text(layer["time_us"], total))
+    return [table]
+
+
+def demo_table(report: Facts) -> Table:
+    """The original beside what edgeprune made of it."""
+    columns = ("", "left"), ("accuracy", "right"), ("weights", "right"), ("latency", "right"), ("speedup", "right")
+    table = _table(report["title"], *columns)
+    for row in report["rows"]:
+        table.add_row(
+            _plain(row["name"]),
+            share_text(row["accuracy"], 1),
+            _shown(row["weights_bytes"], bytes_text),
+            _shown(row["latency_ms"], time_text),
+            _shown(row["speedup"], "{:.2f}x".format),
+        )
+    return table
+
+
+def _table(title: str | None, *columns: tuple[str, str], header: bool = True) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE, show_header=header)
+    for name, justify in columns:
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    return table
+
+
+def _plain(value: Any) -> Any:
+    from rich.text import Text
+
+    if isinstance(value, (list, tuple)):
+        value = " ".join(str(each) for each in value)
+    return Text("" if value is None else str(value))
+
+
+def _shown(value: Any, write: Any) -> str:
+    return "" if value is None else write(value)
+
+
+def _score(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _latency(value: Any) -> str:
+    median = value.get("median") if isinstance(value, Mapping) else value
+    return "" if median is None else time_text(median)
