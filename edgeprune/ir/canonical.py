@@ -1,0 +1,124 @@
+"""The canonical form: what every pass, the trainer and the lowering may rely on.
+
+One operator set (CANONICAL_OPSET), every shape fixed, constants folded, batch norm and constant per-channel
+arithmetic folded into the layer before, Gemm in normal form, windows explicit, no control flow, no identities,
+no dead nodes, initializers apart from the inputs, every node with a name of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.ir.canonical_affine import fold_affine
+from edgeprune.ir.canonical_fold import fold_constants, remove_no_ops, remove_unused
+from edgeprune.ir.canonical_gemm import normalise_linear
+from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
+from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
+from edgeprune.ir.canonical_stage import stage
+from edgeprune.ir.canonical_version import CANONICAL_OPSET, to_canonical_opset
+from edgeprune.ir.canonical_window import fold_pads, make_windows_explicit
+from edgeprune.ir.copy import copy_model
+
+__all__ = ["CANONICAL_OPSET", "canonicalize"]
+
+_ROUNDS = 8
+_WEIGHT_READERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU", "RNN")
+
+
+def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> ir.Model:
+    """A new model in canonical form that computes the same outputs.
+
+    A dynamic batch becomes 1; `dimensions` gives sizes for other symbolic axes by name. Raises EdgepruneError
+    (shape-dynamic, op-unsupported, opset-unsupported, model-nan, model-corrupt, dtype-unsupported).
+    """
+    with stage("reading the graph"):
+        model = copy_model(model)
+        common.RemoveInitializersFromInputsPass()(model)
+        common.InlinePass()(model)
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        remove_unused(model)
+        _check_weights(model)
+        fix_inputs(model, dimensions or {})
+        forget_shapes(model.graph)
+        _name_nodes(model)
+    with stage("constant folding"):
+        _settle(model, [fold_constants])
+        check_control_flow(model)
+    with stage("opset conversion"):
+        model = to_canonical_opset(model)
+        forget_shapes(model.graph)
+        _name_nodes(model)
+    with stage("simplification"):
+        _settle(
+            model,
+            [
+                fold_constants,
+                remove_no_ops,
+                infer_shapes,
+                make_windows_explicit,
+                fold_pads,
+                normalise_linear,
+                fold_affine,
+            ],
+        )
+    with stage("shape inference"):
+        _finish(model)
+    _check_weights(model)
+    return model
+
+
+def _settle(model: ir.Model, steps: list) -> None:
+    """Repeat `steps` until the graph stops changing."""
+    before = None
+    for _ in range(_ROUNDS):
+        for step in steps:
+            step(model)
+        now = [(node.op_type, len(node.inputs)) for node in model.graph]
+        if now == before:
+            return
+        before = now
+
+
+def _finish(model: ir.Model) -> None:
+    common.DeduplicateInitializersPass()(model)
+    common.OutputFixPass()(model)
+    remove_unused(model)
+    common.TopologicalSortPass()(model)
+    _name_nodes(model)
+    forget_shapes(model.graph)
+    infer_shapes(model)
+    fill_gaps(model)
+    check_static(model)
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Give every node a name of its own; a name that is taken gets a number."""
+    taken: set[str] = set()
+    for node in model.graph.all_nodes():
+        base = node.name or node.op_type
+        name, count = base, 1
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        taken.add(name)
+        node.name = name
+
+
+def _check_weights(model: ir.Model) -> None:
+    for value in model.graph.initializers.values():
+        if value.dtype is None or not value.dtype.is_floating_point() or value.const_value is None:
+            continue
+        array = value.const_value.numpy()
+        is_weight = any(use.node.op_type in _WEIGHT_READERS for use in value.uses())
+        if np.isnan(array).any() or (is_weight and np.isinf(array).any()):
+            found = "NaN" if np.isnan(array).any() else "infinite"
+            raise EdgepruneError(
+                "model-nan",
+                f"tensor '{value.name}' holds {found} values",
+                where=f"initializer '{value.name}'",
+                hint="the training diverged or the export went wrong; export a sound checkpoint",
+            )

@@ -1,0 +1,155 @@
+"""Folds batch norm and constant per-channel arithmetic into the convolution or linear layer before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.ir.edit import bypass, constant, new_constant, new_node, only_consumer
+
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = x * scale + shift; both float64, of the rank of x, of size 1 on every axis but the channels'."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def fold_affine(model: ir.Model) -> None:
+    """Fold every batch norm and constant Add, Sub, Mul, Div that follows a layer into its weights, in place.
+
+    A batch norm without such a layer becomes Mul and Add. Layers are Conv, ConvTranspose, Gemm (normal form) and,
+    for scales alone, MatMul with a constant right side.
+    """
+    for node in list(model.graph):
+        if node.graph is None:
+            continue
+        affine = _read_affine(node)
+        if affine is None:
+            continue
+        source = _data_input(node)
+        layer = source.producer()
+        if layer is not None and only_consumer(source) is node and _absorb(layer, affine, source):
+            bypass(node, source)
+        elif node.op_type == "BatchNormalization":
+            _split_batch_norm(node, affine)
+
+
+def _data_input(node: ir.Node) -> ir.Value:
+    index = 1 if node.op_type in _ARITHMETIC and constant(node.inputs[0]) is not None else 0
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _read_affine(node: ir.Node) -> Affine | None:
+    if node.op_type == "BatchNormalization":
+        return _read_batch_norm(node)
+    if node.op_type in _ARITHMETIC:
+        return _read_arithmetic(node)
+    return None
+
+
+def _read_batch_norm(node: ir.Node) -> Affine | None:
+    parameters = [constant(value) for value in node.inputs[1:5]]
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None or node.attributes.get_int("training_mode", 0) or any(array is None for array in parameters):
+        return None
+    gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
+    scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    axes = (1, -1) + (1,) * (len(shape) - 2)
+    return Affine(scale.reshape(axes), (beta - mean * scale).reshape(axes))
+
+
+def _read_arithmetic(node: ir.Node) -> Affine | None:
+    left, right = constant(node.inputs[0]), constant(node.inputs[1])
+    value = right if left is None else left
+    data, result = _data_input(node), node.outputs[0]
+    if value is None or (left is not None and right is not None) or value.dtype.kind != "f":
+        return None
+    if data.shape is None or data.shape != result.shape or value.ndim > len(data.shape):
+        return None
+    array = value.astype(np.float64).reshape((1,) * (len(data.shape) - value.ndim) + value.shape)
+    one, zero = np.ones_like(array), np.zeros_like(array)
+    if node.op_type == "Add":
+        return Affine(one, array)
+    if node.op_type == "Sub":
+        return Affine(one, -array) if left is None else Affine(-one, array)
+    if node.op_type == "Mul":
+        return Affine(array, zero)
+    return Affine(one / array, zero) if left is None and np.all(array) else None
+
+
+def _absorb(layer: ir.Node, affine: Affine, output: ir.Value) -> bool:
+    """Scale the weights of `layer` and shift its bias; False where it cannot take them."""
+    weight = constant(layer.inputs[1]) if layer.op_type in _LAYERS and not layer.domain else None
+    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+    if (
+        weight is None
+        or weight.dtype.kind != "f"
+        or output.shape is None
+        or (bias is not None and constant(bias) is None)
+    ):
+        return False
+    rank = len(output.shape)
+    axis = 1 if layer.op_type in ("Conv", "ConvTranspose") else rank - 1
+    channels = output.shape[axis]
+    vectors = [_channel_vector(array, rank, axis, channels) for array in (affine.scale, affine.shift)]
+    scale, shift = vectors
+    if scale is None or shift is None or (layer.op_type == "MatMul" and (np.any(shift) or weight.ndim != 2)):
+        return False
+    _replace_input(layer, 1, _scaled_weight(layer, weight.astype(np.float64), scale).astype(weight.dtype), "weight")
+    old_bias = constant(bias)
+    if layer.op_type != "MatMul" and (old_bias is not None or np.any(shift)):
+        new_bias = shift + (0.0 if old_bias is None else old_bias.astype(np.float64) * scale)
+        _replace_input(layer, 2, new_bias.astype(weight.dtype), "bias")
+    return True
+
+
+def _channel_vector(array: np.ndarray, rank: int, axis: int, channels: object) -> np.ndarray | None:
+    """`array` as one value per channel; None where it varies along another axis."""
+    if not isinstance(channels, int) or any(size != 1 for index, size in enumerate(array.shape) if index != axis):
+        return None
+    return np.broadcast_to(array.reshape(-1), (channels,)) if array.ndim == rank else None
+
+
+def _scaled_weight(layer: ir.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    if layer.op_type == "MatMul":
+        return weight * scale
+    if layer.op_type == "ConvTranspose":
+        groups = layer.attributes.get_int("group", 1)
+        per_group = weight.reshape(groups, -1, *weight.shape[1:])
+        scales = scale.reshape(groups, 1, weight.shape[1], *(1,) * (weight.ndim - 2))
+        return (per_group * scales).reshape(weight.shape)
+    return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+
+
+def _replace_input(layer: ir.Node, index: int, array: np.ndarray, role: str) -> None:
+    graph = layer.graph
+    assert isinstance(graph, ir.Graph)
+    old = layer.inputs[index] if index < len(layer.inputs) else None
+    if old is not None and len(old.uses()) == 1 and not old.is_graph_output():
+        old.const_value = ir.tensor(array, name=old.name)
+        old.shape = ir.Shape(array.shape)
+        return
+    if index >= len(layer.inputs):
+        layer.resize_inputs(index + 1)
+    layer.replace_input_with(index, new_constant(graph, f"{layer.name}_{role}", array))
+
+
+def _split_batch_norm(node: ir.Node, affine: Affine) -> None:
+    graph, source = node.graph, node.inputs[0]
+    assert isinstance(graph, ir.Graph) and source is not None and source.dtype is not None
+    dtype = source.dtype.numpy()
+    scale = new_constant(graph, f"{node.name}_scale", affine.scale.astype(dtype)[0])
+    shift = new_constant(graph, f"{node.name}_shift", affine.shift.astype(dtype)[0])
+    product = new_node("Mul", [source, scale], name=f"{node.name}_mul", like=node.outputs[0])
+    total = new_node("Add", [product.outputs[0], shift], name=str(node.name), like=node.outputs[0])
+    graph.insert_before(node, [product, total])
+    bypass(node, total.outputs[0])

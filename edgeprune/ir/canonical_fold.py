@@ -1,0 +1,70 @@
+"""Computes what does not depend on the inputs, and removes what does nothing."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from onnxscript import optimizer, rewriter
+from onnxscript.rewriter.rules import common as rules
+
+FOLD_LIMIT = 1 << 26
+"""Elements of the largest tensor that folding may create."""
+
+_KEPT = {"QuantizeLinear", "DequantizeLinear"}
+_TIDY = (
+    *rules.mul_by_1_rule.commute(),
+    rules.div_by_1_rule,
+    *rules.add_0_rule.commute(),
+    rules.sub_0_rule,
+    rules.dropout_zero_rule,
+    rules.dropout_inference_rule,
+    rules.no_op_cast_rule,
+    rules.no_op_transpose_rule,
+    rules.no_op_expand_rule,
+    rules.transpose_transpose_rule,
+    rules.reshape_reshape_rule,
+    rules.unsqueeze_unsqueeze_rule,
+    rules.collapse_slice_rule,
+    rules.fuse_pad_into_conv_rule,
+)
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Replace every node with constant inputs by its value and inline every If with a constant condition, in place."""
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    fold = optimizer.fold_constants
+    fold(
+        model,
+        onnx_shape_inference=True,
+        input_size_limit=FOLD_LIMIT,
+        output_size_limit=FOLD_LIMIT,
+        should_fold=_should_fold,
+    )
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    remove_unused(model)
+
+
+def remove_no_ops(model: ir.Model) -> None:
+    """Drop identities, casts to the same type, pairs of transposes and the like, and share equal nodes, in place."""
+    rewriter.RewritePass(_TIDY)(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    remove_unused(model)
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Drop nodes, initializers and functions that no output needs, in place."""
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    if node.op_type in _KEPT:
+        return False
+    shapes = [value.shape for value in node.outputs]
+    if any(shape is None or not shape.is_static() for shape in shapes):
+        return None
+    return all(math.prod(shape.numpy()) <= FOLD_LIMIT for shape in shapes if shape is not None)
