@@ -1,0 +1,44 @@
+"""A plan to the members of a package: the library, its C source and header, and their sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.lowering.aot import emit_source, pack_blob
+from edgeprune.lowering.arena import allocate
+from edgeprune.lowering.link import build_library, runtime_files
+from edgeprune.lowering.plan import Call, Layer, Plan
+from edgeprune.target import Target
+
+HEADER = "edge.h"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled program; sizes in bytes. `ram_bytes` is the arena: inputs and outputs are the caller's."""
+
+    library: bytes
+    sources: dict[str, str]
+    layers: tuple[Layer, ...]
+    weights_bytes: int
+    code_bytes: int
+    ram_bytes: int
+
+
+def build(plan: Plan, target: Target, workers: int = 2) -> Built:
+    """Compile and link `plan`; `workers` compilers run at once.
+
+    Raises EdgepruneError (link-failed).
+    """
+    arena = allocate(plan)
+    blob, _ = pack_blob(plan)
+    program = emit_source(plan, arena, target)
+    library = build_library(plan.functions, program, blob, target, workers)
+    return Built(
+        library=library.so,
+        sources={**runtime_files(), **program},
+        layers=tuple(step.layer for step in plan.steps if isinstance(step, Call)),
+        weights_bytes=len(blob),
+        code_bytes=library.code_bytes,
+        ram_bytes=arena.size,
+    )

@@ -1,0 +1,243 @@
+"""One row per kind of group: from the group and its operands to a kernel call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.ir.weights import read_weight
+from edgeprune.kernels.abi import EpilogueStep, Kernel, Residual, View
+from edgeprune.kernels.conv2d.channels import build_channels, estimate_channels
+from edgeprune.kernels.conv2d.pixels import build_pixels, estimate_pixels
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.depthwise.depthwise import build_depthwise
+from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.elementwise.elementwise import Elementwise, build_elementwise
+from edgeprune.kernels.elementwise.move import Move, build_move
+from edgeprune.kernels.pool.pool import Pool, build_pool
+from edgeprune.lowering.geometry import window_of
+from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
+from edgeprune.lowering.layout import NO_HALO
+from edgeprune.lowering.operands import Operand, image_operand, matrix_operand
+from edgeprune.lowering.plan import Layer
+from edgeprune.lowering.program import Program
+from edgeprune.lowering.strided import Strided, image_view, matrix_view
+
+PATTERN_KEY = "edgeprune.pattern"
+
+
+def emit(program: Program, group: Group) -> None:
+    """Append the kernel of any group but a movement or a region."""
+    _ROWS[group.kind](program, group)
+
+
+def _convolution(program: Program, group: Group) -> None:
+    window = window_of(group)
+    assert window is not None and group.layer is not None
+    halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
+    y = _output_view(program, group)
+    along_channels = program.layout.mode == "channels" or y.height * y.width == 1
+    x = image_operand(program, group.inputs[0], halo, gather=along_channels)
+    reads, epilogue = _epilogue(program, group, _image_residual)
+    problem = Conv2d(
+        x=x.view,
+        y=y,
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads[:2],
+        groups=group.layer.groups,
+        bias=group.bias is not None,
+        epilogue=epilogue,
+    )
+    _finish_product(program, group, problem, x, reads, along_channels)
+
+
+def _linear(program: Program, group: Group) -> None:
+    x = matrix_operand(program, group.inputs[0])
+    y = _matrix(program, group.output)
+    reads, epilogue = _epilogue(program, group, _matrix_residual)
+    problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, group.bias is not None, epilogue)
+    _finish_product(program, group, problem, x, reads, along_channels=True)
+
+
+def _finish_product(
+    program: Program, group: Group, problem: Conv2d, x: Operand, reads: list[str], along_channels: bool
+) -> None:
+    assert group.layer is not None
+    weights, bias = read_weight(group.layer), _bias(group, problem.y.channels)
+    offsets = None if x.offsets is None else x.offsets.astype(np.int32)
+    if along_channels:
+        kernel = build_channels(problem, weights, bias, program.machine, offsets)
+        program.cycles += estimate_channels(problem, weights, program.machine)
+    else:
+        kernel = build_pixels(problem, weights, bias, program.machine, offsets)
+        program.cycles += estimate_pixels(problem, weights, program.machine)
+    _call(program, group, kernel, [x.buffer, *reads], stem="conv" if group.kind == "conv2d" else "linear")
+
+
+def _depthwise(program: Program, group: Group) -> None:
+    window = window_of(group)
+    assert window is not None and group.layer is not None
+    halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
+    x = image_operand(program, group.inputs[0], halo)
+    reads, epilogue = _epilogue(program, group, _image_residual)
+    problem = Depthwise(
+        x=x.view,
+        y=_output_view(program, group),
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads[:2],
+        bias=group.bias is not None,
+        epilogue=epilogue,
+    )
+    weights = read_weight(group.layer).reshape(problem.y.channels, -1)
+    kernel = build_depthwise(problem, weights, _bias(group, problem.y.channels), program.machine)
+    _call(program, group, kernel, [x.buffer, *reads], stem="depthwise")
+
+
+def _pool(program: Program, group: Group) -> None:
+    window = window_of(group)
+    assert window is not None
+    x = image_operand(program, group.inputs[0], NO_HALO)
+    reads, epilogue = _epilogue(program, group, _image_residual)
+    node = group.anchor
+    problem = Pool(
+        x=x.view,
+        y=_output_view(program, group),
+        kind="max" if "Max" in node.op_type else "average",
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads,
+        count_include_pad=bool(node.attributes.get_int("count_include_pad", 0)),
+        epilogue=epilogue,
+    )
+    _call(program, group, build_pool(problem, program.machine), [x.buffer, *reads], stem="pool")
+
+
+def _elementwise(program: Program, group: Group) -> None:
+    y = _output_view(program, group)
+    operands = [_broadcast_operand(program, value, y) for value in group.inputs]
+    steps: list[tuple[object, ...]] = [("input", index) for index in range(len(operands))]
+    if len(operands) > 1:
+        steps.append((group.anchor.op_type,))
+    for step in group.epilogue:
+        if isinstance(step, Added):
+            steps += [("input", len(operands)), ("Add",)]
+            operands.append(_image_residual(program, group.residuals[step.index]))
+        else:
+            steps.append(("activation", step))
+    problem = Elementwise(y=y, inputs=tuple(operand.view for operand in operands), program=tuple(steps))
+    _call(program, group, build_elementwise(problem, program.machine), [operand.buffer for operand in operands])
+
+
+def _upsample(program: Program, group: Group) -> None:
+    factors = upsample_factors(group.anchor)
+    assert factors is not None
+    x = image_operand(program, group.inputs[0], NO_HALO)
+    problem = Move(x.view, _output_view(program, group), repeat=factors)
+    _call(program, group, build_move(problem, program.machine), [x.buffer], stem="upsample")
+
+
+_ROWS: dict[str, Callable[[Program, Group], None]] = {
+    "conv2d": _convolution,
+    "depthwise": _depthwise,
+    "elementwise": _elementwise,
+    "linear": _linear,
+    "pool": _pool,
+    "upsample": _upsample,
+}
+
+
+def _call(program: Program, group: Group, kernel: Kernel, reads: list[str], stem: str = "elementwise") -> None:
+    target = program.layout.homes[id(group.output)].place.buffer
+    program.call(kernel, reads, [target], _layer(group, kernel), stem)
+
+
+def _layer(group: Group, kernel: Kernel) -> Layer:
+    name, op = group.anchor.name or "", "+".join(node.op_type for node in group.nodes)
+    if group.layer is None:
+        return Layer(name, op, kernel.label)
+    weights = read_weight(group.layer)
+    return Layer(
+        name=name,
+        op=op,
+        kernel=kernel.label,
+        pattern=group.anchor.metadata_props.get(PATTERN_KEY, ""),
+        density=float(np.count_nonzero(weights)) / weights.size,
+        macs=kernel.macs,
+        dense_macs=kernel.dense_macs,
+    )
+
+
+def _epilogue(
+    program: Program, group: Group, operand: Callable[[Program, ir.Value], Operand]
+) -> tuple[list[str], tuple[EpilogueStep, ...]]:
+    """The buffers of the residuals in order, and the epilogue with their views."""
+    reads: list[str] = []
+    steps: list[EpilogueStep] = []
+    for step in group.epilogue:
+        if isinstance(step, Added):
+            residual = operand(program, group.residuals[step.index])
+            reads.append(residual.buffer)
+            steps.append(Residual(residual.view))
+        else:
+            steps.append(step)
+    return reads, tuple(steps)
+
+
+def _image_residual(program: Program, value: ir.Value) -> Operand:
+    return image_operand(program, value, NO_HALO)
+
+
+def _matrix_residual(program: Program, value: ir.Value) -> Operand:
+    operand = matrix_operand(program, value)
+    assert operand.offsets is None
+    return operand
+
+
+def _broadcast_operand(program: Program, value: ir.Value, y: View) -> Operand:
+    """`value` stretched over `y`: axes of extent 1 get stride 0."""
+    if value.const_value is not None:
+        array = value.const_value.numpy()
+        shape = (1,) * (4 - array.ndim) + array.shape
+        strides = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(4))
+        operand = Operand(program.constant_of(value), image_view(Strided("", shape, strides)))
+    else:
+        operand = image_operand(program, value, NO_HALO)
+    view = operand.view
+    stretched = View(
+        batch=y.batch,
+        channels=y.channels,
+        height=y.height,
+        width=y.width,
+        offset=view.offset,
+        batch_stride=view.batch_stride if view.batch > 1 else 0,
+        channel_stride=view.channel_stride if view.channels > 1 else 0,
+        row_stride=view.row_stride if view.height > 1 else 0,
+        pixel_stride=view.pixel_stride if view.width > 1 else 0,
+    )
+    return Operand(operand.buffer, stretched)
+
+
+def _bias(group: Group, channels: int) -> np.ndarray | None:
+    if group.bias is None or group.bias.const_value is None:
+        return None
+    return np.broadcast_to(group.bias.const_value.numpy().astype(np.float32).reshape(-1), (channels,)).copy()
+
+
+def _output_view(program: Program, group: Group) -> View:
+    place = program.layout.homes[id(group.output)].place
+    if len(place.shape) == 2:
+        place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
+    return image_view(place)
+
+
+def _matrix(program: Program, value: ir.Value) -> View:
+    view = matrix_view(program.layout.homes[id(value)].place)
+    assert view is not None
+    return view

@@ -1,0 +1,246 @@
+"""Which nodes become one kernel: an anchor with the bias, additions and activations that follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import onnx_ir as ir
+
+from edgeprune.ir.weights import WeightedLayer, weighted_layers
+from edgeprune.kernels.abi import Activation
+from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
+from edgeprune.lowering.movement import is_movement
+
+Kind = Literal["conv2d", "depthwise", "linear", "pool", "elementwise", "upsample", "movement", "region"]
+
+POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
+
+
+@dataclass(frozen=True)
+class Added:
+    """An epilogue step: add the group's residual number `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes that one kernel computes; a region is one node here and is joined with its neighbours later.
+
+    `epilogue` follows the anchor's result in order. `inputs` are the anchor's data inputs.
+    """
+
+    kind: Kind
+    anchor: ir.Node
+    nodes: tuple[ir.Node, ...]
+    inputs: tuple[ir.Value, ...]
+    outputs: tuple[ir.Value, ...]
+    layer: WeightedLayer | None = None
+    bias: ir.Value | None = None
+    residuals: tuple[ir.Value, ...] = ()
+    epilogue: tuple[Activation | Added, ...] = ()
+
+    @property
+    def output(self) -> ir.Value:
+        """The only output of a kernel group."""
+        return self.outputs[0]
+
+    @property
+    def reads(self) -> tuple[ir.Value, ...]:
+        """Every value that must exist before the group runs."""
+        return self.inputs + self.residuals
+
+
+def find_groups(model: ir.Model) -> list[Group]:
+    """The groups of `model` in an order in which they can run; every node is in exactly one."""
+    layers = {id(layer.node): layer for layer in weighted_layers(model)}
+    outputs = {id(value) for value in model.graph.outputs}
+    taken: set[int] = set()
+    groups = []
+    for node in model.graph:
+        if id(node) in taken:
+            continue
+        group = _anchor(node, layers.get(id(node)))
+        if group.kind not in ("movement", "region", "upsample"):
+            group = _extend(group, outputs, taken)
+        taken.update(id(member) for member in group.nodes)
+        groups.append(group)
+    return _in_order(groups)
+
+
+def is_image(value: ir.Value | None) -> bool:
+    """Whether `value` is a float32 batch of images, [N, C, H, W]."""
+    return value is not None and value.dtype == ir.DataType.FLOAT and value.shape is not None and len(value.shape) == 4
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The static shape of `value`."""
+    assert value.shape is not None
+    return tuple(int(extent) for extent in value.shape.numpy())
+
+
+def _anchor(node: ir.Node, layer: WeightedLayer | None) -> Group:
+    kind = _kind(node, layer)
+    inputs = tuple(value for value in node.inputs if value is not None)
+    if kind in ("conv2d", "depthwise", "linear"):
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        return Group(kind, node, (node,), inputs[:1], tuple(node.outputs), layer, bias)
+    if kind in ("pool", "upsample"):
+        inputs = inputs[:1]
+    if kind == "elementwise":
+        step = activation_of(node)
+        if step is not None:
+            return Group(kind, node, (node,), inputs[:1], tuple(node.outputs), epilogue=(step,))
+    return Group(kind, node, (node,), inputs, tuple(node.outputs))
+
+
+def _kind(node: ir.Node, layer: WeightedLayer | None) -> Kind:
+    output = node.outputs[0]
+    if output.dtype != ir.DataType.FLOAT or node.domain not in ("", "ai.onnx"):
+        return "region"
+    if layer is not None and _has_constant_bias(node):
+        if layer.kind == "linear":
+            return "linear"
+        if len(shape_of(output)) > 4:
+            return "region"
+        return "depthwise" if layer.kind == "depthwise" and _keeps_channels(node) else "conv2d"
+    if node.op_type in POOL_OPS and _is_pool(node):
+        return "pool"
+    if is_movement(node):
+        return "movement"
+    if node.op_type == "Resize" and upsample_factors(node) is not None:
+        return "upsample"
+    if is_image(output) and all(is_image(value) or _is_broadcast_constant(value) for value in node.inputs if value):
+        if activation_of(node) is not None:
+            return "elementwise"
+        if node.op_type in BINARY_OPS and any(value is not None and value.const_value is None for value in node.inputs):
+            return "elementwise"
+    return "region"
+
+
+def _has_constant_bias(node: ir.Node) -> bool:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return bias is None or bias.const_value is not None
+
+
+def _keeps_channels(node: ir.Node) -> bool:
+    data = node.inputs[0]
+    return data is not None and shape_of(data)[1] == shape_of(node.outputs[0])[1]
+
+
+def _is_broadcast_constant(value: ir.Value) -> bool:
+    return value.const_value is not None and value.dtype == ir.DataType.FLOAT and len(shape_of(value)) in (0, 3, 4)
+
+
+def _is_pool(node: ir.Node) -> bool:
+    if not is_image(node.inputs[0]) or len(node.outputs) > 1:
+        return False
+    if node.op_type != "ReduceMean":
+        return True
+    axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    return axes is not None and sorted(int(axis) % 4 for axis in axes.numpy().reshape(-1)) == [2, 3]
+
+
+def upsample_factors(node: ir.Node) -> tuple[int, int] | None:
+    """The whole factors of a nearest-neighbour Resize that repeats pixels, or None for any other Resize."""
+    source, target = node.inputs[0], node.outputs[0]
+    if not (is_image(source) and is_image(target)) or node.attributes.get_string("mode", "nearest") != "nearest":
+        return None
+    (_, channels, height, width), (_, new_channels, new_height, new_width) = shape_of(source), shape_of(target)
+    if channels != new_channels or new_height % height or new_width % width:
+        return None
+    coordinates = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor")
+    exact = (coordinates == "asymmetric" and rounding == "floor") or (
+        coordinates == "half_pixel" and rounding.startswith("round_prefer")
+    )
+    return (new_height // height, new_width // width) if exact else None
+
+
+def _extend(group: Group, outputs: set[int], taken: set[int]) -> Group:
+    """Absorb the bias, residual additions and activations that alone read the group's result."""
+    while id(group.output) not in outputs:
+        users = [use.node for use in group.output.uses()]
+        longer = _with_gate(group, users, outputs) or (_with_next(group, users[0], taken) if len(users) == 1 else None)
+        if longer is None:
+            break
+        group = longer
+    return group
+
+
+def _with_gate(group: Group, users: list[ir.Node], outputs: set[int]) -> Group | None:
+    """Absorb x * f(x), where both nodes read the group's result."""
+    if len(users) != 2:
+        return None
+    found = gated_activation(group.output, users)
+    if found is None or id(found.inner.outputs[0]) in outputs:
+        return None
+    return _longer(group, (found.inner, found.product), found.activation)
+
+
+def _with_next(group: Group, node: ir.Node, taken: set[int]) -> Group | None:
+    if id(node) in taken or node.domain not in ("", "ai.onnx") or len(node.outputs) != 1:
+        return None
+    step = activation_of(node)
+    if step is not None and node.inputs[0] is group.output:
+        return _longer(group, (node,), step)
+    if node.op_type != "Add":
+        return None
+    other = node.inputs[1] if node.inputs[0] is group.output else node.inputs[0]
+    if other is None or other is group.output:
+        return None
+    if group.kind == "linear" and group.bias is None and not group.epilogue and _is_row(other, group.output):
+        return replace(group, nodes=(*group.nodes, node), bias=other, outputs=tuple(node.outputs))
+    if other.const_value is not None or other.shape is None or shape_of(other) != shape_of(group.output):
+        return None
+    if _depends_on(other, group):
+        return None
+    longer = _longer(group, (node,), Added(len(group.residuals)))
+    return replace(longer, residuals=(*group.residuals, other))
+
+
+def _longer(group: Group, nodes: tuple[ir.Node, ...], step: Activation | Added) -> Group:
+    last = nodes[-1]
+    return replace(group, nodes=(*group.nodes, *nodes), outputs=tuple(last.outputs), epilogue=(*group.epilogue, step))
+
+
+def _is_row(value: ir.Value, result: ir.Value) -> bool:
+    return value.const_value is not None and int(value.const_value.size) == shape_of(value)[-1] == shape_of(result)[-1]
+
+
+def _depends_on(value: ir.Value, group: Group) -> bool:
+    """Whether `value` is computed from a node of `group`, through any path."""
+    members = {id(node) for node in group.nodes}
+    seen: set[int] = set()
+    pending = [value]
+    while pending:
+        producer = pending.pop().producer()
+        if producer is None or id(producer) in seen:
+            continue
+        if id(producer) in members:
+            return True
+        seen.add(id(producer))
+        pending.extend(source for source in producer.inputs if source is not None)
+    return False
+
+
+def _in_order(groups: list[Group]) -> list[Group]:
+    """Sort so that every group follows what it reads; among the ready ones, stay with the last kind of work."""
+    producer = {id(value): index for index, group in enumerate(groups) for value in group.outputs}
+    waiting = {
+        index: {producer[id(value)] for value in group.reads if id(value) in producer} - {index}
+        for index, group in enumerate(groups)
+    }
+    ordered: list[Group] = []
+    last_region = False
+    while waiting:
+        ready = [index for index, needs in waiting.items() if not needs]
+        pick = min(ready, key=lambda index: ((groups[index].kind == "region") != last_region, index))
+        ordered.append(groups[pick])
+        if groups[pick].kind != "movement":
+            last_region = groups[pick].kind == "region"
+        del waiting[pick]
+        for needs in waiting.values():
+            needs.discard(pick)
+    return ordered

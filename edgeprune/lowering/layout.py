@@ -1,0 +1,189 @@
+"""Chooses, once for the graph, where every stored value lies: layout, halo, and slices of larger buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.lowering.geometry import Halo, window_of
+from edgeprune.lowering.groups import Group, shape_of
+from edgeprune.lowering.strided import Strided, dense, fit, image_shape
+from edgeprune.lowering.trace import Origin, Piece, Trace, keeps_pixels
+
+Mode = Literal["channels", "pixels"]
+"""Images channels-last, with vectors over channels; or planar, with vectors along pixels."""
+
+IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "upsample"})
+NO_HALO: Halo = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a root is stored, and the zeroed border around its images."""
+
+    place: Strided
+    halo: Halo = NO_HALO
+
+
+@dataclass
+class Layout:
+    """The home of every root by value identity, and the storage each buffer needs (shape with halo, image axes)."""
+
+    mode: Mode
+    homes: dict[int, Home] = field(default_factory=dict)
+    buffers: dict[str, Storage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A buffer of `elements` float32 values; `bordered` says how its halo is cleared (images, rows, columns, cell)."""
+
+    elements: int
+    halo: Halo = NO_HALO
+    bordered: tuple[int, int, int, int] | None = None
+
+
+def plan_layout(model: ir.Model, groups: Sequence[Group], trace: Trace, mode: Mode) -> Layout:
+    """Place every root of `groups`: inside an output or a concatenation where its kernel can write there."""
+    layout = Layout(mode)
+    halos = _halos(groups, trace)
+    for value in model.graph.inputs:
+        layout.homes[id(value)] = Home(dense(input_buffer(value), shape_of(value)))
+    ports = [(output_buffer(index), value) for index, value in enumerate(model.graph.outputs)]
+    for group in reversed(groups):
+        for value in group.outputs:
+            if group.kind == "movement" and id(value) not in trace.assemblies:
+                continue
+            place_root(layout, value, group, halos.get(id(value), NO_HALO), _hosts(layout, trace, ports, value))
+    return layout
+
+
+def input_buffer(value: ir.Value) -> str:
+    """The buffer name of a graph input."""
+    return f"input:{value.name}"
+
+
+def output_buffer(index: int) -> str:
+    """The buffer name of graph output number `index`."""
+    return f"output:{index}"
+
+
+def place_root(
+    layout: Layout, value: ir.Value, group: Group, halo: Halo, hosts: Sequence[tuple[Strided, Halo]] = ()
+) -> None:
+    """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own."""
+    for place, room in hosts:
+        if all(have >= need for have, need in zip(room, halo, strict=True)) and writes(group, place, layout.mode):
+            layout.homes[id(value)] = Home(place, room)
+            return
+    home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode, halo, _is_image_of(group, value))
+    layout.homes[id(value)] = home
+    layout.buffers[home.place.buffer] = storage
+
+
+def new_home(buffer: str, shape: tuple[int, ...], mode: Mode, halo: Halo, image: bool) -> tuple[Home, Storage]:
+    """A buffer of its own for a value of `shape`: in the layout of `mode` where it is an image, else row-major."""
+    if not image:
+        place = dense(buffer, shape)
+        return Home(place), Storage(place.size)
+    batch, channels, height, width = image_shape(shape)
+    top, left, bottom, right = halo
+    rows, columns = top + height + bottom, left + width + right
+    if mode == "channels":
+        strides = (rows * columns * channels, 1, columns * channels, channels)
+        border = (batch, rows, columns, 4 * channels)
+    else:
+        strides = (channels * rows * columns, rows * columns, columns, 1)
+        border = (batch * channels, rows, columns, 4)
+    offset = top * strides[2] + left * strides[3]
+    kept = {4: strides, 3: (strides[0], strides[1], strides[3]), 2: strides[:2], 1: strides[1:2]}[len(shape)]
+    place = Strided(buffer, shape, kept, offset)
+    return Home(place, halo), Storage(batch * channels * rows * columns, halo, border if any(halo) else None)
+
+
+def writes(group: Group, place: Strided, mode: Mode) -> bool:
+    """Whether the kernel of `group` can write its result to `place`."""
+    if group.kind == "region":
+        return place.is_dense
+    if group.kind == "movement":
+        return True
+    if group.kind == "linear":
+        return place.strides[-1] == 1 or place.shape[-1] == 1
+    _, channels, height, width = image_shape(place.shape)
+    _, channel_stride, _, pixel_stride = image_shape(place.strides, missing=0)
+    if mode == "channels" or height * width == 1:
+        return channel_stride == 1 or channels == 1
+    return pixel_stride == 1 or width == 1
+
+
+def _is_image_of(group: Group, value: ir.Value) -> bool:
+    if group.kind == "movement":
+        return len(shape_of(value)) == 4
+    return group.kind in IMAGE_KINDS
+
+
+def _halos(groups: Sequence[Group], trace: Trace) -> dict[int, Halo]:
+    """The border that the windows reading each root need."""
+    halos: dict[int, Halo] = {}
+
+    def widen(origin: Origin, shape: tuple[int, ...], need: Halo) -> None:
+        if any(need) and keeps_pixels(origin, shape):
+            known = halos.get(id(origin.root), NO_HALO)
+            top, left, bottom, right = (max(pair) for pair in zip(known, need, strict=True))
+            halos[id(origin.root)] = (top, left, bottom, right)
+
+    for group in groups:
+        window = window_of(group)
+        if window is not None and group.kind != "pool":
+            shape = shape_of(group.inputs[0])
+            widen(trace.origin(group.inputs[0]), shape, window.halo(shape, shape_of(group.anchor.outputs[0])))
+    for value, pieces in trace.assemblies.values():
+        for piece in pieces:
+            inner = halos.get(id(piece.root), NO_HALO)
+            if any(inner) and len(shape_of(piece.root)) == 4 and shape_of(piece.root)[2:] == shape_of(value)[2:]:
+                known = halos.get(id(value), NO_HALO)
+                top, left, bottom, right = (max(pair) for pair in zip(known, inner, strict=True))
+                halos[id(value)] = (top, left, bottom, right)
+    return halos
+
+
+def _hosts(
+    layout: Layout, trace: Trace, ports: Sequence[tuple[str, ir.Value]], value: ir.Value
+) -> list[tuple[Strided, Halo]]:
+    """The places inside outputs and assembled values that would hold exactly the elements of `value`."""
+    found = []
+    for buffer, output in ports:
+        origin = trace.origin(output)
+        if origin.root is value:
+            places = dense(buffer, shape_of(output)).places().reshape(-1)
+            found.append((_inside(value, buffer, places, origin.numbers.reshape(-1)), NO_HALO))
+    for whole, pieces in trace.assemblies.values():
+        for piece in pieces:
+            if piece.root is value and id(whole) in layout.homes:
+                home = layout.homes[id(whole)]
+                found.append((_piece_place(value, home, piece), home.halo if _same_pixels(value, whole) else NO_HALO))
+    return [(place, halo) for place, halo in found if place is not None]
+
+
+def _piece_place(value: ir.Value, home: Home, piece: Piece) -> Strided | None:
+    places = home.place.places().reshape(-1)[piece.positions]
+    return _inside(value, home.place.buffer, places, piece.numbers)
+
+
+def _inside(value: ir.Value, buffer: str, places: np.ndarray, numbers: np.ndarray) -> Strided | None:
+    """The strided place of `value` whose elements `numbers` lie at `places`, if each occurs exactly once."""
+    shape = shape_of(value)
+    size = int(np.prod(shape, dtype=np.int64))
+    if numbers.size != size or np.unique(numbers).size != size:
+        return None
+    by_number = np.empty(size, dtype=np.int64)
+    by_number[numbers] = places
+    return fit(buffer, by_number.reshape(shape))
+
+
+def _same_pixels(value: ir.Value, whole: ir.Value) -> bool:
+    return len(shape_of(value)) == len(shape_of(whole)) == 4 and shape_of(value)[2:] == shape_of(whole)[2:]

@@ -1,0 +1,223 @@
+"""Brings each value to where and how a kernel can read it, copying only when no view of it will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.kernels.abi import View
+from edgeprune.kernels.elementwise.move import Move, build_move
+from edgeprune.lowering.geometry import Halo
+from edgeprune.lowering.groups import shape_of
+from edgeprune.lowering.layout import NO_HALO, Home, new_home
+from edgeprune.lowering.plan import Layer
+from edgeprune.lowering.program import Program
+from edgeprune.lowering.strided import Strided, copy_views, dense, fit, image_view
+from edgeprune.lowering.trace import Piece, keeps_pixels
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A buffer and the view of it to read; `offsets` places channels that lie at no constant stride."""
+
+    buffer: str
+    view: View
+    offsets: np.ndarray | None = None
+
+
+def places_of(program: Program, value: ir.Value) -> tuple[str, np.ndarray]:
+    """The buffer of a float32 value and the place of each of its elements; assembles it first if need be."""
+    if value.const_value is not None:
+        place = dense(program.constant_of(value), shape_of(value))
+        return place.buffer, place.places()
+    origin = program.trace.origin(value)
+    home = ready(program, origin.root)
+    return home.place.buffer, home.place.places().reshape(-1)[origin.numbers]
+
+
+def ready(program: Program, root: ir.Value) -> Home:
+    """The home of `root`, filled: an assembled value gets the pieces that were not written in place."""
+    home = program.layout.homes[id(root)]
+    assembly = program.trace.assemblies.pop(id(root), None)
+    if assembly is None:
+        return home
+    value, pieces = assembly
+    covered = sum(piece.positions.size for piece in pieces)
+    if covered < int(np.prod(shape_of(value))):
+        program.clear(home.place.buffer)
+    for piece in pieces:
+        _write_piece(program, value, home, piece)
+    return home
+
+
+def image_operand(program: Program, value: ir.Value, halo: Halo, *, gather: bool = False) -> Operand:
+    """`value` as images with a zero border of at least `halo`.
+
+    Where `gather` is set the reader takes any channel offsets; otherwise vectors of channels (or, planar, of pixels)
+    must lie together.
+    """
+    buffer, places = places_of(program, value)
+    if _has_border(program, value, halo):
+        found = _separate(buffer, places)
+        if found is not None and (gather or (found[1] is None and _is_native(program, found[0]))):
+            return Operand(buffer, image_view(found[0]), found[1])
+    home = _copied(program, value, buffer, places, halo)
+    return Operand(home.place.buffer, image_view(home.place))
+
+
+def matrix_operand(program: Program, value: ir.Value) -> Operand:
+    """`value` of shape [..., K] as rows for a matrix product; the columns may lie anywhere."""
+    buffer, places = places_of(program, value)
+    rows = places.reshape(-1, places.shape[-1])
+    place = _rows(buffer, rows)
+    if place is None:
+        buffer = dense_operand(program, value)
+        rows = dense(buffer, shape_of(value)).places().reshape(-1, places.shape[-1])
+        place = _rows(buffer, rows)
+        assert place is not None
+    return place
+
+
+def dense_operand(program: Program, value: ir.Value) -> str:
+    """The buffer that holds `value` row-major from its start."""
+    if value.const_value is not None:
+        return program.constant_of(value)
+    if value.dtype != ir.DataType.FLOAT:
+        return program.layout.homes[id(value)].place.buffer
+    buffer, places = places_of(program, value)
+    found = fit(buffer, places)
+    if found is not None and found.is_dense:
+        return buffer
+    name = program.fresh(f"dense:{value.name}")
+    home, storage = new_home(name, shape_of(value), program.layout.mode, NO_HALO, image=False)
+    program.add_storage(name, storage)
+    copy(program, buffer, places, home.place, value.name or "copy")
+    return name
+
+
+def copy(program: Program, buffer: str, places: np.ndarray, target: Strided, name: str) -> None:
+    """Append the copy of the elements at `places` of `buffer` to `target`.
+
+    Raises EdgepruneError (move-unsupported) where the elements lie in no pattern that a move kernel follows.
+    """
+    move = _as_move(buffer, places, target)
+    if move is None:
+        raise EdgepruneError(
+            "move-unsupported",
+            "this rearrangement of elements cannot be lowered",
+            where=f"value {name}, stage lowering",
+            hint="please report the model's Reshape/Transpose/Gather/Concat chain that produces it",
+        )
+    kernel = build_move(move, program.machine)
+    program.call(kernel, [buffer], [target.buffer], Layer(name, "Move", kernel.label), stem="move")
+
+
+def _as_move(buffer: str, places: np.ndarray, target: Strided) -> Move | None:
+    source = fit(buffer, places)
+    if source is not None:
+        views = copy_views(source, target)
+        return None if views is None else Move(views[0], views[1])
+    separated = _separate(buffer, places) if places.ndim == 4 else None
+    if separated is None or separated[1] is None:
+        return None
+    base, offsets = separated
+    step = int(np.gcd.reduce(offsets)) or 1
+    lowest = int(offsets.min())
+    spread = (offsets - lowest) // step
+    view = image_view(Strided(buffer, base.shape, base.strides, base.offset + lowest))
+    channels = int(spread.max()) + 1
+    source_view = View(
+        view.batch, channels, view.height, view.width, view.offset, view.batch_stride, step, view.row_stride, view.pixel_stride
+    )
+    return Move(source_view, image_view(target), channels=tuple(int(channel) for channel in spread))
+
+
+def _write_piece(program: Program, value: ir.Value, home: Home, piece: Piece) -> None:
+    inner = ready(program, piece.root)
+    sources = inner.place.places().reshape(-1)[piece.numbers]
+    targets = home.place.places().reshape(-1)[piece.positions]
+    if inner.place.buffer == home.place.buffer and np.array_equal(sources, targets):
+        return
+    coordinates = np.unravel_index(piece.positions, shape_of(value))
+    extents = tuple(np.unique(axis).size for axis in coordinates)
+    boxed = fit(home.place.buffer, targets.reshape(extents)) if np.prod(extents) == targets.size else None
+    if boxed is None:
+        for part in _by_runs(piece, value):
+            _write_piece(program, value, home, part)
+        return
+    copy(program, inner.place.buffer, sources.reshape(extents), boxed, value.name or "concat")
+
+
+def _by_runs(piece: Piece, value: ir.Value) -> list[Piece]:
+    """Split a piece along axis 1 where its entries there are not evenly spaced.
+
+    Raises EdgepruneError (move-unsupported) where that leaves no box.
+    """
+    axis = np.unravel_index(piece.positions, shape_of(value))[min(1, len(shape_of(value)) - 1)]
+    entries = np.unique(axis)
+    if entries.size < 2:
+        raise EdgepruneError(
+            "move-unsupported", "this concatenation cannot be lowered", where=f"value {value.name}, stage lowering"
+        )
+    return [Piece(piece.root, piece.positions[axis == entry], piece.numbers[axis == entry]) for entry in entries]
+
+
+def _copied(program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo) -> Home:
+    """A copy of `value` in the graph's layout with border `halo`, made once."""
+    name = f"copy:{value.name}:{'.'.join(map(str, halo))}"
+    home, storage = new_home(name, shape_of(value), program.layout.mode, halo, image=True)
+    if name not in program.layout.buffers:
+        program.add_storage(name, storage)
+        copy(program, buffer, places, home.place, value.name or "copy")
+    return home
+
+
+def _has_border(program: Program, value: ir.Value, halo: Halo) -> bool:
+    if not any(halo):
+        return True
+    if value.const_value is not None:
+        return False
+    origin = program.trace.origin(value)
+    room = program.layout.homes[id(origin.root)].halo
+    return keeps_pixels(origin, shape_of(value)) and all(have >= need for have, need in zip(room, halo, strict=True))
+
+
+def _is_native(program: Program, place: Strided) -> bool:
+    view = image_view(place)
+    if program.layout.mode == "channels" or view.height * view.width == 1:
+        return view.channel_stride in (0, 1) or view.channels == 1
+    return view.pixel_stride in (0, 1) or view.width == 1
+
+
+def _separate(buffer: str, places: np.ndarray) -> tuple[Strided, np.ndarray | None] | None:
+    """`places` as one strided image plus an offset for every channel; None offsets where a stride serves."""
+    whole = fit(buffer, places)
+    if whole is not None:
+        return whole, None
+    if places.ndim < 3:
+        return None
+    first = fit(buffer, places[:, :1])
+    if first is None:
+        return None
+    offsets = places[(0, slice(None), *([0] * (places.ndim - 2)))] - places.flat[0]
+    spread = offsets.reshape((1, -1, *([1] * (places.ndim - 2))))
+    if not np.array_equal(places, places[:, :1] + spread):
+        return None
+    return Strided(buffer, tuple(places.shape), first.strides, first.offset), offsets
+
+
+def _rows(buffer: str, rows: np.ndarray) -> Operand | None:
+    offsets = rows[0] - rows[0, 0]
+    starts = rows[:, 0]
+    row_stride = int(starts[1] - starts[0]) if starts.size > 1 else 0
+    if not np.array_equal(rows, starts[:, None] + offsets) or not np.array_equal(
+        starts, starts[0] + row_stride * np.arange(starts.size)
+    ):
+        return None
+    even = fit(buffer, offsets)
+    stride = even.strides[0] if even is not None else 0
+    view = View(1, rows.shape[1], 1, rows.shape[0], int(starts[0]), 0, stride or 1, 0, row_stride)
+    return Operand(buffer, view, None if even is not None else offsets)

@@ -1,0 +1,124 @@
+"""The program being lowered: buffers, constants, functions and steps, collected in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.lowering.layout import Layout, Storage
+from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
+from edgeprune.lowering.trace import Trace
+from edgeprune.target import Target
+
+
+@dataclass
+class Program:
+    """What is known so far; `cycles` adds up the estimates of the kernels whose family depends on the layout."""
+
+    target: Target
+    layout: Layout
+    trace: Trace
+    steps: list[Step] = field(default_factory=list)
+    cycles: float = 0.0
+    _constants: dict[str, np.ndarray] = field(default_factory=dict)
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _symbols: dict[int, str] = field(default_factory=dict)
+    _functions: dict[str, Any] = field(default_factory=dict)
+    _started: set[str] = field(default_factory=set)
+
+    @property
+    def machine(self) -> Machine:
+        """The target as the kernel choosers see it."""
+        facts = self.target
+        return Machine(facts.lanes, facts.vector_registers, facts.l1_bytes, facts.l2_bytes)
+
+    def fresh(self, stem: str) -> str:
+        """A buffer name that nothing has yet."""
+        name, count = stem, 1
+        while name in self._sizes or name in self.layout.buffers or name in self._constants:
+            count += 1
+            name = f"{stem}.{count}"
+        return name
+
+    def add_storage(self, name: str, storage: Storage) -> None:
+        """Make a buffer known together with its halo."""
+        self.layout.buffers[name] = storage
+
+    def add_bytes(self, name: str, size: int) -> None:
+        """Make a plain buffer of `size` bytes known."""
+        self._sizes[name] = size
+
+    def add_constant(self, name: str, value: np.ndarray) -> str:
+        """Store `value` in the library; returns its argument name."""
+        name = self.fresh(name)
+        self._constants[name] = np.ascontiguousarray(value)
+        return name
+
+    def constant_of(self, value: ir.Value) -> str:
+        """The argument name of a constant IR value, stored once."""
+        name = f"constant:{value.name}"
+        if name not in self._constants:
+            assert value.const_value is not None
+            self._constants[name] = np.ascontiguousarray(value.const_value.numpy())
+        return name
+
+    def start(self, buffer: str) -> None:
+        """Clear the halo of `buffer` before the first step that writes it."""
+        storage = self.layout.buffers.get(buffer)
+        if storage is None or buffer in self._started:
+            return
+        self._started.add(buffer)
+        self._sizes[buffer] = 4 * storage.elements
+        if storage.bordered is not None:
+            images, rows, columns, cell = storage.bordered
+            top, left, bottom, right = storage.halo
+            self.steps.append(ClearHalo(buffer, images, rows, columns, cell, top, bottom, left, right))
+
+    def clear(self, buffer: str) -> None:
+        """Zero the whole of `buffer`."""
+        self._started.add(buffer)
+        size = self._sizes[buffer] = 4 * self.layout.buffers[buffer].elements
+        self.steps.append(ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0))
+
+    def call(
+        self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str], layer: Layer, stem: str = "kernel"
+    ) -> None:
+        """Append a kernel call: its inputs, its constants, its outputs."""
+        for buffer in writes:
+            self.start(buffer)
+        constants = [self.add_constant(f"{layer.name}.{index}", value) for index, value in enumerate(kernel.constants)]
+        arguments = (*reads, *constants, *writes)
+        self.steps.append(Call(self.symbol(kernel.func, stem), arguments, tuple(writes), kernel.units, layer))
+
+    def call_function(self, symbol: str, function: Any, call: Call) -> None:
+        """Append a call of a function that already has its symbol."""
+        self._functions[symbol] = function
+        for buffer in call.writes:
+            self.start(buffer)
+        self.steps.append(call)
+
+    def symbol(self, function: Any, stem: str) -> str:
+        """The symbol of a TensorIR function; equal functions share one."""
+        if id(function) not in self._symbols:
+            symbol = f"edge_{stem}_{len(self._symbols)}"
+            self._symbols[id(function)] = symbol
+            self._functions[symbol] = function
+        return self._symbols[id(function)]
+
+    def plan(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Plan:
+        """The finished program; what no step touches is left out."""
+        used = {name for step in self.steps for name in (step.arguments if isinstance(step, Call) else (step.buffer,))}
+        symbols = {step.symbol for step in self.steps if isinstance(step, Call)}
+        return Plan(
+            inputs=inputs,
+            outputs=outputs,
+            buffers=tuple(Buffer(name, size) for name, size in self._sizes.items() if name in used),
+            constants=tuple(Constant(name, value) for name, value in self._constants.items() if name in used),
+            steps=tuple(self.steps),
+            functions={name: function for name, function in self._functions.items() if name in symbols},
+        )
