@@ -1,0 +1,96 @@
+"""Convolution with vectors along output channels: dense, or as sparse as the weights are in blocks of channels."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost
+from edgeprune.kernels.conv2d.channels_packing import entry_offsets, kept_entries, pack
+from edgeprune.kernels.conv2d.channels_template import channels_function, unit_count
+from edgeprune.kernels.conv2d.channels_variant import Channels, Part, Variant, channel_splits, tilings
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+__all__ = ["build_channels", "build_variant", "choose", "estimate", "estimate_channels", "variants"]
+
+
+def build_channels(
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    machine: Machine,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the variant the cost model likes best.
+
+    `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out] where the problem
+    has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
+    where that is not `channel_stride` times its number: gathers and shuffles of channels cost nothing here.
+    """
+    variant = choose(problem, weights, machine)
+    return build_variant(problem, weights, bias, variant, channel_offsets)
+
+
+def build_variant(
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    variant: Variant,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the given variant; other arguments as of `build_channels`."""
+    packed = pack(problem, variant, weights, bias, entry_offsets(problem, channel_offsets))
+    return Kernel(
+        func=channels_function(problem, variant),
+        units=unit_count(problem, variant),
+        constants=packed.constants,
+        label=f"conv2d channels {variant}",
+        macs=packed.macs_per_pixel * problem.pixels,
+        dense_macs=problem.dense_macs,
+    )
+
+
+def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
+    """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
+    found = []
+    for split in channel_splits(problem.group_outputs, machine.lanes):
+        dense = [np.full((problem.groups, s.blocks), problem.taps * problem.group_inputs) for s in split]
+        ranked = [_ranked(problem, share, kept, machine) for share, kept in zip(split, dense, strict=True)]
+        for parts, block_outer in product(product(ranked[0], *(r[:1] for r in ranked[1:])), (False, True)):
+            found.append(Variant(tuple(parts), block_outer))
+    return found
+
+
+def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
+    """The variant with the lowest estimate for these weights."""
+    return _cheapest(problem, weights, machine)[1]
+
+
+def estimate_channels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
+    """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
+    return _cheapest(problem, weights, machine)[0]
+
+
+def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[float, Variant]:
+    best: tuple[float, Variant] | None = None
+    for split in channel_splits(problem.group_outputs, machine.lanes):
+        parts, cost = [], 0.0
+        for share in split:
+            kept = kept_entries(weights, share)
+            part = _ranked(problem, share, kept, machine)[0]
+            parts.append(part)
+            cost += part_cost(problem, part, kept, machine)
+        if best is None or cost < best[0]:
+            best = cost, Variant(tuple(parts), _by_block(problem, weights, machine))
+    assert best is not None
+    return best
+
+
+def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine) -> list[Part]:
+    return sorted(tilings(problem, share, machine), key=lambda part: part_cost(problem, part, kept, machine))
+
+
+def _by_block(problem: Conv2d, weights: np.ndarray, machine: Machine) -> bool:
+    return np.count_nonzero(weights) * 4 > machine.l2_bytes // 2

@@ -1,0 +1,51 @@
+"""What a channels variant costs, in cycles of a core that issues two multiply-adds and two loads in each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.channels_packing import kept_entries
+from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+_LATENCY = 4.0
+_ISSUE = 5.0
+_L2_BYTES_PER_CYCLE = 24.0
+_L3_BYTES_PER_CYCLE = 8.0
+_TILE_OVERHEAD = 12.0
+_UNIT_OVERHEAD = 40.0
+
+
+def estimate(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
+    """Cycles of one run on one core; `weights` is [groups, taps, in, out]."""
+    return sum(part_cost(problem, part, kept_entries(weights, part), machine) for part in variant.parts)
+
+
+def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine) -> float:
+    """Cycles of one part; `entries` holds what each of its blocks keeps."""
+    images, _, _ = problem.grid
+    padded = float((np.ceil(entries / part.chains) * part.chains).sum())
+    total = 0.0
+    for rows, row_pieces in _pieces(part.rows):
+        for columns, column_pieces in _pieces(part.columns):
+            tiles = images.count * row_pieces * column_pieces
+            fixed = _TILE_OVERHEAD + _LATENCY + 1.5 * rows * columns * len(part.vectors) * part.chains
+            total += tiles * (padded * entry_cost(part, rows * columns, machine) + entries.size * fixed)
+    units = images.count * part.rows.tiles * part.chunks * entries.size
+    return total + units * _UNIT_OVERHEAD
+
+
+def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
+    """Cycles that one entry takes on a tile of `pixels`."""
+    vectors = len(part.vectors)
+    adds = pixels * vectors * (1 if machine.lanes > 4 else 2)
+    loads = pixels + vectors + 1
+    broadcasts = 0 if machine.lanes > 8 and vectors == 1 else pixels
+    instructions = adds + broadcasts + vectors + 1 + 2 / part.chains
+    return max(adds / 2, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
+
+
+def _pieces(split: Split) -> list[tuple[int, int]]:
+    sizes = [(split.size + 1, split.longer), (split.size, split.tiles - split.longer)]
+    return [(size, count) for size, count in sizes if count]

@@ -1,0 +1,104 @@
+"""Weights packed for the channels kernel: per block of output channels, the entries that have any weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeprune.kernels.conv2d.channels_variant import Channels, Part, Variant
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The constants of a channels kernel, flat.
+
+    An entry is one (tap, input channel) position. `table` holds three int32 per block, in the order of parts,
+    groups and blocks: the first of its `offsets`, how many entries, and where its weights start; an entry has one
+    offset (elements of x) and `width` weights. Blocks with equal offsets share them. `entries` counts before padding.
+    """
+
+    weights: np.ndarray
+    offsets: np.ndarray
+    table: np.ndarray
+    bias: np.ndarray | None
+    entries: int
+    macs_per_pixel: int
+
+    @property
+    def constants(self) -> tuple[np.ndarray, ...]:
+        """The arrays in argument order."""
+        arrays = (self.weights, self.offsets, self.table)
+        return arrays if self.bias is None else (*arrays, self.bias)
+
+
+def entry_offsets(problem: Conv2d, channel_offsets: np.ndarray | None) -> np.ndarray:
+    """Elements of x from an output pixel's own input position to each entry, int32 [groups, taps, in]."""
+    if channel_offsets is None:
+        channel_offsets = np.arange(problem.x.channels) * problem.x.channel_stride
+    channels = np.asarray(channel_offsets, np.int64).reshape(problem.groups, 1, problem.group_inputs)
+    return (channels + problem.tap_offsets()[None, :, None]).astype(np.int32)
+
+
+def kept_entries(weights: np.ndarray, share: Channels | Part) -> np.ndarray:
+    """How many entries each block keeps, [groups, blocks]; `weights` is [groups, taps, in, out]."""
+    used = weights[..., share.start : share.start + share.blocks * share.valid] != 0
+    return used.reshape(*used.shape[:3], share.blocks, share.valid).any(-1).sum((1, 2))
+
+
+def pack(
+    problem: Conv2d, variant: Variant, weights: np.ndarray, bias: np.ndarray | None, offsets: np.ndarray
+) -> Packed:
+    """Pack `weights` [groups, taps, in, out] and `bias` [groups*out] for `variant`; `offsets` as entry_offsets gives."""
+    lists = _OffsetLists()
+    blocks: list[np.ndarray] = []
+    table: list[tuple[int, int, int]] = []
+    biases: list[np.ndarray] = []
+    entries = macs = start = 0
+    for part in variant.parts:
+        for group in range(problem.groups):
+            for first in range(part.start, part.start + part.blocks * part.valid, part.valid):
+                rows = weights[group, :, :, first : first + part.valid].reshape(-1, part.valid)
+                kept = np.flatnonzero((rows != 0).any(1))
+                padded = np.concatenate([kept, np.repeat(kept[-1:], -len(kept) % part.chains)])
+                block = np.zeros((len(padded), part.width), np.float32)
+                block[: len(kept), : part.valid] = rows[kept]
+                table.append((lists.place(offsets[group].ravel()[padded]), len(padded), start))
+                blocks.append(block.ravel())
+                start += block.size
+                entries += len(kept)
+                macs += len(kept) * part.valid
+                biases.append(_block_bias(bias, group * problem.group_outputs + first, part))
+    packed_bias = np.concatenate(biases) if problem.bias else None
+    flat = np.concatenate(blocks) if start else np.zeros(1, np.float32)
+    return Packed(flat, lists.flat(), np.array(table, np.int32).ravel(), packed_bias, entries, macs)
+
+
+def _block_bias(bias: np.ndarray | None, channel: int, part: Part) -> np.ndarray:
+    values = np.zeros(part.width, np.float32)
+    if bias is not None:
+        values[: part.valid] = bias[channel : channel + part.valid]
+    return values
+
+
+class _OffsetLists:
+    """Offset lists one after another, equal ones stored once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[bytes, int] = {}
+        self._lists: list[np.ndarray] = []
+        self._length = 0
+
+    def place(self, offsets: np.ndarray) -> int:
+        """Where `offsets` start in the flat array."""
+        key = offsets.tobytes()
+        if key not in self._starts:
+            self._starts[key] = self._length
+            self._lists.append(offsets)
+            self._length += len(offsets)
+        return self._starts[key]
+
+    def flat(self) -> np.ndarray:
+        """All lists in one int32 array, never empty."""
+        return np.concatenate(self._lists).astype(np.int32) if self._length else np.zeros(1, np.int32)

@@ -1,0 +1,123 @@
+"""The shapes one channels kernel can take: blocks of output channels, tiles of pixels, order of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+_MOST_VECTORS = 4
+_MOST_ROWS = 4
+_UNIT_TILES = 8
+
+
+@dataclass(frozen=True)
+class Split:
+    """`count` pixels cut into `tiles` pieces as even as they can be: `longer` of `size` + 1, then the rest of `size`."""
+
+    count: int
+    tiles: int
+
+    @property
+    def size(self) -> int:
+        """Pixels of a shorter piece."""
+        return self.count // self.tiles
+
+    @property
+    def longer(self) -> int:
+        """How many pieces have one pixel more."""
+        return self.count % self.tiles
+
+    @property
+    def most(self) -> int:
+        """Pixels of the largest piece."""
+        return self.size + (self.longer > 0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """`blocks` blocks of equal shape in every group, from channel `start` of the group on.
+
+    A block is `vectors`: the lanes of each of its vectors; the last `valid` channels count is what it stores.
+    A tile of pixels is a piece of `rows` times a piece of `columns`; `chains` partial sums of the same outputs
+    are kept apart, so that consecutive multiply-adds do not wait for each other. A unit of work is one block on
+    one piece of rows and one of `chunks` runs of column pieces.
+    """
+
+    start: int
+    blocks: int
+    vectors: tuple[int, ...]
+    valid: int
+    rows: Split
+    columns: Split
+    chains: int
+    chunks: int
+
+    @property
+    def width(self) -> int:
+        """Channels of a block as stored in the weights, padding included."""
+        return sum(self.vectors)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do a problem; `block_outer` keeps a block's weights over all pixels, else pixels over all blocks."""
+
+    parts: tuple[Part, ...]
+    block_outer: bool
+
+    def __str__(self) -> str:
+        shapes = (f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) for p in self.parts)
+        return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A share of a group's output channels: `blocks` blocks of `vectors` from `start` on, `valid` stored of each."""
+
+    start: int
+    blocks: int
+    vectors: tuple[int, ...]
+    valid: int
+
+
+def channel_splits(outputs: int, lanes: int) -> list[tuple[Channels, ...]]:
+    """The ways to cut a group's output channels into equal blocks and one narrower rest."""
+    splits = []
+    for vectors in range(1, _MOST_VECTORS + 1):
+        width = vectors * lanes
+        blocks, rest = divmod(outputs, width)
+        if not blocks and vectors > 1 and rest <= width - lanes:
+            continue
+        main = (Channels(0, blocks, (lanes,) * vectors, width),) if blocks else ()
+        tail = (Channels(blocks * width, 1, _rest_vectors(rest, lanes), rest),) if rest else ()
+        splits.append(main + tail)
+    return splits
+
+
+def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
+    whole, rest = divmod(channels, lanes)
+    return (lanes,) * whole + ((1 << (rest - 1).bit_length(),) if rest else ())
+
+
+def tilings(problem: Conv2d, share: Channels, machine: Machine) -> list[Part]:
+    """Every tile of pixels whose sums stay in registers, with as many chains as they leave room for."""
+    _, rows, columns = problem.grid
+    vectors = len(share.vectors)
+    fused = machine.lanes > 4
+    room = (machine.registers - vectors - (1 if fused else 2)) // vectors
+    found: dict[tuple[Split, Split, int], None] = {}
+    for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
+        for width in range(1, min(columns.count, room // height) + 1):
+            pieces = Split(rows.count, -(-rows.count // height)), Split(columns.count, -(-columns.count // width))
+            pixels = pieces[0].most * pieces[1].most
+            for chains in (1, 2, 4, 8):
+                if pixels * chains <= room and (chains == 1 or pixels * vectors * chains <= 16):
+                    found[(*pieces, chains)] = None
+    return [_part(share, *shape) for shape in found]
+
+
+def _part(share: Channels, rows: Split, columns: Split, chains: int) -> Part:
+    chunks = max(1, round(columns.tiles / _UNIT_TILES))
+    return Part(share.start, share.blocks, share.vectors, share.valid, rows, columns, chains, chunks)
