@@ -1,0 +1,95 @@
+"""What a package says of itself: the manifest, and the facts `inspect` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgeprune.target import Target
+
+SCHEMA = 1
+
+
+class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output as the user sees it: dense, row-major, with its batch axis; `dtype` as numpy names it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`metric` of the model as it came and as it is in the package, on the same `samples` test rows."""
+
+    metric: str
+    before: float
+    after: float
+    samples: int
+
+
+class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One layer: its node, op, pattern, share of weights kept, multiply-accumulates with and without zeros, kernel."""
+
+    name: str
+    op: str
+    pattern: str
+    density: float
+    macs: int
+    dense_macs: int
+    kernel: str
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a package was made from: sha256 of model and data, the seed, and versions of what made it."""
+
+    source_sha256: str
+    data_sha256: str | None
+    seed: int
+    versions: dict[str, str]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a package says of itself. Sizes in bytes; `members` is filled in when the package is written.
+
+    `weights_bytes` is what the packed weights take, `code_bytes` the rest of the library, `ram_bytes` the scratch
+    memory of one context with one thread. `weights` counts the model's weights, `nonzero_weights` those kept.
+    """
+
+    name: str
+    target: Target
+    created_by: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    precision: str
+    backend: str
+    layers: tuple[LayerFacts, ...]
+    weights_bytes: int
+    code_bytes: int
+    ram_bytes: int
+    macs: int
+    dense_macs: int
+    nonzero_weights: int
+    weights: int
+    provenance: Provenance
+    accuracy: Accuracy | None = None
+    preprocess: dict[str, Any] | None = None
+    members: dict[str, str] = {}
+    schema: int = SCHEMA
+
+    @property
+    def total_bytes(self) -> int:
+        """Weights and code together: what the device stores."""
+        return self.weights_bytes + self.code_bytes
+
+
+def inspection(manifest: Manifest) -> dict[str, Any]:
+    """The JSON fields of `edgeprune inspect PACKAGE`."""
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    fields = (
+        *("precision", "backend", "weights_bytes", "code_bytes"),
+        *("ram_bytes", "macs", "dense_macs", "nonzero_weights", "weights"),
+        *("accuracy", "layers", "provenance"),
+    )
+    facts = {name: plain[name] for name in fields}
+    return {"target": manifest.target.name, **facts, "total_bytes": manifest.total_bytes}
