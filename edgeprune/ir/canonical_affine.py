@@ -59,7 +59,7 @@ def _read_affine(node: ir.Node) -> Affine | None:
 def _read_batch_norm(node: ir.Node) -> Affine | None:
     parameters = [constant(value) for value in node.inputs[1:5]]
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    if shape is None or node.attributes.get_int("training_mode", 0) or any(array is None for array in parameters):
+    if shape is None or node.attributes.get_int("training_mode") == 1 or any(array is None for array in parameters):
         return None
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
     scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))

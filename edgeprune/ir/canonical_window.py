@@ -14,7 +14,7 @@ _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
 def make_windows_explicit(model: ir.Model) -> None:
-    """Write kernel_shape, strides, dilations, pads and group on every convolution and pool, without auto_pad, in place."""
+    """Write kernel_shape, strides, dilations, pads, group on every convolution and pool, drop auto_pad, in place."""
     for node in model.graph:
         if node.op_type in _CONVOLUTIONS + _POOLS and not node.domain:
             _make_explicit(node)
@@ -37,7 +37,7 @@ def _make_explicit(node: ir.Node) -> None:
     for name in ("auto_pad", "output_shape"):
         attributes.pop(name, None)
     explicit = {"kernel_shape": kernel, "strides": strides, "pads": pads}
-    if node.op_type in _CONVOLUTIONS + ("MaxPool", "LpPool"):
+    if node.op_type in (*_CONVOLUTIONS, "MaxPool", "LpPool"):
         explicit["dilations"] = dilations
     for name, value in explicit.items():
         attributes.add(ir.AttrInt64s(name, value))
@@ -146,7 +146,7 @@ def _pad_is_exact(node: ir.Node, pad: ir.Node, data: ir.Value, added: list[int])
     value = 0.0 if fill_input is None else np.nan if fill is None else float(fill.reshape(-1)[0])
     kernel = node.attributes.get_ints("kernel_shape", [])
     old = list(node.attributes.get_ints("pads", [0] * len(added)))
-    if node.attributes.get_int("ceil_mode", 0) or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+    if node.attributes.get_int("ceil_mode") == 1 or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return False
     if any(
         total >= taps
@@ -154,6 +154,6 @@ def _pad_is_exact(node: ir.Node, pad: ir.Node, data: ir.Value, added: list[int])
     ):
         return False
     if node.op_type == "AveragePool":
-        return value == 0.0 and (not any(old) or bool(node.attributes.get_int("count_include_pad", 0)))
+        return value == 0.0 and (not any(old) or node.attributes.get_int("count_include_pad") == 1)
     producer = data.producer()
     return value == -np.inf or (value == 0.0 and producer is not None and producer.op_type in ("Relu", "Sigmoid"))

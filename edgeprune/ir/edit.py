@@ -59,5 +59,5 @@ def bypass(node: ir.Node, replacement: ir.Value) -> None:
 
 def only_consumer(value: ir.Value) -> ir.Node | None:
     """The one node that reads `value`, where nothing else does and it is no model output."""
-    uses = value.uses()
+    uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.ports import input_specs, output_names
-
-
-class Rows(Protocol):
-    """Samples: `count` rows; `row(i)` gives the model inputs by name, batch axis 1 included."""
-
-    @property
-    def count(self) -> int: ...
-
-    def row(self, index: int) -> dict[str, np.ndarray]: ...
 
 
 class Session:
@@ -37,12 +30,13 @@ class Session:
         feed = {spec.name: _fitted(inputs, spec.name, spec.shape, spec.dtype) for spec in self.specs}
         return dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
 
-    def run_rows(self, samples: Rows) -> dict[str, np.ndarray]:
+    def run_rows(self, samples: Samples) -> dict[str, np.ndarray]:
         """One inference per row; outputs by name, stacked along a new first axis where the batch axis 1 was.
 
         Outputs whose first axis is not the batch axis (size 1) are stacked whole.
         """
-        rows = [self.run(samples.row(index)) for index in range(samples.count)]
+        shaped = replace(samples, specs=tuple(self.specs))
+        rows = [self.run(shaped.row(index)) for index in range(samples.count)]
         return {name: np.stack([_without_batch(row[name]) for row in rows]) for name in self.outputs} if rows else {}
 
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
+from edgeprune.data.samples import InputSpec
 from edgeprune.errors import EdgepruneError
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One model input: `shape` with its batch axis, `dtype` as numpy names it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
+from edgeprune.files import write_bytes
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...]:
@@ -32,7 +21,7 @@ def static_shape(value: ir.Value) -> tuple[int, ...]:
         raise EdgepruneError(
             "shape-dynamic", f"tensor '{value.name}' has no fixed shape", where=f"tensor '{value.name}'"
         )
-    return tuple(int(size) for size in shape)  # type: ignore[call-overload]
+    return tuple(size for size in shape if isinstance(size, int))
 
 
 def dtype_name(value: ir.Value) -> str:
@@ -78,30 +67,4 @@ def save_ir(model: ir.Model, path: str | Path) -> None:
 
     Raises EdgepruneError (output-unwritable).
     """
-    write_beside(Path(path), [ir.to_proto(model).SerializeToString(deterministic=True)])
-
-
-def write_beside(target: Path, chunks: Sequence[bytes]) -> None:
-    """Write `chunks` to a new file beside `target`, then rename it to `target`.
-
-    Raises EdgepruneError (output-unwritable); nothing is left behind then.
-    """
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise EdgepruneError(
-            "output-unwritable",
-            f"cannot write '{target}': {error.strerror or error}",
-            where=str(target),
-            hint="check the folder, its permissions and the free space",
-        ) from error
+    write_bytes(path, ir.to_proto(model).SerializeToString(deterministic=True))
