@@ -66,10 +66,8 @@ def run_demo(*, progress: Progress = silent, epochs: int = 6, seconds: float = 2
         _row("compiled by edgeprune, not pruned", dense),
         _row(f"{SPARSITY:.0%} pruned ({pattern}) and compiled", pruned),
     ]
-    return {
-        "title": f"Handwritten digits on this machine ({dense['target']}), one thread, {rows[0]['samples']} test images",
-        "rows": rows,
-    }
+    title = f"Handwritten digits on this machine ({dense['target']}), one thread, {rows[0]['samples']} test images"
+    return {"title": title, "rows": rows}
 
 
 def train_digits(folder: Path, *, epochs: int = 6, seed: int = 0, progress: Progress = silent) -> DemoFiles:

@@ -1,0 +1,184 @@
+"""Each verb passes on what was asked, and prints one JSON object or a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgeprune.cli.console import Console
+from edgeprune.options import Options
+
+
+@pytest.mark.parametrize("verb", ["compile", "prune"])
+def test_the_road_gets_every_option(cli, road, model, card, tmp_path, verb):
+    out = tmp_path / "out.bin"
+    finished = cli(
+        *(verb, model, "-o", out, "-t", "x86-64-v3", "-d", card, "--sparsity", "0.75", "--pattern", "1x16"),
+        *("--max-drop", "2.5", "--latency", "0.5", "--size", "1.5M", "--ram", "64k", "--energy", "3", "--epochs", "0"),
+        *("--seed", "7", "--threads", "2", "--precision", "fp32", "--best-effort", "--quiet"),
+    )
+    assert (finished.code, finished.err) == (0, "")
+    [(name, positional, named)] = road.calls
+    assert (name, positional) == (verb, (str(model),))
+    assert (named["target"], named["data"], named["output"]) == ("x86-64-v3", card, out)
+    assert named["options"] == Options(
+        sparsity=0.75,
+        pattern="1x16",
+        precision="fp32",
+        max_drop=2.5,
+        max_drop_given=True,
+        latency=0.5,
+        size=1.5 * 2**20,
+        ram=65536,
+        energy=3,
+        epochs=0,
+        seed=7,
+        threads=2,
+        best_effort=True,
+    )
+
+
+@pytest.mark.parametrize("verb", ["compile", "prune"])
+def test_the_road_without_options_takes_the_defaults(cli, road, model, tmp_path, verb):
+    assert cli(verb, model, "-o", tmp_path / "o", "--random-calibration").code == 0
+    named = road.calls[0][2]
+    assert (named["target"], named["data"]) == ("host", None)
+    assert named["options"] == Options(random_calibration=True)
+
+
+def test_compile_prints_the_inspection_as_json(cli, road, model, card, tmp_path):
+    out = tmp_path / "o.edge"
+    report = cli("compile", model, "-d", card, "-o", out, "--json").json
+    assert report["output"] == str(out)
+    assert (report["met"], report["macs"], report["accuracy"]["after"]) == (True, 10_200_000, 0.9)
+
+
+def test_compile_tells_a_person_what_changed(cli, road, model, card, tmp_path):
+    text = cli("compile", model, "-d", card, "-o", tmp_path / "o.edge").out
+    for figure in ("0.9100", "0.9000", "top1 on 500 test rows", "40.8 M", "10.2 M", "25.0 %", "68.4 kB", "128.0 kB"):
+        assert figure in text
+
+
+def test_compile_says_loudly_that_no_accuracy_was_checked(cli, road, model, tmp_path):
+    road.answers["compile"].inspection["accuracy"] = None
+    finished = cli("compile", model, "--random-calibration", "-o", tmp_path / "o.edge")
+    assert finished.code == 0
+    assert "no accuracy was checked" in finished.err
+
+
+@pytest.mark.parametrize("best_effort", [False, True])
+def test_a_missed_limit_exits_3_and_says_by_how_much(cli, road, model, card, tmp_path, best_effort):
+    road.answers["compile"].met = False
+    road.answers["compile"].shortfall = "accuracy fell by 2.40 points, 1.00 are allowed"
+    arguments = ["compile", model, "-d", card, "-o", tmp_path / "o.edge", *(["--best-effort"] if best_effort else [])]
+    report = cli(*arguments, "--json")
+    assert (report.code, report.json["met"], report.json["error"]["code"]) == (3, False, "limit-not-met")
+    assert report.json["output"] == (str(tmp_path / "o.edge") if best_effort else None)
+    shown = cli(*arguments)
+    assert shown.code == 3
+    assert "fell by 2.40 points" in shown.err
+
+
+def test_a_checkpoint_is_loaded_with_its_architecture(cli, road, tmp_path):
+    checkpoint = tmp_path / "weights.pth"
+    checkpoint.touch()
+    assert cli("compile", checkpoint, "--arch", "net.py:build", "-o", tmp_path / "o.edge").code == 0
+    assert road.calls[0] == ("load_model", (str(checkpoint),), {"arch": "net.py:build"})
+    assert road.calls[1][1] == ("a loaded model",)
+
+
+def test_a_module_with_a_callable_is_a_model(cli, road, tmp_path):
+    (tmp_path / "net.py").touch()
+    assert cli("inspect", f"{tmp_path}/net.py:build").code == 0
+    assert cli("inspect", f"{tmp_path}/other.py:build").code == 1
+
+
+def test_eval(cli, road, model, card):
+    finished = cli("eval", model, "--data", card, "--split", "validate", "--threads", "2", "--json")
+    assert finished.json == {"metric": "top1", "value": 0.91, "samples": 500, "split": "validate"}
+    name, positional, named = road.calls[0]
+    assert (name, positional[0], named["data"], named["split"]) == ("evaluate", str(model), card, "validate")
+    assert "0.91" in cli("eval", model, "--data", card).out
+
+
+def test_run(cli, road, model, card, tmp_path):
+    out = tmp_path / "out.npz"
+    finished = cli("run", model, "--input", card, "--output", out, "--json")
+    assert finished.json == {"output": str(out)}
+    assert road.calls[0][:2] == ("run", (model, card, out))
+
+
+def test_bench(cli, road, model):
+    report = cli("bench", model, "--vs", "onnxruntime, openvino,onnxruntime", "--threads", "2", "--json").json
+    assert report["latency_ms"]["median"] == 0.25
+    assert road.calls[0][2]["vs"] == ("onnxruntime", "openvino")
+    assert road.calls[0][2]["threads"] == 2
+    text = cli("bench", model, "--vs", "onnxruntime").out
+    for figure in ("0.25 ms", "0.9 ms", "3.60x", "measured", "12.5 us"):
+        assert figure in text
+
+
+def test_bench_reports_a_peer_that_is_not_installed(cli, road, model):
+    road.answers["bench"]["peers"] = [{"runtime": "openvino", "latency_ms": None, "error": "not installed"}]
+    finished = cli("bench", model, "--vs", "openvino")
+    assert finished.code == 0
+    assert "not installed" in finished.out
+
+
+def test_inspect(cli, road, model):
+    assert cli("inspect", model, "--json").json["layers"][0]["name"] == "stem"
+    text = cli("inspect", model).out
+    assert "stem" in text and "conv2d" in text and "100.0 %" in text
+
+
+def test_targets(cli):
+    names = {facts["name"] for facts in cli("targets", "--json").json["targets"]}
+    assert {"x86-64-v2", "x86-64-v3", "x86-64-v4"} <= names
+    assert cli("targets", "x86-64-v3", "--json").json["vector_bytes"] == 32
+    assert "AVX2" in cli("targets").out
+    assert "AVX2" in cli("targets", "x86-64-v3").out
+
+
+def test_boards(cli):
+    assert [board["name"] for board in cli("boards", "--json").json["boards"]] == ["local"]
+    local = cli("boards", "local", "--detect", "--json").json
+    assert (local["transport"], local["target"], type(local["detected"])) == ("local", "host", bool)
+    assert "this machine" in cli("boards", "--detect").out
+
+
+def test_demo(cli, monkeypatch):
+    rows = [{"name": "original", "accuracy": 0.99, "weights_bytes": 4096, "latency_ms": 0.08, "speedup": 1.0}]
+    fake = SimpleNamespace(run_demo=lambda progress: {"title": "Digits", "rows": rows})
+    monkeypatch.setitem(__import__("sys").modules, "edgeprune.demo", fake)
+    assert cli("demo", "--json").json["rows"] == rows
+    text = cli("demo").out
+    assert "99.0 %" in text and "80 us" in text and "edgeprune compile" in text
+
+
+def test_help_of_every_verb_shows_an_example(cli):
+    for verb in ("compile", "prune", "eval", "run", "bench", "inspect", "targets", "boards", "demo"):
+        finished = cli(verb, "--help")
+        assert finished.code == 0
+        assert f"  edgeprune {verb}" in finished.out
+        assert "--json" in finished.out and "--quiet" in finished.out
+
+
+def test_json_takes_numpy_values_and_writes_nan_as_null(capsys):
+    Console(as_json=True).result({"a": np.float32(0.5), "b": np.arange(2), "c": float("nan"), "d": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"a": 0.5, "b": [0, 1], "c": None, "d": "x"}
+
+
+def test_what_a_stage_prints_never_reaches_standard_output(cli, road, model):
+    road.answers["inspect"] = lambda: print("noise") or {"layers": []}
+    finished = cli("inspect", model, "--json")
+    assert finished.json == {"layers": []}
+    assert "noise" in finished.err
+
+
+def test_names_with_brackets_are_shown_as_they_are(cli, road, model):
+    road.answers["inspect"]["layers"][0]["name"] = "block[0]/conv[bold]"
+    assert "block[0]/conv[bold]" in cli("inspect", model).out
