@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,14 @@ from edgeprune.kernels.epilogue import apply_epilogue, element
 FLOAT = "float32"
 INTEGER = "int32"
 
-serial = script.serial
 let = script.bind
+
+
+@contextmanager
+def serial(first: Any, last: Any) -> Iterator[Any]:
+    """A loop over [first, last); TVM's canonical loops begin at zero, so the counter is shifted here."""
+    with script.serial(0, last - first) as counter:
+        yield counter + first
 
 
 @dataclass(frozen=True)
