@@ -38,6 +38,14 @@ class Pattern:
         return None if self.group is None or self.keep is None else self.keep / self.group
 
 
+@dataclass(frozen=True)
+class Level:
+    """What a layer keeps: the share `density` of its blocks, in `pattern`."""
+
+    pattern: Pattern
+    density: float
+
+
 def parse_pattern(text: str) -> Pattern:
     """Read `1x1`, `4x16`, `2:4` or `2:4/1x16`.
 
