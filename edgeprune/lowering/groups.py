@@ -14,6 +14,9 @@ from edgeprune.lowering.movement import is_movement
 
 Kind = Literal["conv2d", "depthwise", "linear", "pool", "elementwise", "upsample", "movement", "region"]
 
+IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "upsample"})
+"""Kinds whose results are stored as images, in the layout of the graph."""
+
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
 
 
@@ -56,16 +59,19 @@ def find_groups(model: ir.Model) -> list[Group]:
     """The groups of `model` in an order in which they can run; every node is in exactly one."""
     layers = {id(layer.node): layer for layer in weighted_layers(model)}
     outputs = {id(value) for value in model.graph.outputs}
+    images = {id(value) for value in model.graph.inputs if is_image(value)}
     taken: set[int] = set()
     groups = []
     for node in model.graph:
         if id(node) in taken:
             continue
-        group = _anchor(node, layers.get(id(node)))
+        group = _anchor(node, layers.get(id(node)), images)
         if group.kind not in ("movement", "region", "upsample"):
             group = _extend(group, outputs, taken)
         taken.update(id(member) for member in group.nodes)
         groups.append(group)
+        if group.kind in IMAGE_KINDS or any(id(value) in images for value in group.inputs if group.kind == "movement"):
+            images.update(id(value) for value in group.outputs)
     return _in_order(groups)
 
 
@@ -80,8 +86,8 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(extent) for extent in value.shape.numpy())
 
 
-def _anchor(node: ir.Node, layer: WeightedLayer | None) -> Group:
-    kind = _kind(node, layer)
+def _anchor(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Group:
+    kind = _kind(node, layer, images)
     inputs = tuple(value for value in node.inputs if value is not None)
     if kind in ("conv2d", "depthwise", "linear"):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -95,7 +101,7 @@ def _anchor(node: ir.Node, layer: WeightedLayer | None) -> Group:
     return Group(kind, node, (node,), inputs, tuple(node.outputs))
 
 
-def _kind(node: ir.Node, layer: WeightedLayer | None) -> Kind:
+def _kind(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Kind:
     output = node.outputs[0]
     if output.dtype != ir.DataType.FLOAT or node.domain not in ("", "ai.onnx"):
         return "region"
@@ -111,12 +117,19 @@ def _kind(node: ir.Node, layer: WeightedLayer | None) -> Kind:
         return "movement"
     if node.op_type == "Resize" and upsample_factors(node) is not None:
         return "upsample"
-    if is_image(output) and all(is_image(value) or _is_broadcast_constant(value) for value in node.inputs if value):
-        if activation_of(node) is not None:
-            return "elementwise"
-        if node.op_type in BINARY_OPS and any(value is not None and value.const_value is None for value in node.inputs):
-            return "elementwise"
-    return "region"
+    return "elementwise" if _is_image_arithmetic(node, images) else "region"
+
+
+def _is_image_arithmetic(node: ir.Node, images: set[int]) -> bool:
+    """Whether `node` works elementwise on images that a kernel family computes."""
+    operands = [value for value in node.inputs if value is not None]
+    if activation_of(node) is not None:
+        return id(operands[0]) in images
+    if node.op_type not in BINARY_OPS or len(operands) != 2 or not is_image(node.outputs[0]):
+        return False
+    return any(id(value) in images for value in operands) and all(
+        is_image(value) or _is_broadcast_constant(value) for value in operands
+    )
 
 
 def _has_constant_bias(node: ir.Node) -> bool:

@@ -10,14 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.lowering.geometry import Halo, window_of
-from edgeprune.lowering.groups import Group, shape_of
+from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
 from edgeprune.lowering.strided import Strided, dense, fit, image_shape
 from edgeprune.lowering.trace import Origin, Piece, Trace, keeps_pixels
 
 Mode = Literal["channels", "pixels"]
 """Images channels-last, with vectors over channels; or planar, with vectors along pixels."""
 
-IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "upsample"})
 NO_HALO: Halo = (0, 0, 0, 0)
 
 
@@ -40,7 +39,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Storage:
-    """A buffer of `elements` float32 values; `bordered` says how its halo is cleared (images, rows, columns, cell)."""
+    """A buffer of `elements` 4-byte values; `bordered` says how its halo is cleared (images, rows, columns, cell)."""
 
     elements: int
     halo: Halo = NO_HALO
@@ -81,6 +80,8 @@ def place_root(
             layout.homes[id(value)] = Home(place, room)
             return
     home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode, halo, _is_image_of(group, value))
+    if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
+        storage = Storage(-(-home.place.size * value.dtype.itemsize // 4))
     layout.homes[id(value)] = home
     layout.buffers[home.place.buffer] = storage
 

@@ -22,19 +22,17 @@ def emit_region(program: Program, run: Sequence[Group], outputs: set[int], index
     wanted = [value for group in run for value in group.outputs if id(value) in outputs]
     inputs, constants = _external(nodes, made)
     region = lower_region(_model(nodes, inputs, wanted, constants, index), program.target, f"edge_region_{index}")
-    names = {value.name: dense_operand(program, value) for value in inputs}
-    names |= {value.name: program.layout.homes[id(value)].place.buffer for value in wanted}
-    prefix = f"region.{index}:"
-    for name, size in region.buffers.items():
-        program.add_bytes(prefix + name, size)
+    names = {region.inputs[_name(value)]: dense_operand(program, value) for value in inputs}
+    for value in wanted:
+        names[region.outputs[_name(value)]] = program.layout.homes[id(value)].place.buffer
     for name, array in region.constants.items():
-        names[name] = program.add_constant(prefix + name, array)
-    for port in (*region.inputs.items(), *region.outputs.items()):
-        names[port[1]] = names[port[0]]
+        names[name] = program.add_constant(name, array)
+    for name, size in region.buffers.items():
+        if name not in names:
+            program.add_bytes(name, size)
     for call in region.calls:
-        arguments = tuple(names.get(name, prefix + name) for name in call.arguments)
-        layer = Layer(run[0].anchor.name or "", call.op, "tvm")
-        writes = tuple(names.get(name, prefix + name) for name in call.writes)
+        arguments, writes = (tuple(names.get(name, name) for name in group) for group in (call.arguments, call.writes))
+        layer = Layer(run[0].anchor.name or "", call.label, "tvm")
         program.call_function(
             call.symbol, region.functions[call.symbol], Call(call.symbol, arguments, writes, call.units, layer)
         )
@@ -97,6 +95,11 @@ def _model(
     )
     version = max((node.version or 0 for node in nodes), default=0) or 18
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name is not None
+    return value.name
 
 
 def _value_info(value: ir.Value) -> onnx.ValueInfoProto:

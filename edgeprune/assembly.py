@@ -1,0 +1,122 @@
+"""From a compiled program to a package: the manifest, the members, and the measurement of what was built."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgeprune import __version__
+from edgeprune.deploy.local import LocalRunner
+from edgeprune.ir.cost import model_cost
+from edgeprune.judging import Judge
+from edgeprune.metric import Score
+from edgeprune.package.format import LIBRARY, MODEL, write_package
+from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance
+from edgeprune.progress import Progress, silent
+from edgeprune.target import Target, host_cpu_flags
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeprune.lowering.build import Built
+    from edgeprune.lowering.plan import Plan
+
+_VERSIONED = ("apache-tvm", "numpy", "onnx", "onnx-ir", "torch", "ziglang")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A package that is not written yet."""
+
+    manifest: Manifest
+    members: dict[str, bytes]
+
+    def with_accuracy(self, before: Score | None, after: Score | None) -> Draft:
+        """The same package with its measured accuracy."""
+        if before is None or after is None:
+            return self
+        accuracy = Accuracy(after.metric, before.value, after.value, after.samples)
+        return Draft(msgspec.structs.replace(self.manifest, accuracy=accuracy), self.members)
+
+    def write(self, path: str | PathLike[str]) -> Manifest:
+        """Write the package to `path`, whole or not at all."""
+        return write_package(Path(path), self.manifest, self.members)
+
+
+def assemble(
+    name: str, model: ir.Model, plan: Plan, built: Built, target: Target, provenance: Provenance, judge: Judge
+) -> Draft:
+    """The package of `model`, which was lowered to `plan` and compiled to `built`."""
+    from onnx_ir import to_proto
+
+    cost = model_cost(model)
+    by_name = {layer.name: layer for layer in cost.layers}
+    layers = []
+    for layer in built.layers:
+        known = by_name.get(layer.name)
+        macs, dense = (layer.macs, layer.dense_macs) if layer.dense_macs or known is None else (known.macs, known.dense_macs)
+        layers.append(LayerFacts(layer.name, layer.op, layer.pattern, layer.density, macs, dense, layer.kernel))
+    manifest = Manifest(
+        name=name,
+        target=target,
+        created_by=f"edgeprune {__version__}",
+        inputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.inputs),
+        outputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.outputs),
+        precision="fp32",
+        backend="tvm",
+        layers=tuple(layers),
+        weights_bytes=built.weights_bytes,
+        code_bytes=built.code_bytes,
+        ram_bytes=built.ram_bytes,
+        macs=cost.macs,
+        dense_macs=cost.dense_macs,
+        nonzero_weights=cost.nonzero_weights,
+        weights=cost.weights,
+        provenance=provenance,
+        preprocess=None if judge.card is None else msgspec.to_builtins(judge.card.preprocess),
+    )
+    sources = {file: text.encode() for file, text in built.sources.items()}
+    serialized = to_proto(model).SerializeToString(deterministic=True)
+    return Draft(manifest, {LIBRARY: built.library, MODEL: serialized, **sources})
+
+
+def measure(draft: Draft, judge: Judge, fallback: Score | None, progress: Progress = silent) -> Score | None:
+    """The test score of the compiled library where this machine can run it, else `fallback`, that of the pruned IR."""
+    if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
+        return fallback
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        library = Path(folder) / LIBRARY
+        library.write_bytes(draft.members[LIBRARY])
+        runner = LocalRunner(library, draft.manifest)
+        try:
+            return judge.score_runner(runner.run, progress)
+        finally:
+            runner.close()
+
+
+def provenance_of(source: str | PathLike[str] | None, model: ir.Model, judge: Judge, seed: int) -> Provenance:
+    """What the package comes from: the model file, or the imported IR where there is no file."""
+    from onnx_ir import to_proto
+
+    path = None if source is None else Path(source)
+    content = path.read_bytes() if path is not None and path.is_file() else to_proto(model).SerializeToString(deterministic=True)
+    return Provenance(
+        source_sha256=hashlib.sha256(content).hexdigest(),
+        data_sha256=None if judge.card is None else judge.card.digest(),
+        seed=seed,
+        versions={name: _version(name) for name in _VERSIONED},
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,98 @@
+"""How good a model is on the user's data: the rows to learn from, and the rows to be judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeprune.data import Card, Samples, load_card, random_samples
+from edgeprune.errors import EdgepruneError
+from edgeprune.ir.ports import input_specs
+from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
+from edgeprune.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_RANDOM_ROWS = 64
+
+Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The data of one road: `card` with the original model's outputs, or nothing but random inputs.
+
+    `before` is the original model's score on the test rows.
+    """
+
+    original: ir.Model
+    card: Card | None
+    seed: int
+    before: Score | None = None
+    test: Samples | None = None
+    reference: dict[str, np.ndarray] | None = None
+
+    @property
+    def metric(self) -> str:
+        """The card's metric; fidelity without a card."""
+        return self.card.metric if self.card is not None else "fidelity"
+
+    def rows(self, split: str, limit: int | None = None) -> Samples:
+        """The rows of `split`, or random ones without a card."""
+        specs = input_specs(self.original)
+        if self.card is None:
+            return random_samples(specs, limit or _RANDOM_ROWS, self.seed)
+        return self.card.load(split, specs, limit)
+
+    def score(self, model: ir.Model, threads: int = 1) -> Score | None:
+        """The test score of `model` on ONNX Runtime."""
+        from edgeprune.ir.execute import Session
+
+        return self.score_runner(Session(model, threads).run)
+
+    def score_runner(self, run: Runner, progress: Progress = silent) -> Score | None:
+        """The test score of whatever `run` computes; None without a card."""
+        if self.test is None:
+            return None
+        return evaluate(self.metric, run_rows(run, self.test, progress), self.test.labels, self.reference)
+
+    def drop(self, score: Score | None) -> float | None:
+        """Points lost against the original; None where nothing was measured."""
+        if score is None or self.before is None:
+            return None
+        return drop_points(self.metric, self.before.value, score.value)
+
+
+def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, threads: int = 1) -> Judge:
+    """The judge for `data`, with the original model measured on its test rows."""
+    if data is None:
+        return Judge(original, None, seed)
+    card = load_card(data)
+    test = card.load("test", input_specs(original))
+    from edgeprune.ir.execute import Session
+
+    outputs = run_rows(Session(original, threads).run, test)
+    if needs_labels(card.metric) and test.labels is not None and card.metric in ("top1", "top5"):
+        check_labels(test.labels, next(iter(outputs.values())).shape[-1])
+    before = evaluate(card.metric, outputs, test.labels, outputs)
+    return Judge(original, card, seed, before, test, outputs)
+
+
+def run_rows(run: Runner, samples: Samples, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """One inference a row; outputs by name, stacked along a new first axis in place of the batch axis."""
+    rows = []
+    for index in range(samples.count):
+        rows.append(run(samples.row(index)))
+        progress("evaluating", index + 1, samples.count, "")
+    if not rows:
+        raise EdgepruneError("data-empty", "there is no row to run", where="data card")
+    return {name: np.stack([_without_batch(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _without_batch(output: np.ndarray) -> np.ndarray:
+    return output[0] if output.ndim and output.shape[0] == 1 else output
