@@ -190,7 +190,7 @@ def _clash(earlier: _Access, later: _Access) -> bool:
             if space != other_space or first >= other_end or other_first >= end or not (writes or other_writes):
                 continue
             # A halo and the inside that a kernel fills beside it are different bytes.
-            if name == other and (earlier.clears and not other_reads or later.clears and not reads):
+            if name == other and ((earlier.clears and not other_reads) or (later.clears and not reads)):
                 continue
             return True
     return False
