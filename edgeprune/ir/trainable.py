@@ -1,0 +1,191 @@
+"""A model as a torch module, so that whatever was imported can be trained, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.ir.copy import copy_model
+from edgeprune.ir.ports import input_specs, static_shape
+from edgeprune.ir.trainable_node import Facts, Row, Tensor
+from edgeprune.ir.trainable_ops import OPS
+
+_TRAINED: dict[str, tuple[int, ...]] = {
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Gemm": (1, 2),
+    "MatMul": (0, 1),
+    "Add": (0, 1),
+    "Mul": (0, 1),
+    "PRelu": (1,),
+    "BatchNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "RMSNormalization": (1,),
+}
+"""Which inputs of an op are trained where they are constants of more than one element."""
+
+
+After = Callable[[str, Tensor], Tensor]
+"""Called as after(output name, [rows, channels, ...]) with the result of a convolution; gives what replaces it."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    row: Row
+    facts: Facts
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
+    last_uses: tuple[str, ...]
+
+
+class TrainableModel(torch.nn.Module):
+    """Runs a canonical model on batches although its graph is fixed at batch 1.
+
+    The graph describes one row; torch.vmap carries each op over the rows of a batch, so shapes that the graph spells
+    out (a Reshape to [1, -1]) stay right. Only a convolution sees its rows together, as one larger batch. `weights`
+    are the trained parameters by the names of their initializers.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        super().__init__()
+        self._specs = input_specs(model)
+        self._outputs = [(str(value.name), static_shape(value)[:1] == (1,)) for value in model.graph.outputs]
+        trained = {str(value.name) for value in _trained_values(model)}
+        self._trained_names: list[str] = []
+        self._fixed_names: list[str] = []
+        self._trained = torch.nn.ParameterList()
+        for name, value in model.graph.initializers.items():
+            if value.const_value is None:
+                raise EdgepruneError("model-corrupt", f"initializer '{name}' has no value", where=f"tensor '{name}'")
+            self._hold(str(name), _tensor(value.const_value.numpy()), str(name) in trained)
+        self._steps = list(_steps(model))
+
+    def _hold(self, name: str, tensor: Tensor, trained: bool) -> None:
+        if trained:
+            self._trained_names.append(name)
+            self._trained.append(torch.nn.Parameter(_channels_last(tensor)))
+        else:
+            self.register_buffer(f"fixed_{len(self._fixed_names)}", tensor)
+            self._fixed_names.append(name)
+
+    @property
+    def weights(self) -> dict[str, torch.nn.Parameter]:
+        """The trained parameters by the names of their initializers, in the shapes ONNX gives them."""
+        return dict(zip(self._trained_names, self._trained, strict=True))
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None = None, after: After | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs by name, rows first, from inputs by name, rows first and without the graph's own batch axis of 1.
+
+        `weights` replaces parameters by name for this call (masked or averaged ones, say). `after` may change what
+        each convolution gives. An output whose first axis in the graph is not 1 keeps all its axes after the rows.
+        """
+        values: dict[str, Tensor] = {name: getattr(self, f"fixed_{i}") for i, name in enumerate(self._fixed_names)}
+        values.update(self.weights if weights is None else {**self.weights, **weights})
+        batched = {spec.name: _rows(inputs[spec.name], spec.shape) for spec in self._specs}
+        for step in self._steps:
+            results = _run(step, values, batched, after)
+            target = batched if any(name in batched for name in step.inputs) else values
+            target.update(zip(step.outputs, results, strict=False))
+            for name in step.last_uses:
+                batched.pop(name, None)
+        count = len(next(iter(inputs.values())))
+        return {name: self._result(name, leading, values, batched, count) for name, leading in self._outputs}
+
+    def _result(
+        self, name: str, leading: bool, values: dict[str, Tensor], batched: dict[str, Tensor], count: int
+    ) -> Tensor:
+        tensor = batched[name] if name in batched else values[name].expand(count, *values[name].shape)
+        return tensor.squeeze(1) if leading else tensor
+
+
+def _run(step: _Step, values: dict[str, Tensor], batched: dict[str, Tensor], after: After | None) -> Sequence[Tensor]:
+    """The outputs of one step, rows first where any of its inputs is."""
+    tensors = [None if name is None else batched.get(name, values.get(name)) for name in step.inputs]
+    carried = [None if name is None or name not in batched else 0 for name in step.inputs]
+    image = tensors[0]
+    if step.facts.op == "Conv" and image is not None and carried[0] == 0 and not any(c == 0 for c in carried[1:]):
+        result = step.row(step.facts, image.flatten(0, 1), *tensors[1:])
+        assert isinstance(result, Tensor)
+        result = result if after is None else after(step.outputs[0], result)
+        return [result.unflatten(0, image.shape[:2])]
+    if any(axis == 0 for axis in carried):
+        given = [tensor for tensor in tensors if tensor is not None]
+        axes = tuple(axis for axis, tensor in zip(carried, tensors, strict=True) if tensor is not None)
+
+        def row(*present: Tensor) -> Tensor | tuple[Tensor, ...]:
+            remaining = iter(present)
+            return step.row(step.facts, *(None if tensor is None else next(remaining) for tensor in tensors))
+
+        found = torch.vmap(row, in_dims=axes)(*given)
+    else:
+        found = step.row(step.facts, *tensors)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def to_torch(model: ir.Model) -> TrainableModel:
+    """The module that computes what the canonical `model` computes.
+
+    Raises EdgepruneError (op-untrainable) where a node's op has no row in the table.
+    """
+    return TrainableModel(model)
+
+
+def write_back(module: TrainableModel, model: ir.Model, weights: Mapping[str, Tensor] | None = None) -> ir.Model:
+    """A copy of `model` with the parameters of `module`, or with `weights` by name instead of them."""
+    result = copy_model(model)
+    for name, tensor in (module.weights if weights is None else weights).items():
+        value = result.graph.initializers[name]
+        array = np.ascontiguousarray(tensor.detach().contiguous().numpy())
+        dtype = array.dtype if value.const_value is None else value.const_value.dtype.numpy()
+        value.const_value = ir.tensor(array.astype(dtype), name=name)
+    return result
+
+
+def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    rows = tensor.reshape(tensor.shape[0], *shape)
+    if len(shape) == 4 and shape[0] == 1:
+        return rows.squeeze(1).contiguous(memory_format=torch.channels_last).unsqueeze(1)
+    return rows
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.array(array))
+
+
+def _trained_values(model: ir.Model) -> Iterator[ir.Value]:
+    for node in model.graph:
+        for index in _TRAINED.get(node.op_type, ()):
+            value = node.inputs[index] if index < len(node.inputs) else None
+            constant = None if value is None else value.const_value
+            if value is not None and constant is not None and constant.dtype.is_floating_point() and constant.size > 1:
+                yield value
+
+
+def _steps(model: ir.Model) -> Iterator[_Step]:
+    nodes = list(model.graph)
+    kept = {value.name for value in (*model.graph.outputs, *model.graph.initializers.values())}
+    last_use = {value.name: index for index, node in enumerate(nodes) for value in node.inputs if value is not None}
+    for index, node in enumerate(nodes):
+        facts = Facts(node)
+        row = OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if row is None:
+            raise facts.refuse("there is no row for it in the table of trainable ops")
+        inputs = tuple(None if value is None else str(value.name) for value in node.inputs)
+        outputs = tuple(str(value.name) for value in node.outputs)
+        ended = {name for name in inputs if name is not None and last_use[name] == index and name not in kept}
+        yield _Step(row, facts, inputs, outputs, tuple(sorted(ended)))
