@@ -133,8 +133,10 @@ def _network() -> torch.nn.Module:
 def _export(network: torch.nn.Module, example: np.ndarray, path: Path) -> None:
     import torch
 
-    names = {"input_names": ["image"], "output_names": ["scores"]}
-    program = torch.onnx.export(network, (torch.from_numpy(example),), dynamo=True, verbose=False, **names)
+    arguments = (torch.from_numpy(example),)
+    program = torch.onnx.export(
+        network, arguments, input_names=["image"], output_names=["scores"], dynamo=True, verbose=False
+    )
     assert program is not None
     program.save(str(path))
 
