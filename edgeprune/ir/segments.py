@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import onnx_ir as ir
 
 from edgeprune.data.samples import Samples
 from edgeprune.ir.execute import Session
-from edgeprune.ir.ports import input_specs
+from edgeprune.ir.ports import dtype_name, input_specs, static_shape
 
 
 class SegmentedRun:
@@ -57,11 +58,31 @@ class SegmentedRun:
         graph = ir.convenience.extract(self._model.graph, names, [str(value.name) for value in produced])
         session = Session(ir.Model(graph, ir_version=self._model.ir_version), self._threads)
         count = len(next(iter(self._held.values())))
-        rows: dict[str, list[np.ndarray]] = {str(value.name): [] for value in produced}
+        rows: dict[str, np.ndarray] = {}
         for index in range(count):
             for name, array in session.run({name: self._held[name][index] for name in names}).items():
-                rows[name].append(array)
-        return {name: np.stack(arrays) for name, arrays in rows.items()}
+                if name not in rows:
+                    rows[name] = np.empty((count, *array.shape), array.dtype)
+                rows[name][index] = array
+        return rows
+
+
+def peak_bytes(model: ir.Model) -> int:
+    """The most bytes that the tensors of one row take while `SegmentedRun` walks the graph node by node."""
+    nodes = list(model.graph)
+    last = {value.name: index for index, node in enumerate(nodes) for value in _inputs(node)}
+    last |= {value.name: len(nodes) for value in model.graph.outputs}
+    held = {value.name: _bytes(value) for value in model.graph.inputs}
+    peak = sum(held.values())
+    for index, node in enumerate(nodes):
+        held |= {value.name: _bytes(value) for value in node.outputs if value.name in last}
+        peak = max(peak, sum(held.values()))
+        held = {name: size for name, size in held.items() if last.get(name, 0) > index}
+    return peak
+
+
+def _bytes(value: ir.Value) -> int:
+    return math.prod(static_shape(value)) * np.dtype(dtype_name(value)).itemsize
 
 
 def _inputs(node: ir.Node) -> list[ir.Value]:

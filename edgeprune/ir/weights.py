@@ -90,6 +90,26 @@ def read_bias(layer: WeightedLayer) -> np.ndarray | None:
     return np.broadcast_to(layer.bias.const_value.numpy().astype(np.float32).reshape(-1), (outputs,)).copy()
 
 
+def write_bias(layer: WeightedLayer, array: np.ndarray) -> None:
+    """Put `array` [groups * out] in place of the constant bias; a bias that other nodes read too is left to them.
+
+    Raises EdgepruneError (weight-not-constant) where the layer has no constant bias.
+    """
+    bias = layer.bias
+    if bias is None or bias.const_value is None:
+        raise EdgepruneError("weight-not-constant", "the bias is not a constant", where=f"node {layer.name}")
+    tensor = np.ascontiguousarray(array, dtype=bias.const_value.dtype.numpy())
+    if len(bias.uses()) == 1:
+        bias.const_value = ir.tensor(tensor, name=bias.name)
+        bias.shape = ir.Shape(tensor.shape)
+        return
+    graph = layer.node.graph
+    own = ir.val(f"{bias.name}_{layer.name}", const_value=ir.tensor(tensor, name=f"{bias.name}_{layer.name}"))
+    assert isinstance(graph, ir.Graph)
+    graph.register_initializer(own)
+    layer.node.replace_input_with(2, own)
+
+
 def output_positions(layer: WeightedLayer) -> int:
     """How often each weight is used in one inference: output pixels of a convolution, rows of a linear layer.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
 from edgeprune.mask import mask_from_scores
@@ -31,16 +31,25 @@ class Prune:
         EdgepruneError (layer-unknown) where a level names no layer with weights.
         """
         pruned = copy_model(model)
+        check_levels(pruned, self.levels)
         layers = {layer.name: layer for layer in weighted_layers(pruned)}
         for name, level in self.levels.items():
-            if name not in layers:
-                raise EdgepruneError("layer-unknown", f"the model has no layer '{name}' with weights", where=name)
             weight = read_weight(layers[name])
             given = None if scores is None else scores.get(name)
             mask = mask_from_scores(weight**2 if given is None else given, level.pattern, level.density)
             write_weight(layers[name], weight * mask)
             note_pattern(layers[name], level)
         return pruned
+
+
+def check_levels(model: ir.Model, levels: Mapping[str, Level]) -> None:
+    """Raise EdgepruneError (layer-unknown) where a level names no layer with weights."""
+    names = {layer.name for layer in weighted_layers(model)}
+    for name in levels:
+        if name not in names:
+            raise EdgepruneError(
+                "layer-unknown", f"the model has no layer '{name}' with weights", where=name, hint=nearest(name, names)
+            )
 
 
 def note_pattern(layer: WeightedLayer, level: Level) -> None:
