@@ -10,6 +10,8 @@ import pytest
 
 NO_DATA = "EDGEPRUNE_DATA is not set: real models and data are not tested"
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and numpy start threads: workers share the cores
+
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
