@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeprune.api import compile, prune
     from edgeprune.flow import load_model
-    from edgeprune.package.package import Package
+    from edgeprune.compiled import Package
 
 __version__ = "0.1.0"
 __all__ = ["Package", "compile", "load_model", "prune"]
 
 _HOMES = {
-    "Package": "edgeprune.package.package",
+    "Package": "edgeprune.compiled",
     "compile": "edgeprune.api",
     "load_model": "edgeprune.flow",
     "prune": "edgeprune.api",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune import flow
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
-from edgeprune.package.package import Package
+from edgeprune.compiled import Package
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:

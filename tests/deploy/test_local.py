@@ -1,14 +1,12 @@
 import ctypes
 import gc
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
+from tiny_library import build_tiny_library, tiny_inputs
 
 from edgeprune.deploy import local
 from edgeprune.deploy.local import LocalRunner
@@ -18,21 +16,9 @@ from edgeprune.target import load_target
 MANIFEST = SimpleNamespace(target=load_target("x86-64-v2"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny") / "model.so"
-    source = Path(__file__).with_name("tiny_model.c")
-    command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source)]
-    subprocess.run(command, check=True, capture_output=True)
-    return path
-
-
-def feeds(seed=0):
-    generator = np.random.default_rng(seed)
-    return {
-        "first": generator.normal(size=(1, 2, 3)).astype(np.float32),
-        "second": generator.integers(-3, 3, (1, 2)),
-    }
+    return build_tiny_library(tmp_path_factory.mktemp("tiny") / "model.so")
 
 
 def error(call):
@@ -52,7 +38,7 @@ def test_ports_and_outputs(library):
         assert [tuple(port) for port in runner.inputs] == [("first", (1, 2, 3), "float32"), ("second", (1, 2), "int64")]
         assert [tuple(port) for port in runner.outputs] == [("total", (1, 2, 3), "float32"), ("flag", (), "bool")]
         for seed in range(5):
-            given = feeds(seed)
+            given = tiny_inputs(seed)
             outputs = runner.run(given)
             np.testing.assert_array_equal(outputs["total"], given["first"] + np.float32(given["second"][0, 0]))
             assert outputs["flag"] == (given["second"][0, 1] == 0)
@@ -60,14 +46,14 @@ def test_ports_and_outputs(library):
 
 def test_outputs_of_one_run_survive_the_next(library):
     with LocalRunner(library, MANIFEST) as runner:
-        first = runner.run(feeds(1))["total"]
+        first = runner.run(tiny_inputs(1))["total"]
         kept = first.copy()
-        runner.run(feeds(2))
+        runner.run(tiny_inputs(2))
         np.testing.assert_array_equal(first, kept)
 
 
 def test_strided_and_unaligned_inputs(library):
-    given = feeds(3)
+    given = tiny_inputs(3)
     wide = np.zeros((1, 2, 6), np.float32)
     wide[..., ::2] = given["first"]
     raw = np.zeros(given["first"].nbytes + 1, np.uint8)
@@ -80,7 +66,7 @@ def test_strided_and_unaligned_inputs(library):
 
 
 def test_bound_calls_follow_the_same_arrays(library):
-    given = feeds(4)
+    given = tiny_inputs(4)
     with LocalRunner(library, MANIFEST) as runner:
         bound = runner.bind(given)
         gc.collect()
@@ -91,7 +77,7 @@ def test_bound_calls_follow_the_same_arrays(library):
 def test_steps_and_their_times(library):
     with LocalRunner(library, MANIFEST) as runner:
         assert runner.steps == ["add", "add", "compare"]
-        np.testing.assert_array_equal(runner.profile(feeds()), [1000, 2000, 3000])
+        np.testing.assert_array_equal(runner.profile(tiny_inputs()), [1000, 2000, 3000])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +94,7 @@ def test_steps_and_their_times(library):
     ],
 )
 def test_inputs_are_checked_before_the_library_sees_them(library, change, code, named):
-    given = {name: array for name, array in (feeds() | change).items() if array is not None}
+    given = {name: array for name, array in (tiny_inputs() | change).items() if array is not None}
     with LocalRunner(library, MANIFEST) as runner:
         for call in (runner.run, runner.bind, runner.profile):
             caught = error(lambda call=call: call(given))
@@ -121,11 +107,11 @@ def test_contexts_are_freed(library):
     runner = LocalRunner(library, MANIFEST)
     second = LocalRunner(library, MANIFEST)
     assert live(library) == before + 2
-    bound = runner.bind(feeds())
+    bound = runner.bind(tiny_inputs())
     runner.close()
     runner.close()
     assert live(library) == before + 1
-    for call in (bound.call, lambda: runner.run(feeds()), lambda: runner.profile(feeds())):
+    for call in (bound.call, lambda: runner.run(tiny_inputs()), lambda: runner.profile(tiny_inputs())):
         assert error(call).code == "runner-closed"
     del second
     gc.collect()
@@ -146,7 +132,7 @@ def test_codes_of_the_library(library):
     assert error(lambda: LocalRunner(library, MANIFEST, threads=44)).code == "threads-refused"
     assert error(lambda: LocalRunner(library, MANIFEST, threads=0)).code == "threads-invalid"
     with LocalRunner(library, MANIFEST, threads=55) as runner:
-        assert error(lambda: runner.run(feeds())).code == "run-failed"
+        assert error(lambda: runner.run(tiny_inputs())).code == "run-failed"
 
 
 def test_what_cannot_be_loaded(tmp_path):
@@ -159,7 +145,7 @@ def test_several_threads_share_a_runner_or_have_their_own(library):
     failures = []
 
     def work(runner, seed):
-        given = feeds(seed)
+        given = tiny_inputs(seed)
         for _ in range(200):
             total = runner.run(given)["total"]
             if not np.array_equal(total, given["first"] + np.float32(given["second"][0, 0])):
