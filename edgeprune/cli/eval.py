@@ -27,6 +27,9 @@ def eval_verb(
     model_or_package: ModelOrPackage,
     data: DataCard = None,
     split: Annotated[str, typer.Option(help="train, validate, calibrate or test.")] = "test",
+    reference: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="For the metric fidelity: the model to compare with.")
+    ] = None,
     board: BoardName = "local",
     random_calibration: RandomCalibration = False,
     threads: Threads = 1,
@@ -45,11 +48,14 @@ def eval_verb(
         what = "random inputs have no labels: there is no metric" if random_calibration else "no data card was given"
         raise usage_error("data-missing", what, "--data", "give a card that has labels: --data CARD.toml")
     check_file(data, where="--data")
-    check_model(model_or_package)
+    for source in filter(None, (model_or_package, reference)):
+        check_model(source)
     from edgeprune import flow
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        score = flow.evaluate(model_or_package, data=data, split=split, threads=threads, progress=progress)
+        score = flow.evaluate(
+            model_or_package, data=data, split=split, reference=reference, threads=threads, progress=progress
+        )
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     console.result(report, fact_table(f"{model_or_package} on {data}", report))

@@ -45,5 +45,5 @@ def run_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        flow.run(package, input, output, threads=threads, progress=progress)
-    console.result({"output": str(output)}, f"wrote {output}")
+        report = flow.run(package, input, output, threads=threads, progress=progress)
+    console.result(report, f"{report['rows']} rows -> {output}")

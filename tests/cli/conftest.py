@@ -73,7 +73,7 @@ class Road:
             "compile": Outcome(dict(INSPECTION)),
             "prune": Outcome(dict(INSPECTION)),
             "evaluate": Score(),
-            "run": None,
+            "run": {"output": "out.npz", "rows": 5},
             "bench": dict(BENCH),
             "inspect": dict(INSPECTION),
             "load_model": "a loaded model",

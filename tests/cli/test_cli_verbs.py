@@ -107,8 +107,9 @@ def test_eval(cli, road, model, card):
 
 def test_run(cli, road, model, card, tmp_path):
     out = tmp_path / "out.npz"
+    road.answers["run"]["output"] = str(out)
     finished = cli("run", model, "--input", card, "--output", out, "--json")
-    assert finished.json == {"output": str(out)}
+    assert finished.json == {"output": str(out), "rows": 5}
     assert road.calls[0][:2] == ("run", (model, card, out))
 
 
