@@ -13,6 +13,7 @@ from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.abi import EpilogueStep, Residual, View
 from edgeprune.kernels.epilogue import apply_epilogue, element
+from edgeprune.kernels.vector_math import lanes_of
 
 FLOAT = "float32"
 INTEGER = "int32"
@@ -25,6 +26,15 @@ def serial(first: Any, last: Any) -> Iterator[Any]:
     """A loop over [first, last); TVM's canonical loops begin at zero, so the counter is shifted here."""
     with script.serial(0, last - first) as counter:
         yield counter + first
+
+
+def either(condition: Any, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    """Emit a branch: the statements that `then` emits where the scalar `condition` holds, else those of `otherwise`."""
+    with script.If(condition):
+        with script.Then():
+            then()
+        with script.Else():
+            otherwise()
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,18 @@ def shuffle(vectors: Sequence[Any], order: Sequence[int]) -> Any:
 def local_array(size: int) -> Memory:
     """A float32 array that lives in registers; every index must be a constant after unrolling."""
     return Memory(script.alloc_buffer((size,), FLOAT, scope="local"))
+
+
+def keep(value: Any) -> Any:
+    """`value` computed here and held in a register.
+
+    Unlike `let`, whose value TVM's simplifier may put in again at every use: an expression that binds variables of
+    its own must not appear twice.
+    """
+    lanes = lanes_of(value)
+    memory = local_array(lanes)
+    memory.store(0, value, lanes)
+    return memory.load(0, lanes)
 
 
 def kernel_function(dtypes: Sequence[str], body: Callable[[list[Memory], Any, Any], None]) -> Any:
