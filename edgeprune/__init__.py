@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeprune.api import compile, prune
-    from edgeprune.flow import load_model
     from edgeprune.compiled import Package
+    from edgeprune.flow import load_model
 
 __version__ = "0.1.0"
 __all__ = ["Package", "compile", "load_model", "prune"]

@@ -6,9 +6,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from edgeprune import flow
+from edgeprune.compiled import Package
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
-from edgeprune.compiled import Package
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ def summary_table(title: str, inspection: Facts) -> Table:
 def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
     yield "target", "", _plain(facts.get("target")), ""
     yield "precision", "", _plain(facts.get("precision")), ""
-    yield _accuracy_row(facts.get("accuracy"))
+    yield _accuracy_row(facts.get("accuracy"), facts.get("target") is not None)
     weights, nonzero = facts.get("weights"), facts.get("nonzero_weights")
     yield "weights", _shown(weights, count_text), _shown(nonzero, count_text), share_text(nonzero, weights)
     macs, dense = facts.get("macs"), facts.get("dense_macs")
@@ -74,9 +74,9 @@ def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
     yield "working memory", "", _shown(facts.get("ram_bytes"), bytes_text), ""
 
 
-def _accuracy_row(accuracy: Any) -> tuple[str, str, str, str]:
+def _accuracy_row(accuracy: Any, compiled: bool) -> tuple[str, str, str, str]:
     if not accuracy:
-        return "accuracy", "", "not checked", ""
+        return "accuracy", "", "not checked" if compiled else "", ""
     name = f"{accuracy['metric']} on {accuracy['samples']} test rows"
     return name, _score(accuracy.get("before")), _score(accuracy.get("after")), ""
 
@@ -159,7 +159,12 @@ def _table(title: str | None, *columns: tuple[str, str], header: bool = True) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE, show_header=header)
+    table = Table(
+        title=Text(title, no_wrap=True, overflow="ignore") if title else None,
+        title_justify="left",
+        box=box.SIMPLE,
+        show_header=header,
+    )
     for name, justify in columns:
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     return table
