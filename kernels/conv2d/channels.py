@@ -89,7 +89,7 @@ def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[f
 
 
 def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine) -> list[Part]:
-    return sorted(tilings(problem, share, machine), key=lambda part: part_cost(problem, part, kept, machine))
+    return sorted(tilings(problem, share, float(kept.mean()), machine), key=lambda part: part_cost(problem, part, kept, machine))
 
 
 def _by_block(problem: Conv2d, weights: np.ndarray, machine: Machine) -> bool:

@@ -9,10 +9,10 @@ from edgeprune.kernels.conv2d.channels_packing import kept_entries
 from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
 
-_LATENCY = 4.0
+_LATENCY = 4.2
 _ISSUE = 5.0
-_L2_BYTES_PER_CYCLE = 24.0
-_L3_BYTES_PER_CYCLE = 8.0
+_L2_BYTES = 20.0
+_FAR_BYTES = 8.0
 _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0
 
@@ -26,12 +26,14 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     """Cycles of one part; `entries` holds what each of its blocks keeps."""
     images, _, _ = problem.grid
     padded = float((np.ceil(entries / part.chains) * part.chains).sum())
+    stream = _stream_cost(part, float(entries.mean()), machine)
     total = 0.0
     for rows, row_pieces in _pieces(part.rows):
         for columns, column_pieces in _pieces(part.columns):
             tiles = images.count * row_pieces * column_pieces
             fixed = _TILE_OVERHEAD + _LATENCY + 1.5 * rows * columns * len(part.vectors) * part.chains
-            total += tiles * (padded * entry_cost(part, rows * columns, machine) + entries.size * fixed)
+            each = max(stream, entry_cost(part, rows * columns, machine))
+            total += tiles * (padded * each + entries.size * fixed)
     units = images.count * part.rows.tiles * part.chunks * entries.size
     return total + units * _UNIT_OVERHEAD
 
@@ -44,6 +46,15 @@ def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
     broadcasts = 0 if machine.lanes > 8 and vectors == 1 else pixels
     instructions = adds + broadcasts + vectors + 1 + 2 / part.chains
     return max(adds / 2, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
+
+
+def _stream_cost(part: Part, entries: float, machine: Machine) -> float:
+    """Cycles to bring one entry's weights from the cache that holds a whole block: each tile reads it anew."""
+    entry = 4.0 * (part.width + 1)
+    block = entry * entries
+    if block < 0.75 * machine.l1_bytes:
+        return 0.0
+    return entry / (_L2_BYTES if block < 0.75 * machine.l2_bytes else _FAR_BYTES)
 
 
 def _pieces(split: Split) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ def kept_entries(weights: np.ndarray, share: Channels | Part) -> np.ndarray:
 def pack(
     problem: Conv2d, variant: Variant, weights: np.ndarray, bias: np.ndarray | None, offsets: np.ndarray
 ) -> Packed:
-    """Pack `weights` [groups, taps, in, out] and `bias` [groups*out] for `variant`; `offsets` as entry_offsets gives."""
+    """The constants of `variant` from `weights` [groups, taps, in, out], `bias` [groups*out] and entry_offsets."""
     lists = _OffsetLists()
     blocks: list[np.ndarray] = []
     table: list[tuple[int, int, int]] = []

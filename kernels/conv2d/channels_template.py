@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.abi import Residual
 from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
@@ -57,11 +57,11 @@ class _Tile:
 @lru_cache(maxsize=512)
 def channels_function(problem: Conv2d, variant: Variant) -> Any:
     """The PrimFunc of `problem` done as `variant` says; it does not depend on the weights."""
-    with IRBuilder() as builder, T.prim_func(False, True):
-        T.func_name("conv2d_channels")
+    with IRBuilder() as builder, script.prim_func(False, True):
+        script.func_name("conv2d_channels")
         buffers, begin, end = _arguments(problem)
-        with T.serial(0, end - begin) as step:
-            unit = T.bind(step + begin)
+        with script.serial(0, end - begin) as step:
+            unit = script.bind(step + begin)
             _parts(problem, variant, 0, buffers, unit)
     return builder.get()
 
@@ -81,19 +81,21 @@ def _part_units(problem: Conv2d, part: Part) -> int:
 
 def _arguments(problem: Conv2d) -> tuple[_Buffers, Any, Any]:
     def pointer(name: str, dtype: str = "float32") -> tuple[Any, str]:
-        return T.arg(name, T.handle(dtype)), dtype
+        return script.arg(name, script.handle(dtype)), dtype
 
     x = pointer("x")
     added = [pointer(f"residual{i}") for i in range(len(residuals(problem.epilogue)))]
     constants = [pointer("weights"), pointer("offsets", "int32"), pointer("table", "int32")]
     bias = [pointer("bias")] if problem.bias else []
     y = pointer("y")
-    begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-    T.func_attr({"tirx.noalias": True})
-    flat = [T.decl_buffer((1,), dtype, data=data) for data, dtype in (x, *added, *constants, *bias, y)]
+    begin, end = script.arg("begin", script.int32()), script.arg("end", script.int32())
+    script.func_attr({"tirx.noalias": True})
+    flat = [script.decl_buffer((1,), dtype, data=data) for data, dtype in (x, *added, *constants, *bias, y)]
     count = len(added)
     weights, offsets, table = flat[1 + count : 4 + count]
-    buffers = _Buffers(flat[0], tuple(flat[1 : 1 + count]), weights, offsets, table, flat[-2] if bias else None, flat[-1])
+    buffers = _Buffers(
+        flat[0], tuple(flat[1 : 1 + count]), weights, offsets, table, flat[-2] if bias else None, flat[-1]
+    )
     return buffers, begin, end
 
 
@@ -103,11 +105,11 @@ def _parts(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, uni
         _unit(problem, variant, index, buffers, unit)
         return
     units = _part_units(problem, part)
-    with T.If(unit < units):
-        with T.Then():
+    with script.If(unit < units):
+        with script.Then():
             _unit(problem, variant, index, buffers, unit)
-        with T.Else():
-            _parts(problem, variant, index + 1, buffers, T.bind(unit - units))
+        with script.Else():
+            _parts(problem, variant, index + 1, buffers, script.bind(unit - units))
 
 
 def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any) -> None:
@@ -117,10 +119,10 @@ def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit
         number, place = unit // pixels, unit % pixels
     else:
         number, place = unit % blocks, unit // blocks
-    number, place = T.bind(number), T.bind(place)
+    number, place = script.bind(number), script.bind(place)
     block = _block(problem, variant, index, buffers, number)
-    lines, chunk = T.bind(place // part.chunks), T.bind(place % part.chunks)
-    image, piece = T.bind(lines // part.rows.tiles), T.bind(lines % part.rows.tiles)
+    lines, chunk = script.bind(place // part.chunks), script.bind(place % part.chunks)
+    image, piece = script.bind(lines // part.rows.tiles), script.bind(lines % part.rows.tiles)
 
     def columns(row: Any, rows: int) -> None:
         _columns(problem, part, buffers, block, image, row, rows, chunk)
@@ -137,19 +139,19 @@ def _block(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, num
         within = (number % part.blocks) * part.valid + part.start
         channel = (number // part.blocks) * problem.group_outputs + within
     bias = number * part.width + sum(problem.groups * p.blocks * p.width for p in before)
-    table = [T.bind(tirx.BufferLoad(buffers.table, [entry + field])) for field in range(3)]
-    return _Block(T.bind(channel), T.bind(bias), *table)
+    table = [script.bind(tirx.BufferLoad(buffers.table, [entry + field])) for field in range(3)]
+    return _Block(script.bind(channel), script.bind(bias), *table)
 
 
 def _pieces_of_rows(rows: Split, piece: Any, body: Callable[[Any, int], None]) -> None:
-    start = T.bind(piece * rows.size + tirx.min(piece, rows.longer)) if rows.longer else T.bind(piece * rows.size)
+    start = script.bind(piece * rows.size + tirx.min(piece, rows.longer)) if rows.longer else script.bind(piece * rows.size)
     if not rows.longer:
         body(start, rows.size)
         return
-    with T.If(piece < rows.longer):
-        with T.Then():
+    with script.If(piece < rows.longer):
+        with script.Then():
             body(start, rows.size + 1)
-        with T.Else():
+        with script.Else():
             body(start, rows.size)
 
 
@@ -158,12 +160,12 @@ def _columns(
 ) -> None:
     images, lines, columns = problem.grid
     split = part.columns
-    first = T.bind(chunk * split.tiles // part.chunks)
-    last = T.bind((chunk + 1) * split.tiles // part.chunks)
-    x = T.bind(image * images.input_step + row * lines.input_step + problem.x.offset)
+    first = script.bind(chunk * split.tiles // part.chunks)
+    last = script.bind((chunk + 1) * split.tiles // part.chunks)
+    x = script.bind(image * images.input_step + row * lines.input_step + problem.x.offset)
     views = (problem.y, *(step.view for step in residuals(problem.epilogue)))
     outputs = tuple(
-        T.bind(
+        script.bind(
             image * images.output_steps[i]
             + row * lines.output_steps[i]
             + block.channel * view.channel_stride
@@ -173,12 +175,12 @@ def _columns(
     )
 
     def run(start: Any, stop: Any, size: int, skipped: int) -> None:
-        with T.serial(0, stop - start) as number:
-            column = T.bind((number + start) * size + skipped)
+        with script.serial(0, stop - start) as number:
+            column = script.bind((number + start) * size + skipped)
             places = tuple(
-                T.bind(output + column * step) for output, step in zip(outputs, columns.output_steps, strict=True)
+                script.bind(output + column * step) for output, step in zip(outputs, columns.output_steps, strict=True)
             )
-            tile = _Tile(rows, size, T.bind(x + column * columns.input_step), places)
+            tile = _Tile(rows, size, script.bind(x + column * columns.input_step), places)
             _tile(problem, part, buffers, block, tile)
 
     if split.longer:
@@ -191,7 +193,7 @@ def _columns(
 def _tile(problem: Conv2d, part: Part, buffers: _Buffers, block: _Block, tile: _Tile) -> None:
     pixels = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
     lanes = part.vectors
-    sums = T.alloc_buffer((part.chains * len(pixels) * part.width,), "float32", scope="local")
+    sums = script.alloc_buffer((part.chains * len(pixels) * part.width,), "float32", scope="local")
 
     def place(chain: int, pixel: int, vector: int) -> Any:
         return vector_index((chain * len(pixels) + pixel) * part.width + sum(lanes[:vector]), 1, lanes[vector])
@@ -204,8 +206,8 @@ def _tile(problem: Conv2d, part: Part, buffers: _Buffers, block: _Block, tile: _
 
     for chain, pixel, vector in each(part.chains):
         start = _start(buffers, block, part, vector) if chain == 0 else _zero(lanes[vector])
-        T.buffer_store(sums, start, [place(chain, pixel, vector)])
-    with T.serial(0, tirx.floordiv(block.entries, part.chains)) as turn:
+        script.buffer_store(sums, start, [place(chain, pixel, vector)])
+    with script.serial(0, tirx.floordiv(block.entries, part.chains)) as turn:
         for chain in range(part.chains):
             _entry(problem, part, buffers, block, tile, turn * part.chains + chain, chain, pixels, place, sums)
     for pixel, (row, column) in enumerate(pixels):
@@ -249,7 +251,7 @@ def _entry(
             at = block.weights + entry * part.width + sum(part.vectors[:vector])
             held = tirx.BufferLoad(sums, [place(chain, pixel, vector)])
             product = spread * load_vector(buffers.weights, at, 1, lanes)
-            T.buffer_store(sums, held + product, [place(chain, pixel, vector)])
+            script.buffer_store(sums, held + product, [place(chain, pixel, vector)])
 
 
 def _finish(
@@ -258,7 +260,7 @@ def _finish(
     _, rows, columns = problem.grid
     before = sum(part.vectors[:vector])
     lanes = part.vectors[vector]
-    total = T.bind(total)
+    total = script.bind(total)
     for first, count in _stores(min(lanes, part.valid - before), lanes):
         piece = _lanes(total, lanes, first, count)
 
@@ -272,7 +274,7 @@ def _finish(
 
         value = apply_epilogue(problem.epilogue, piece, load)
         stride = problem.y.channel_stride
-        T.buffer_store(buffers.y, value, [vector_index(index(0, stride), stride, count)])
+        script.buffer_store(buffers.y, value, [vector_index(index(0, stride), stride, count)])
 
 
 def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:

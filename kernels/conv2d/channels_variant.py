@@ -9,12 +9,12 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 
 _MOST_VECTORS = 4
 _MOST_ROWS = 4
-_UNIT_TILES = 8
+_UNIT_STEPS = 2048
 
 
 @dataclass(frozen=True)
 class Split:
-    """`count` pixels cut into `tiles` pieces as even as they can be: `longer` of `size` + 1, then the rest of `size`."""
+    """`count` pixels cut into `tiles` pieces as even as can be: `longer` of `size` + 1, then the rest of `size`."""
 
     count: int
     tiles: int
@@ -101,8 +101,11 @@ def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * whole + ((1 << (rest - 1).bit_length(),) if rest else ())
 
 
-def tilings(problem: Conv2d, share: Channels, machine: Machine) -> list[Part]:
-    """Every tile of pixels whose sums stay in registers, with as many chains as they leave room for."""
+def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) -> list[Part]:
+    """Every tile of pixels whose sums stay in registers, with as many chains as they leave room for.
+
+    `entries` is what an average block keeps: units are cut so that each is worth calling, and there are many.
+    """
     _, rows, columns = problem.grid
     vectors = len(share.vectors)
     fused = machine.lanes > 4
@@ -115,9 +118,10 @@ def tilings(problem: Conv2d, share: Channels, machine: Machine) -> list[Part]:
             for chains in (1, 2, 4, 8):
                 if pixels * chains <= room and (chains == 1 or pixels * vectors * chains <= 16):
                     found[(*pieces, chains)] = None
-    return [_part(share, *shape) for shape in found]
+    return [_part(share, entries, *shape) for shape in found]
 
 
-def _part(share: Channels, rows: Split, columns: Split, chains: int) -> Part:
-    chunks = max(1, round(columns.tiles / _UNIT_TILES))
+def _part(share: Channels, entries: float, rows: Split, columns: Split, chains: int) -> Part:
+    steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
+    chunks = max(1, min(columns.tiles, round(steps / _UNIT_STEPS)))
     return Part(share.start, share.blocks, share.vectors, share.valid, rows, columns, chains, chunks)
