@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeprune import __version__
-from edgeprune.deploy.local import LocalRunner
 from edgeprune.ir.cost import model_cost
 from edgeprune.judging import Judge
 from edgeprune.metric import Score
 from edgeprune.package.format import LIBRARY, MODEL, write_package
+from edgeprune.opened import local_runner
+from edgeprune.options import Options
 from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance
+from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
 from edgeprune.target import Target, host_cpu_flags
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from edgeprune.lowering.plan import Plan
 
 _VERSIONED = ("apache-tvm", "numpy", "onnx", "onnx-ir", "torch", "ziglang")
+_LATENCY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,21 @@ def measure(draft: Draft, judge: Judge, fallback: Score | None, progress: Progre
     """The test score of the compiled library where this machine can run it, else `fallback`, that of the pruned IR."""
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
         return fallback
-    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-        library = Path(folder) / LIBRARY
-        library.write_bytes(draft.members[LIBRARY])
-        runner = LocalRunner(library, draft.manifest)
-        try:
-            return judge.score_runner(runner.run, progress)
-        finally:
-            runner.close()
+    with local_runner(PackageFile(Path(), draft.manifest, draft.members), threads=1) as runner:
+        return judge.score_runner(runner.run, progress)
+
+
+def latency_of(draft: Draft, options: Options, progress: Progress = silent) -> float:
+    """The median latency in ms of the compiled library on this machine.
+
+    Raises EdgepruneError (cpu-missing-features) where this machine cannot run it.
+    """
+    from edgeprune.bench.compare import Rivals
+    from edgeprune.measuring import measure as measure_latency
+
+    package = PackageFile(Path(), draft.manifest, draft.members)
+    report = measure_latency(package, Rivals(), options.threads, _LATENCY_SECONDS, progress)
+    return float(report["latency_ms"]["median"])
 
 
 def provenance_of(source: str | PathLike[str] | None, model: ir.Model, judge: Judge, seed: int) -> Provenance:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.budgets import accuracy_shortfall, check_supported, latency_shortfall, size_shortfall
-from edgeprune.errors import EdgepruneError
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.progress import Progress, silent
@@ -19,7 +18,7 @@ from edgeprune.target import load_target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgeprune.package.package import Package
+    from edgeprune.compiled import Package
 
 Source = str | PathLike[str]
 
@@ -91,12 +90,12 @@ def compile(
     progress: Progress = silent,
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
-    from edgeprune.assembly import assemble, measure, provenance_of
+    from edgeprune.assembly import assemble, latency_of, measure, provenance_of
     from edgeprune.judging import judge_of
     from edgeprune.lowering.build import build
     from edgeprune.lowering.lower import lower
     from edgeprune.package.manifest import inspection
-    from edgeprune.package.package import Package
+    from edgeprune.compiled import Package
     from edgeprune.pruning import prune_for
 
     options = options or Options()
@@ -116,7 +115,7 @@ def compile(
     missed = [
         accuracy_shortfall(options, judge.drop(score), pruned.by_hand),
         size_shortfall(options, draft.manifest.total_bytes, draft.manifest.ram_bytes),
-        *([] if options.latency is None else [latency_shortfall(options, _latency(draft, options, progress))]),
+        *([] if options.latency is None else [latency_shortfall(options, latency_of(draft, options, progress))]),
     ]
     shortfall = "; ".join(part for part in missed if part)
     if shortfall and not options.best_effort:
@@ -136,7 +135,8 @@ def evaluate(
     progress: Progress = silent,
 ) -> Score:
     """The metric of a data card for a model or a package; `reference` is the model that fidelity compares with."""
-    from edgeprune.judging import evaluate_runner, open_runner
+    from edgeprune.judging import evaluate_runner
+    from edgeprune.opened import open_runner
 
     with open_runner(model_or_package, threads) as opened:
         compared = None if reference is None else load_model(reference)
@@ -147,8 +147,9 @@ def run(
     package: Source, input: Source, output: Source, *, threads: int = 1, progress: Progress = silent
 ) -> dict[str, Any]:
     """One inference for every row of the .npz file `input`; the outputs by name go to the .npz file `output`."""
+    from edgeprune.judging import run_rows
+    from edgeprune.opened import open_runner
     from edgeprune.rows import read_rows, write_rows
-    from edgeprune.judging import open_runner, run_rows
 
     with open_runner(package, threads) as opened:
         rows = read_rows(Path(input), opened.inputs)

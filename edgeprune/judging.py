@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -18,9 +18,11 @@ from edgeprune.progress import Progress, silent
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgeprune.opened import Opened
+
 _RANDOM_ROWS = 64
 
-Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,40 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, th
     from edgeprune.ir.execute import Session
 
     outputs = run_rows(Session(original, threads).run, test)
-    if needs_labels(card.metric) and test.labels is not None and card.metric in ("top1", "top5"):
-        check_labels(test.labels, next(iter(outputs.values())).shape[-1])
+    _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
     return Judge(original, card, seed, before, test, outputs)
+
+
+def evaluate_runner(
+    opened: Opened,
+    data: str | PathLike[str],
+    split: str,
+    reference: ir.Model | None,
+    progress: Progress = silent,
+) -> Score:
+    """The metric of the card `data` for something opened; fidelity compares with `reference`.
+
+    Raises EdgepruneError (reference-missing) where fidelity has nothing to compare with.
+    """
+    card = load_card(data)
+    samples = card.load(split, opened.inputs)
+    compared = None
+    if not needs_labels(card.metric):
+        if reference is None:
+            raise EdgepruneError(
+                "reference-missing",
+                "fidelity compares with the outputs of another model, and none was named",
+                where=str(data),
+                hint="name the original model: --reference MODEL",
+                exit_code=2,
+            )
+        from edgeprune.ir.execute import Session
+
+        compared = run_rows(Session(reference).run, samples)
+    outputs = run_rows(opened.run, samples, progress)
+    _check_classes(card, samples, outputs)
+    return evaluate(card.metric, outputs, samples.labels, compared)
 
 
 def run_rows(run: Runner, samples: Samples, progress: Progress = silent) -> dict[str, np.ndarray]:
@@ -92,6 +124,11 @@ def run_rows(run: Runner, samples: Samples, progress: Progress = silent) -> dict
     if not rows:
         raise EdgepruneError("data-empty", "there is no row to run", where="data card")
     return {name: np.stack([_without_batch(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _check_classes(card: Card, samples: Samples, outputs: dict[str, np.ndarray]) -> None:
+    if card.metric in ("top1", "top5") and samples.labels is not None:
+        check_labels(samples.labels, next(iter(outputs.values())).shape[-1])
 
 
 def _without_batch(output: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from edgeprune.lowering.aot import emit_source, pack_blob
 from edgeprune.lowering.arena import allocate
 from edgeprune.lowering.link import build_library, runtime_files
 from edgeprune.lowering.plan import Call, Layer, Plan
+from edgeprune.progress import Progress, silent
 from edgeprune.target import Target
 
 HEADER = "edge.h"
@@ -25,15 +26,17 @@ class Built:
     ram_bytes: int
 
 
-def build(plan: Plan, target: Target, workers: int = 2) -> Built:
+def build(plan: Plan, target: Target, workers: int = 2, progress: Progress = silent) -> Built:
     """Compile and link `plan`; `workers` compilers run at once.
 
     Raises EdgepruneError (link-failed).
     """
+    progress("compiling", 0, 1, f"{len(plan.functions)} kernels")
     arena = allocate(plan)
     blob, _ = pack_blob(plan)
     program = emit_source(plan, arena, target)
     library = build_library(plan.functions, program, blob, target, workers)
+    progress("compiling", 1, 1, "")
     return Built(
         library=library.so,
         sources={**runtime_files(), **program},

@@ -1,0 +1,77 @@
+"""What is inside a model file, in the fields that `inspect` shows."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeprune.ir.cost import model_cost
+from edgeprune.ir.ports import input_specs, output_names
+from edgeprune.ir.weights import read_weight, weighted_layers
+from edgeprune.mask import coarsest_fit
+from edgeprune.metric import Score
+from edgeprune.pattern import parse_pattern
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+PATTERNS = tuple(parse_pattern(text) for text in ("1x1", "2:4", "1x4", "1x8", "4x1", "4x4", "4x8", "1x16", "4x16"))
+"""What the zeros of a layer are compared with, finest first."""
+
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def is_package(path: str | PathLike[str]) -> bool:
+    """Whether `path` is an .edge package rather than a model: by its suffix, else by its first bytes."""
+    file = Path(path)
+    if file.suffix == ".edge":
+        return True
+    if file.suffix or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(4) == _ZIP_MAGIC
+
+
+def inspect_model(
+    model: ir.Model, *, target: str | None = None, before: Score | None = None, after: Score | None = None
+) -> dict[str, Any]:
+    """The facts of a model: work, weights, and for every layer the coarsest pattern that its zeros fit."""
+    cost = model_cost(model)
+    fitted = {layer.name: _pattern_of(read_weight(layer)) for layer in weighted_layers(model)}
+    accuracy = None
+    if before is not None and after is not None:
+        accuracy = {"metric": after.metric, "before": before.value, "after": after.value, "samples": after.samples}
+    return {
+        "target": target,
+        "precision": "fp32",
+        "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in input_specs(model)],
+        "outputs": output_names(model),
+        "weights_bytes": 4 * cost.weights,
+        "macs": cost.macs,
+        "dense_macs": cost.dense_macs,
+        "nonzero_weights": cost.nonzero_weights,
+        "weights": cost.weights,
+        "accuracy": accuracy,
+        "layers": [
+            {
+                "name": layer.name,
+                "op": layer.op,
+                "pattern": fitted.get(layer.name, ""),
+                "density": layer.density,
+                "macs": layer.macs,
+                "dense_macs": layer.dense_macs,
+                "kernel": "",
+            }
+            for layer in cost.layers
+        ],
+    }
+
+
+def _pattern_of(weight: np.ndarray) -> str:
+    if np.all(weight):
+        return ""
+    found = coarsest_fit(weight, PATTERNS)
+    return "" if found is None else str(found)

@@ -1,0 +1,53 @@
+"""Anything that runs, opened alike: a package on this machine, or a model on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeprune.data.samples import InputSpec
+from edgeprune.inspecting import is_package
+
+if TYPE_CHECKING:
+    from edgeprune.deploy.local import LocalRunner
+    from edgeprune.package.read import PackageFile
+
+Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Something that takes `inputs` and runs one inference: arrays by name, with their batch axis, both ways."""
+
+    inputs: tuple[InputSpec, ...]
+    run: Runner
+
+
+@contextmanager
+def open_runner(source: str | PathLike[str], threads: int = 1) -> Iterator[Opened]:
+    """The package or model file `source`, ready to run until the end of the block."""
+    if not is_package(source):
+        from edgeprune.frontend.load import load
+        from edgeprune.ir.execute import Session
+
+        session = Session(load(str(source)), threads)
+        yield Opened(tuple(InputSpec(spec.name, spec.shape, spec.dtype) for spec in session.specs), session.run)
+        return
+    from edgeprune.compiled import Package
+
+    with Package.open(source) as package, package.runner(threads) as runner:
+        yield Opened(package.inputs, runner.run)
+
+
+@contextmanager
+def local_runner(package: PackageFile, threads: int) -> Iterator[LocalRunner]:
+    """The library of a verified package, loaded from a private folder that is removed at the end of the block."""
+    from edgeprune.compiled import Package
+
+    with Package(package) as unpacked, unpacked.runner(threads) as runner:
+        yield runner

@@ -1,0 +1,43 @@
+"""The .npz files that `run` reads and writes: one array per model input or output, rows along the first axis."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.data.samples import InputSpec, Samples, fit_rows
+from edgeprune.data.source import array_names, read_arrays
+from edgeprune.errors import EdgepruneError, nearest
+from edgeprune.files import write_bytes
+
+
+def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
+    """The rows of `path` for a model with `inputs`; a lone input may be called `x`.
+
+    Raises EdgepruneError: data-file-missing, data-key-missing, data-shape, data-dtype.
+    """
+    names = array_names(path)
+    keys = {spec.name: spec.name for spec in inputs}
+    if len(inputs) == 1 and inputs[0].name not in names:
+        keys = {inputs[0].name: "x"}
+    unknown = sorted(set(names) - set(keys.values()))
+    if unknown and not set(keys.values()) <= set(names):
+        what = f"'{unknown[0]}' is not an input of the model"
+        raise EdgepruneError("input-unknown", what, where=str(path), hint=nearest(unknown[0], keys))
+    arrays = read_arrays(path, list(keys.values()))
+    rows = {spec.name: fit_rows(arrays[keys[spec.name]], spec, str(path)) for spec in inputs}
+    counts = {name: len(array) for name, array in rows.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise EdgepruneError("data-shape", f"the inputs differ in their number of rows ({told})", where=str(path))
+    return Samples(rows, None, tuple(inputs))
+
+
+def write_rows(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
+    """Write `outputs` by name to `path`, whole or not at all. Raises EdgepruneError (output-unwritable)."""
+    stream = io.BytesIO()
+    np.savez(stream, **dict(outputs))
+    write_bytes(path, stream.getvalue())
