@@ -159,12 +159,8 @@ def _table(title: str | None, *columns: tuple[str, str], header: bool = True) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title, no_wrap=True, overflow="ignore") if title else None,
-        title_justify="left",
-        box=box.SIMPLE,
-        show_header=header,
-    )
+    heading = Text(title, no_wrap=True, overflow="ignore") if title else None
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE, show_header=header)
     for name, justify in columns:
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     return table
