@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from os import PathLike
 from pathlib import Path
 
 from edgeprune.errors import EdgepruneError
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | PathLike[str], content: bytes) -> None:
     """Write `content` to a new file beside `path`, then rename it to `path`.
 
     Raises EdgepruneError (output-unwritable); nothing is left behind then, and a file that was there stays as it was.

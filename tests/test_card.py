@@ -63,6 +63,12 @@ def test_label_offset_at_the_top_and_in_preprocess(folder):
         np.testing.assert_array_equal(loaded.load("test", [SPEC]).labels, np.arange(20, 30) % 4 + 2)
 
 
+def test_a_column_of_labels_is_taken_as_labels(folder):
+    np.savez(folder / "rows.npz", x=np.zeros((30, 2, 3)), y=np.arange(30, dtype=np.uint8)[:, None])
+    labels = load_card(card(folder, PLAIN)).load("test", [SPEC]).labels
+    np.testing.assert_array_equal(labels, np.arange(20, 30))
+
+
 def test_stand_ins_never_touch_test(folder):
     loaded = load_card(card(folder, PLAIN))
     stored = np.load(folder / "rows.npz")["x"]

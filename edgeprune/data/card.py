@@ -94,7 +94,8 @@ class Card:
     def _offset(self, labels: np.ndarray | None) -> np.ndarray | None:
         if labels is None or labels.dtype.kind not in "biu":
             return labels
-        return labels.astype(np.int64) + self.label_offset
+        classes = labels.reshape(-1) if labels.size == len(labels) else labels
+        return classes.astype(np.int64) + self.label_offset
 
     def _read(self, section: Section, source: str, split: str, inputs: Sequence[InputSpec], limit: int | None) -> _Raw:
         if section.images is not None:

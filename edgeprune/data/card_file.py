@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ else:
     import tomli as tomllib
 
 
-def load_card(path: str | Path) -> Card:
+def load_card(path: str | PathLike[str]) -> Card:
     """Read and check the data card at `path`.
 
     Raises EdgepruneError: card-missing; card-invalid (no TOML, an unknown key, a wrong type, nothing to load).

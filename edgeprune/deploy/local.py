@@ -6,6 +6,7 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -40,7 +41,7 @@ class LocalRunner:
     `close`, leaving a `with` block or the end of its life frees the context.
     """
 
-    def __init__(self, library: str | Path, manifest: Facts, threads: int = 1) -> None:
+    def __init__(self, library: str | PathLike[str], manifest: Facts, threads: int = 1) -> None:
         """Load `library`, a file compiled for `manifest.target`.
 
         Raises EdgepruneError: cpu-missing-features before anything is loaded; library-unloadable; threads-invalid;

@@ -11,7 +11,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike
 
 import msgspec
 
@@ -36,7 +36,7 @@ def is_member_name(name: str) -> bool:
     return len(name) <= 255 and _NAME.fullmatch(name) is not None
 
 
-def write_package(path: str | Path, manifest: Manifest, members: Mapping[str, bytes]) -> Manifest:
+def write_package(path: str | PathLike[str], manifest: Manifest, members: Mapping[str, bytes]) -> Manifest:
     """Write `members` and `manifest` to the package `path`, whole or not at all; gives the manifest as written.
 
     Raises EdgepruneError (output-unwritable).

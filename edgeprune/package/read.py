@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import msgspec
@@ -24,7 +26,7 @@ from edgeprune.package.manifest import SCHEMA, Manifest
 
 _UNREADABLE = (
     *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, IndexError, KeyError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
 )
 
 _ALWAYS_ALLOWED_BYTES = 64 << 20
@@ -44,7 +46,7 @@ class _Schema(msgspec.Struct):
     schema: int
 
 
-def read_package(path: str | Path) -> PackageFile:
+def read_package(path: str | PathLike[str]) -> PackageFile:
     """Read and verify the package at `path`.
 
     Raises EdgepruneError: package-missing; package-newer; package-corrupt, which names the member that is not what
@@ -85,6 +87,8 @@ def _checked_names(path: Path, archive: zipfile.ZipFile, stored: int) -> set[str
             raise _corrupt(path, ascii(entry.filename), "a member may not have this name")
         if entry.filename in names:
             raise _corrupt(path, entry.filename, "it is there twice")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _corrupt(path, entry.filename, "it is compressed in a way that packages do not use")
         if entry.file_size > MAX_MEMBER_BYTES:
             raise _corrupt(path, entry.filename, f"it claims {entry.file_size} bytes, more than a member may have")
         names.add(entry.filename)
