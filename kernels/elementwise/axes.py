@@ -45,9 +45,7 @@ def merged(axes: Sequence[Axis]) -> list[Axis]:
     """Neighbouring loops as one wherever every tensor goes on evenly."""
     result = [axes[0]]
     for axis in axes[1:]:
-        if all(
-            outer == inner * axis.extent for outer, inner in zip(result[-1].strides, axis.strides, strict=True)
-        ):
+        if all(outer == inner * axis.extent for outer, inner in zip(result[-1].strides, axis.strides, strict=True)):
             result[-1] = Axis(result[-1].extent * axis.extent, axis.strides)
         else:
             result.append(axis)
@@ -70,8 +68,13 @@ def unit_places(outer: Sequence[Axis], unit: Any, starts: Sequence[Any]) -> list
     for axis in reversed(outer):
         index = script.let(unit % axis.extent)
         unit = unit // axis.extent
-        places = [place + index * stride for place, stride in zip(places, axis.strides, strict=True)]
+        places = advanced(places, axis, index)
     return [script.let(place) for place in places]
+
+
+def advanced(places: Sequence[Any], axis: Axis, index: Any) -> list[Any]:
+    """Where each tensor stands `index` steps along `axis` from `places`."""
+    return [place + index * stride for place, stride in zip(places, axis.strides, strict=True)]
 
 
 def nest(axes: Sequence[Axis], places: Sequence[Any]) -> tuple[ExitStack, list[Any]]:
@@ -79,7 +82,7 @@ def nest(axes: Sequence[Axis], places: Sequence[Any]) -> tuple[ExitStack, list[A
     stack, places = ExitStack(), list(places)
     for axis in axes:
         index = stack.enter_context(script.serial(0, axis.extent))
-        places = [place + index * stride for place, stride in zip(places, axis.strides, strict=True)]
+        places = advanced(places, axis, index)
     return stack, places
 
 
@@ -99,14 +102,15 @@ class Units:
 
     outer: list[Axis]
     inner: list[Axis]
+    chunk: int
     chunks: int
 
     @classmethod
-    def of(cls, axes: Sequence[Axis]) -> Units:
+    def of(cls, axes: Sequence[Axis], chunk: int = CHUNK) -> Units:
         """Cut `axes`; a long last axis is cut into chunks where nothing else gives work to several threads."""
         outer, inner = split_units(axes)
         alone = len(inner) == 1 and prod(axis.extent for axis in outer) < ENOUGH_UNITS
-        return cls(outer, inner, -(-inner[-1].extent // CHUNK) if alone else 1)
+        return cls(outer, inner, chunk, -(-inner[-1].extent // chunk) if alone else 1)
 
     @property
     def count(self) -> int:
@@ -124,11 +128,9 @@ class Units:
                     run(places, last.extent)
                 return
             chunk = script.let(unit % self.chunks)
-            places = [
-                script.let(place + chunk * (CHUNK * stride)) for place, stride in zip(places, last.strides, strict=True)
-            ]
+            places = [script.let(place) for place in advanced(places, last, chunk * self.chunk)]
             script.either(
-                chunk < last.extent // CHUNK,
-                lambda: run(places, CHUNK),
-                lambda: run(places, last.extent % CHUNK),
+                chunk < last.extent // self.chunk,
+                lambda: run(places, self.chunk),
+                lambda: run(places, last.extent % self.chunk),
             )

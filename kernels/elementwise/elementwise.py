@@ -12,7 +12,7 @@ from tvm import tirx
 from edgeprune.kernels import script, vector_math
 from edgeprune.kernels.abi import Activation, Kernel, Machine, View
 from edgeprune.kernels.activation import activate
-from edgeprune.kernels.elementwise.axes import Units, merged, ordered, vectors, view_axes
+from edgeprune.kernels.elementwise.axes import Units, advanced, merged, ordered, vectors, view_axes
 from edgeprune.kernels.script import Memory
 
 Step = Activation | tuple[Any, ...]
@@ -51,7 +51,7 @@ def _function(problem: Elementwise, lanes: int) -> Any:
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         def run(places: list[Any], extent: int) -> None:
             for first, width in vectors(extent, lanes):
-                at = [place + first * stride for place, stride in zip(places, strides, strict=True)]
+                at = advanced(places, axes[-1], first)
                 values = [
                     script.let(memory.load(index, width, stride))
                     for memory, index, stride in zip(memories[:-1], at[1:], strides[1:], strict=True)

@@ -59,7 +59,7 @@ def place(layout: str, shape) -> tuple[View, int]:
     return planar(*shape, halo=halo)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=22, deadline=None)
 @given(cases())
 def test_any_program(case):
     shape, layouts, dropped, binary, lanes, seed = case
