@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -37,6 +36,8 @@ _C_FLAGS = (
     "-ffunction-sections",
     "-fno-stack-protector",
     "-fno-sanitize=all",
+    "-fno-builtin",
+    "-fno-math-errno",
     "-g0",
     "-Wno-unused-command-line-argument",
 )
@@ -68,12 +69,10 @@ def runtime_files() -> dict[str, str]:
     return {entry.name: entry.read_text(encoding="utf-8") for entry in found}
 
 
-def build_library(
-    functions: Mapping[str, Any], sources: Mapping[str, str], blob: bytes, target: Target, workers: int = 1
-) -> Library:
+def build_library(functions: Mapping[str, Any], sources: Mapping[str, str], blob: bytes, target: Target) -> Library:
     """Compile `functions` (pointer-argument TensorIR, by symbol) and the C `sources`, with `blob` as edge_constants.
 
-    The same input gives the same bytes. `workers` compile at once. Raises EdgepruneError (link-failed) with the
+    The same input gives the same bytes. Raises EdgepruneError (link-failed) with the
     tool's last lines.
     """
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
@@ -82,12 +81,10 @@ def build_library(
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")
         (folder / "constants.bin").write_bytes(blob)
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            objects = pool.submit(_compile_functions, functions, target, folder)
-            math = pool.submit(_compile_math, target, folder)
-            inputs = [*objects.result(), *math.result()]
-        _link(inputs, target, folder)
+        _link(_compile_functions(functions, target, folder), target, folder)
         so = (folder / "model.so").read_bytes()
+    if b"\0libm.so" in so:
+        raise _failed("a kernel calls a function of libm that kernels/runtime does not have")
     return Library(so, len(so) - len(blob))
 
 
@@ -98,17 +95,9 @@ def _compile_functions(functions: Mapping[str, Any], target: Target, folder: Pat
     return ["kernels.o"]
 
 
-def _compile_math(target: Target, folder: Path) -> list[str]:
-    # Only what kernels call may use the target's instructions: the rest must run to tell that they are missing.
-    names = sorted(path.name for path in folder.glob("math*.c"))
-    cpu = f"-mcpu={target.cpu.replace('-', '_')}"
-    for name in names:
-        _zig(target, ["-c", *_C_FLAGS, "-fno-builtin", cpu, name, "-o", f"{name}.o"], folder)
-    return [f"{name}.o" for name in names]
-
-
 def _link(objects: list[str], target: Target, folder: Path) -> None:
-    sources = sorted(path.name for path in folder.glob("*.c") if not path.name.startswith("math"))
+    sources = sorted(path.name for path in folder.glob("*.c"))
+    # Baseline instructions only: this code must run on any machine to tell that its kernels cannot.
     _zig(target, [*_C_FLAGS, "-mcpu=x86_64", *_LINK_FLAGS, *objects, *sources, "constants.s", "-o", "model.so"], folder)
 
 
