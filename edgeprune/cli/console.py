@@ -53,6 +53,7 @@ def show_error(error: EdgepruneError, *, as_json: bool) -> None:
     """Write an error in the one style there is."""
     if as_json:
         sys.stdout.write(_json({"error": error.as_dict()}) + "\n")
+        sys.stdout.flush()
     else:
         sys.stderr.write(f"error: {error}\n")
 

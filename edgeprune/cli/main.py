@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -71,10 +73,10 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:
         _trace(error)
         shown = failure(error)
-        show_error(shown, as_json=as_json)
+        _show(shown, as_json)
         return shown.exit_code
     if code == _INTERRUPTED:
-        show_error(EdgepruneError("interrupted", "interrupted, nothing was written"), as_json=as_json)
+        _show(EdgepruneError("interrupted", "interrupted, nothing was written"), as_json)
     return code if isinstance(code, int) else 0
 
 
@@ -82,6 +84,8 @@ def main() -> None:
     """Run the command line of this process and exit with its code."""
     if not _debugging():
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -104,6 +108,14 @@ def _root(
       edgeprune compile model.onnx --data card.toml -o model.edge
       edgeprune bench model.edge --vs onnxruntime
     """
+
+
+def _show(error: EdgepruneError, as_json: bool) -> None:
+    try:
+        show_error(error, as_json=as_json)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        show_error(error, as_json=False)
 
 
 def _debugging() -> bool:
