@@ -7,7 +7,6 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.external import embed_external_data
@@ -27,16 +26,13 @@ def load_onnx(path: str | Path, dimensions: Mapping[str, int] | None = None) -> 
     shape-dynamic, dtype-unsupported, model-nan.
     """
     source = Path(path)
-    proto = _parse(source)
-    embed_external_data(proto, source)
-    _use_default_domain(proto)
-    _check_opset(proto, source)
-    _check_operators(proto)
-    try:
-        onnx.checker.check_model(proto)
-    except Exception as error:
-        raise _corrupt(source, reason(error)) from error
-    with stage("reading the graph"):
+    with stage("reading the file"):
+        proto = _parse(source)
+        embed_external_data(proto, source)
+        _use_default_domain(proto)
+        _check_opset(proto, source)
+        _check_operators(proto)
+        _check_structure(proto, source)
         model = ir.from_proto(proto)
     return canonicalize(model, dimensions)
 
@@ -46,11 +42,10 @@ def _parse(source: Path) -> onnx.ModelProto:
         raise EdgepruneError(
             "model-missing", f"there is no model file '{source}'", where=str(source), hint="check the path"
         )
-    proto = onnx.ModelProto()
     try:
         if source.stat().st_size > _LARGEST_FILE:
             raise _corrupt(source, "an ONNX file holds at most 2 GB; larger weights belong in external data")
-        proto.ParseFromString(source.read_bytes())
+        content = source.read_bytes()
     except OSError as error:
         raise EdgepruneError(
             "model-missing",
@@ -58,7 +53,10 @@ def _parse(source: Path) -> onnx.ModelProto:
             where=str(source),
             hint="check its permissions",
         ) from error
-    except DecodeError as error:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except Exception as error:
         raise _corrupt(source, "the file is truncated or not an ONNX model; fetch or export it again") from error
     if not proto.HasField("graph") or not proto.graph.output:
         raise _corrupt(source, "the file holds no graph with outputs; fetch or export it again")
@@ -78,6 +76,16 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
                 yield from graphs(inner)
+
+
+def _check_structure(proto: onnx.ModelProto, source: Path) -> None:
+    for output in proto.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.shape.SetInParent()  # the checker wants one; it is inferred anew later
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:
+        raise _corrupt(source, reason(error)) from error
 
 
 def _use_default_domain(proto: onnx.ModelProto) -> None:

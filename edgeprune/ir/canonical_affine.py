@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.ir.edit import bypass, constant, new_constant, new_node, only_consumer
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
@@ -62,7 +63,15 @@ def _read_batch_norm(node: ir.Node) -> Affine | None:
     if shape is None or node.attributes.get_int("training_mode") == 1 or any(array is None for array in parameters):
         return None
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
-    scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    spread = variance + node.attributes.get_float("epsilon", 1e-5)
+    if not np.all(spread > 0):
+        raise EdgepruneError(
+            "model-nan",
+            f"batch norm '{node.name}' has a variance that is not positive",
+            where=f"node '{node.name}' (BatchNormalization)",
+            hint="export a sound checkpoint",
+        )
+    scale = gamma / np.sqrt(spread)
     axes = (1, -1) + (1,) * (len(shape) - 2)
     return Affine(scale.reshape(axes), (beta - mean * scale).reshape(axes))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
+
+from edgeprune.ir.edit import constant, new_constant
 
 FOLD_LIMIT = 1 << 26
 """Elements of the largest tensor that folding may create."""
@@ -43,6 +46,7 @@ def fold_constants(model: ir.Model) -> None:
         should_fold=_should_fold,
     )
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _fold_splits(model)
     remove_unused(model)
 
 
@@ -59,6 +63,21 @@ def remove_unused(model: ir.Model) -> None:
     """Drop nodes, initializers and functions that no output needs, in place."""
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
+
+
+def _fold_splits(model: ir.Model) -> None:
+    """Cut split constants up: the folding above leaves nodes with several outputs."""
+    for node in list(model.graph):
+        whole = constant(node.inputs[0]) if node.op_type == "Split" and not node.domain else None
+        axis = node.attributes.get_int("axis", 0)
+        if whole is None or any(value.shape is None or not value.shape.is_static() for value in node.outputs):
+            continue
+        sizes = [int(value.shape.numpy()[axis]) for value in node.outputs if value.shape is not None]
+        pieces = np.split(whole, np.cumsum(sizes)[:-1], axis=axis)
+        for output, piece in zip(node.outputs, pieces, strict=True):
+            folded = new_constant(model.graph, f"{output.name}_folded", piece)
+            ir.convenience.replace_all_uses_with(output, folded, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
 
 
 def _should_fold(node: ir.Node) -> bool | None:

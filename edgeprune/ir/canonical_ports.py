@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.canonical_shapes import check_size
 
 _TENSOR_INPUTS = {
     ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE, ir.DataType.BOOL,
@@ -19,7 +20,7 @@ def fix_inputs(model: ir.Model, dimensions: Mapping[str, int]) -> None:
     """Give every input of `model` a fixed shape, in place.
 
     `dimensions` maps the names of symbolic axes to sizes. A first axis without a size is the batch, fixed at 1,
-    and its symbol is 1 wherever it appears. Raises EdgepruneError (shape-dynamic, dtype-unsupported).
+    and its symbol is 1 wherever it appears. Raises EdgepruneError (shape-dynamic, dtype-unsupported, model-too-large).
     """
     sizes = _batch_symbols(model.graph) | dict(dimensions)
     for value in model.graph.inputs:
@@ -31,6 +32,7 @@ def fix_inputs(model: ir.Model, dimensions: Mapping[str, int]) -> None:
                 hint="only inputs with a numeric or boolean tensor type can be compiled",
             )
         value.shape = ir.Shape(_fixed_shape(value, sizes))
+        check_size(value)
 
 
 def forget_shapes(graph: ir.Graph) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import onnx
@@ -10,13 +11,14 @@ import onnx_ir.passes.common as common
 
 from edgeprune.errors import EdgepruneError
 
+LARGEST_TENSOR = (1 << 31) - 1
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 _DATA_DEPENDENT = ("NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit")
 
 
 def infer_shapes(model: ir.Model) -> None:
     """Infer the shape and type of every value by the operators' own rules, in place; contradictions raise."""
-    common.ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    common.ShapeInferencePass(check_type=True, strict_mode=True, data_prop=False)(model)
 
 
 def check_static(model: ir.Model) -> None:
@@ -31,6 +33,18 @@ def check_static(model: ir.Model) -> None:
                 where=f"node '{node.name}' ({node.op_type})",
                 hint="export the model with fixed shapes",
             )
+        check_size(value)
+
+
+def check_size(value: ir.Value) -> None:
+    """Raise EdgepruneError (model-too-large) where one tensor alone has more elements than a device could index."""
+    if value.shape is not None and math.prod(value.shape.numpy()) > LARGEST_TENSOR:
+        raise EdgepruneError(
+            "model-too-large",
+            f"tensor '{value.name}' has shape {list(value.shape.numpy())}",
+            where=f"tensor '{value.name}'",
+            hint=f"one tensor may hold {LARGEST_TENSOR} elements",
+        )
 
 
 def check_control_flow(model: ir.Model) -> None:

@@ -22,7 +22,7 @@ def new_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     unique, count = name, 1
     while unique in taken:
         unique, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=unique)
     value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -58,7 +58,7 @@ def _fitted(inputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...],
         raise EdgepruneError(
             "input-mismatch", f"input '{name}' is {array.dtype}, the model takes {dtype}", where=f"input '{name}'"
         )
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _start(model: bytes, threads: int) -> Any:

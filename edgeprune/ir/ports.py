@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 import onnx_ir as ir
@@ -46,7 +47,7 @@ def output_names(model: ir.Model) -> list[str]:
     return [str(value.name) for value in model.graph.outputs]
 
 
-def load_ir(path: str | Path) -> ir.Model:
+def load_ir(path: str | PathLike[str]) -> ir.Model:
     """Read a model that `save_ir` wrote, as it is.
 
     Raises EdgepruneError (model-missing, model-corrupt).
@@ -62,9 +63,9 @@ def load_ir(path: str | Path) -> ir.Model:
         ) from error
 
 
-def save_ir(model: ir.Model, path: str | Path) -> None:
+def save_ir(model: ir.Model, path: str | PathLike[str]) -> None:
     """Write `model` as one ONNX file, whole or not at all.
 
     Raises EdgepruneError (output-unwritable).
     """
-    write_bytes(path, ir.to_proto(model).SerializeToString(deterministic=True))
+    write_bytes(Path(path), ir.to_proto(model).SerializeToString(deterministic=True))
