@@ -61,7 +61,10 @@ def check_peers(runtimes: Sequence[str]) -> None:
 
 
 def _onnxruntime(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
-    """All graph optimisations, sequential execution, spinning workers, inputs and outputs bound in place."""
+    """All graph optimisations, sequential execution, spinning workers, inputs and outputs bound in place.
+
+    Weights that the model also declares as inputs are made plain constants: as inputs they keep it from folding.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -70,7 +73,7 @@ def _onnxruntime(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
+    source = _with_constant_weights(model)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     ports = [port.name for port in session.get_inputs()]
     names = [port.name for port in session.get_outputs()]
@@ -153,6 +156,23 @@ def _by_port(ports: Sequence[str], feeds: Feeds) -> dict[str, np.ndarray]:
     if set(ports) <= set(feeds):
         return {port: np.ascontiguousarray(feeds[port]) for port in ports}
     return {port: np.ascontiguousarray(array) for port, array in zip(ports, feeds.values(), strict=True)}
+
+
+def _with_constant_weights(model: bytes | Path) -> bytes | str:
+    import onnx
+
+    unchanged = model if isinstance(model, bytes) else str(model)
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [port for port in proto.graph.input if port.name not in constants]
+    if len(inputs) == len(proto.graph.input):
+        return unchanged
+    if isinstance(model, Path):
+        onnx.load_external_data_for_model(proto, str(model.parent))
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)
+    return bytes(proto.SerializeToString())
 
 
 def _onnx_precision(model: bytes | Path) -> str:

@@ -50,6 +50,21 @@ def test_a_peer_computes_what_the_model_says(runtime, batch, tmp_path):
             np.testing.assert_allclose(peer.outputs()[0], WANTED, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_weights_declared_as_inputs_become_constants(external, tmp_path):
+    model = linear(1)
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [6, 4]))
+    onnx.save(model, tmp_path / "linear.onnx", save_as_external_data=external, size_threshold=0)
+    for source in (tmp_path / "linear.onnx", *([] if external else [model.SerializeToString()])):
+        content = peers._with_constant_weights(source)
+        assert [port.name for port in onnx.load_from_string(content).graph.input] == ["x", "z"]
+        peer = start_peer("onnxruntime", source, FEEDS, 1)
+        peer.run()
+        np.testing.assert_allclose(peer.outputs()[0], WANTED, rtol=1e-5, atol=1e-6)
+    plain = linear(1).SerializeToString()
+    assert peers._with_constant_weights(plain) is plain
+
+
 def test_inputs_go_by_order_where_names_differ():
     other = {f"input_{index}": array for index, array in enumerate(FEEDS.values())}
     peer = start_peer("onnxruntime", linear(1).SerializeToString(), other, 1)
