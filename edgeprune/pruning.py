@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,6 +86,20 @@ def _validated(judge: Judge, model: ir.Model, validate: Samples, options: Option
     outputs = Session(model, options.threads).run_rows(validate)
     reference = Session(judge.original, options.threads).run_rows(validate) if judge.metric == "fidelity" else None
     return evaluate(judge.metric, outputs, validate.labels, reference)
+
+
+def _recovered(
+    judge: Judge, pruned: ir.Model, levels: Mapping[str, Level], epochs: int, options: Options, progress: Progress
+) -> ir.Model:
+    """Train towards `levels` with the original as teacher; the best on the validate rows, `pruned` included."""
+    from edgeprune.passes.recover import Recover
+
+    recover = Recover(epochs, judge.metric, levels, seed=options.seed, threads=max(options.threads, _cores()))
+    return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _epochs(judge: Judge, options: Options) -> int:

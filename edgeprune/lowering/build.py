@@ -26,8 +26,8 @@ class Built:
     ram_bytes: int
 
 
-def build(plan: Plan, target: Target, workers: int = 2, progress: Progress = silent) -> Built:
-    """Compile and link `plan`; `workers` compilers run at once.
+def build(plan: Plan, target: Target, progress: Progress = silent) -> Built:
+    """Compile and link `plan`.
 
     Raises EdgepruneError (link-failed).
     """
@@ -35,7 +35,7 @@ def build(plan: Plan, target: Target, workers: int = 2, progress: Progress = sil
     arena = allocate(plan)
     blob, _ = pack_blob(plan)
     program = emit_source(plan, arena, target)
-    library = build_library(plan.functions, program, blob, target, workers)
+    library = build_library(plan.functions, program, blob, target)
     progress("compiling", 1, 1, "")
     return Built(
         library=library.so,

@@ -18,11 +18,13 @@ from edgeprune.lowering.program import Program
 from edgeprune.lowering.regions import emit_region
 from edgeprune.lowering.strided import dense
 from edgeprune.lowering.trace import trace_movements
+from edgeprune.mask import stored_share
+from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress, silent
 from edgeprune.target import Target
 
-_SCATTERED = 0.95
-"""A layer counts as scattered when its blocks keep so little that single weights are worth looking at."""
+_SCATTERED = 0.9
+"""Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
 
 
 def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: Progress = silent) -> Plan:
@@ -31,7 +33,9 @@ def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: P
     Raises EdgepruneError (op-unsupported, move-unsupported) naming the node.
     """
     groups = find_groups(model)
-    modes: tuple[Mode, ...] = (mode,) if mode else ("channels", "pixels") if _has_single_zeros(groups) else ("channels",)
+    modes: tuple[Mode, ...] = ("channels", "pixels") if _has_single_zeros(groups, target.lanes) else ("channels",)
+    if mode is not None:
+        modes = (mode,)
     programs = [_program(model, groups, target, choice, progress) for choice in modes]
     best = min(programs, key=lambda program: program.cycles)
     inputs = tuple(Port(_name(value), shape_of(value), _dtype(value), input_buffer(value)) for value in model.graph.inputs)
@@ -76,15 +80,15 @@ def _finish_outputs(program: Program, model: ir.Model) -> None:
             copy(program, buffer, places, target, _name(value))
 
 
-def _has_single_zeros(groups: Sequence[Group]) -> bool:
-    """Whether the convolutions hold many zeros that whole blocks of output channels do not share."""
-    total = kept = stored = 0
+def _has_single_zeros(groups: Sequence[Group], lanes: int) -> bool:
+    """Whether the convolutions hold many zeros that vectors of `lanes` output channels do not share."""
+    kept = stored = 0.0
     for group in groups:
         if group.kind == "conv2d" and group.layer is not None:
             weights = read_weight(group.layer)
-            positions = weights.shape[-1] * np.count_nonzero(weights.any(axis=-1))
-            total, kept, stored = total + weights.size, kept + np.count_nonzero(weights), stored + positions
-    return total > 0 and kept < _SCATTERED * total and kept < stored
+            kept += float(np.count_nonzero(weights))
+            stored += weights.size * stored_share(weights, Pattern(1, lanes))
+    return kept < _SCATTERED * stored
 
 
 def _name(value: ir.Value) -> str:
