@@ -192,11 +192,10 @@ def report(shape: Shape, densities: list[float], options: argparse.Namespace) ->
     for density, kernel, (variant, cycles), seconds in zip(densities, kernels, chosen, times, strict=True):
         peak = kernel.macs / seconds / (2 * machine().lanes * options.gigahertz * 1e9)
         share = seconds / times[0] / (kernel.macs / kernels[0].macs)
-        print(
-            f"{shape!s:28} {density:5.3f} {1e6 * peer:9.1f} {1e6 * seconds:9.1f} {peer / seconds:6.2f} {peak:5.2f} {share:6.2f}"
-            f" {1e6 * cycles / options.gigahertz / 1e9:9.1f}  {variant}",
-            flush=True,
-        )
+        estimated = cycles / options.gigahertz / 1e9
+        ratios = f"{peer / seconds:6.2f} {peak:5.2f} {share:6.2f}"
+        figures = f"{1e6 * peer:9.1f} {1e6 * seconds:9.1f} {ratios} {1e6 * estimated:9.1f}"
+        print(f"{shape!s:28} {density:5.3f} {figures}  {variant}", flush=True)
         if options.search:
             search(problem, weights if density == densities[-1] else dense, bias, x, y, options)
 
@@ -223,9 +222,8 @@ def main() -> None:
     parser.add_argument("--gigahertz", type=float, default=3.5)
     parser.add_argument("--search", type=int, default=0, help="also time this many variants")
     options = parser.parse_args()
-    print(
-        f"{'layer':28} {'kept':>5} {'ORT':>9} {'ours':>9} {'ratio':>6} {'peak':>5} {'share':>6} {'estimate':>9}  variant"
-    )
+    columns = f"{'ORT':>9} {'ours':>9} {'ratio':>6} {'peak':>5} {'share':>6} {'estimate':>9}"
+    print(f"{'layer':28} {'kept':>5} {columns}  variant")
     for shape in SHAPES:
         if options.only in str(shape):
             report(shape, options.density, options)

@@ -89,8 +89,9 @@ def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[f
 
 
 def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine) -> list[Part]:
-    return sorted(tilings(problem, share, float(kept.mean()), machine), key=lambda part: part_cost(problem, part, kept, machine))
+    parts = tilings(problem, share, float(kept.mean()), machine)
+    return sorted(parts, key=lambda part: part_cost(problem, part, kept, machine))
 
 
 def _by_block(problem: Conv2d, weights: np.ndarray, machine: Machine) -> bool:
-    return np.count_nonzero(weights) * 4 > machine.l2_bytes // 2
+    return bool(np.count_nonzero(weights) * 4 > machine.l2_bytes // 2)

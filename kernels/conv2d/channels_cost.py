@@ -9,9 +9,9 @@ from edgeprune.kernels.conv2d.channels_packing import kept_entries
 from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
 
-_LATENCY = 4.2
+_LATENCY = 4.4
 _ISSUE = 5.0
-_L2_BYTES = 20.0
+_L2_BYTES = 24.0
 _FAR_BYTES = 8.0
 _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0

@@ -16,14 +16,14 @@ class Packed:
 
     An entry is one (tap, input channel) position. `table` holds three int32 per block, in the order of parts,
     groups and blocks: the first of its `offsets`, how many entries, and where its weights start; an entry has one
-    offset (elements of x) and `width` weights. Blocks with equal offsets share them. `entries` counts before padding.
+    offset (elements of x) and `width` weights. Blocks with equal offsets share them; zeros pad a block to at least one
+    turn of the kernel's loop.
     """
 
     weights: np.ndarray
     offsets: np.ndarray
     table: np.ndarray
     bias: np.ndarray | None
-    entries: int
     macs_per_pixel: int
 
     @property
@@ -55,24 +55,28 @@ def pack(
     blocks: list[np.ndarray] = []
     table: list[tuple[int, int, int]] = []
     biases: list[np.ndarray] = []
-    entries = macs = start = 0
+    macs = start = 0
     for part in variant.parts:
         for group in range(problem.groups):
             for first in range(part.start, part.start + part.blocks * part.valid, part.valid):
                 rows = weights[group, :, :, first : first + part.valid].reshape(-1, part.valid)
                 kept = np.flatnonzero((rows != 0).any(1))
-                padded = np.concatenate([kept, np.repeat(kept[-1:], -len(kept) % part.chains)])
+                padded = _padded(kept, part.chains)
                 block = np.zeros((len(padded), part.width), np.float32)
                 block[: len(kept), : part.valid] = rows[kept]
                 table.append((lists.place(offsets[group].ravel()[padded]), len(padded), start))
                 blocks.append(block.ravel())
                 start += block.size
-                entries += len(kept)
                 macs += len(kept) * part.valid
                 biases.append(_block_bias(bias, group * problem.group_outputs + first, part))
     packed_bias = np.concatenate(biases) if problem.bias else None
-    flat = np.concatenate(blocks) if start else np.zeros(1, np.float32)
-    return Packed(flat, lists.flat(), np.array(table, np.int32).ravel(), packed_bias, entries, macs)
+    return Packed(np.concatenate(blocks), lists.flat(), np.array(table, np.int32).ravel(), packed_bias, macs)
+
+
+def _padded(kept: np.ndarray, multiple: int) -> np.ndarray:
+    length = max(1, -(-len(kept) // multiple)) * multiple
+    last = kept[-1] if len(kept) else 0
+    return np.concatenate([kept, np.full(length - len(kept), last)])
 
 
 def _block_bias(bias: np.ndarray | None, channel: int, part: Part) -> np.ndarray:
@@ -100,5 +104,5 @@ class _OffsetLists:
         return self._starts[key]
 
     def flat(self) -> np.ndarray:
-        """All lists in one int32 array, never empty."""
-        return np.concatenate(self._lists).astype(np.int32) if self._length else np.zeros(1, np.int32)
+        """All lists in one int32 array."""
+        return np.concatenate(self._lists).astype(np.int32)

@@ -116,18 +116,21 @@ def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit
     part = variant.parts[index]
     pixels, blocks = _pixel_units(problem, part), problem.groups * part.blocks
     if variant.block_outer:
-        number, place = unit // pixels, unit % pixels
+        number, place = _divided(unit, pixels)
     else:
-        number, place = unit % blocks, unit // blocks
-    number, place = script.bind(number), script.bind(place)
+        place, number = _divided(unit, blocks)
     block = _block(problem, variant, index, buffers, number)
-    lines, chunk = script.bind(place // part.chunks), script.bind(place % part.chunks)
-    image, piece = script.bind(lines // part.rows.tiles), script.bind(lines % part.rows.tiles)
+    lines, chunk = _divided(place, part.chunks)
+    image, piece = _divided(lines, part.rows.tiles)
 
     def columns(row: Any, rows: int) -> None:
         _columns(problem, part, buffers, block, image, row, rows, chunk)
 
     _pieces_of_rows(part.rows, piece, columns)
+
+
+def _divided(value: Any, divisor: int) -> tuple[Any, Any]:
+    return script.bind(tirx.truncdiv(value, divisor)), script.bind(tirx.truncmod(value, divisor))
 
 
 def _block(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, number: Any) -> _Block:
@@ -136,18 +139,18 @@ def _block(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, num
     entry = (number + sum(problem.groups * p.blocks for p in before)) * 3
     channel = number * part.valid + part.start
     if problem.groups > 1:
-        within = (number % part.blocks) * part.valid + part.start
-        channel = (number // part.blocks) * problem.group_outputs + within
+        group, within = _divided(number, part.blocks)
+        channel = group * problem.group_outputs + within * part.valid + part.start
     bias = number * part.width + sum(problem.groups * p.blocks * p.width for p in before)
     table = [script.bind(tirx.BufferLoad(buffers.table, [entry + field])) for field in range(3)]
     return _Block(script.bind(channel), script.bind(bias), *table)
 
 
 def _pieces_of_rows(rows: Split, piece: Any, body: Callable[[Any, int], None]) -> None:
-    start = script.bind(piece * rows.size + tirx.min(piece, rows.longer)) if rows.longer else script.bind(piece * rows.size)
     if not rows.longer:
-        body(start, rows.size)
+        body(script.bind(piece * rows.size), rows.size)
         return
+    start = script.bind(piece * rows.size + tirx.min(piece, rows.longer))
     with script.If(piece < rows.longer):
         with script.Then():
             body(start, rows.size + 1)
@@ -160,8 +163,8 @@ def _columns(
 ) -> None:
     images, lines, columns = problem.grid
     split = part.columns
-    first = script.bind(chunk * split.tiles // part.chunks)
-    last = script.bind((chunk + 1) * split.tiles // part.chunks)
+    first = script.bind(tirx.truncdiv(chunk * split.tiles, part.chunks))
+    last = script.bind(tirx.truncdiv((chunk + 1) * split.tiles, part.chunks))
     x = script.bind(image * images.input_step + row * lines.input_step + problem.x.offset)
     views = (problem.y, *(step.view for step in residuals(problem.epilogue)))
     outputs = tuple(
@@ -207,7 +210,7 @@ def _tile(problem: Conv2d, part: Part, buffers: _Buffers, block: _Block, tile: _
     for chain, pixel, vector in each(part.chains):
         start = _start(buffers, block, part, vector) if chain == 0 else _zero(lanes[vector])
         script.buffer_store(sums, start, [place(chain, pixel, vector)])
-    with script.serial(0, tirx.floordiv(block.entries, part.chains)) as turn:
+    with script.serial(0, tirx.max(tirx.truncdiv(block.entries, part.chains), 1)) as turn:
         for chain in range(part.chains):
             _entry(problem, part, buffers, block, tile, turn * part.chains + chain, chain, pixels, place, sums)
     for pixel, (row, column) in enumerate(pixels):

@@ -40,7 +40,8 @@ def unary(activation: Activation, lanes: int):
         source, sink = script.decl_buffer((1,), data=x), script.decl_buffer((1,), data=y)
         with script.serial(0, end - begin) as unit:
             at = (unit + begin) * lanes
-            script.buffer_store(sink, activate(activation, load_vector(source, at, 1, lanes)), [vector_index(at, 1, lanes)])
+            value = activate(activation, load_vector(source, at, 1, lanes))
+            script.buffer_store(sink, value, [vector_index(at, 1, lanes)])
     return builder.get()
 
 
