@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
 
@@ -18,8 +18,8 @@ class Port(NamedTuple):
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "edge_init": (c_int, (POINTER(c_void_p), c_void_p, c_size_t, c_int)),
     "edge_memory": (c_size_t, (c_int,)),
-    "edge_run": (c_int, (c_void_p, POINTER(c_void_p), POINTER(c_void_p))),
-    "edge_profile": (c_int, (c_void_p, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64))),
+    "edge_run": (c_int, (c_void_p, c_void_p, c_void_p)),
+    "edge_profile": (c_int, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "edge_free": (None, (c_void_p,)),
     "edge_step_count": (c_int, ()),
     "edge_step_name": (c_char_p, (c_int,)),

@@ -57,7 +57,7 @@ class LocalRunner:
         self._lock = threading.Lock()
         context = ctypes.c_void_p()
         self._check(self._library.edge_init(ctypes.byref(context), None, 0, threads))
-        self._context: ctypes.c_void_p | None = context
+        self._context = context.value
         self._release = weakref.finalize(self, self._library.edge_free, context)
 
     def __enter__(self) -> LocalRunner:
@@ -91,10 +91,12 @@ class LocalRunner:
         feeds = self._fit(inputs)
         outputs = {port.name: np.empty(port.shape, port.dtype) for port in self.outputs}
         sources, targets = _pointers(feeds), _pointers(list(outputs.values()))
+        addresses = ctypes.addressof(sources), ctypes.addressof(targets)
+        kept = (feeds, outputs, sources, targets)
 
-        def call(kept: list[np.ndarray] = feeds) -> None:
+        def call(run: Any = self._library.edge_run, kept: Any = kept) -> None:
             with self._lock:
-                self._check(self._library.edge_run(self._open(), sources, targets))
+                self._check(run(self._open(), *addresses))
 
         return Bound(call, outputs)
 
@@ -103,12 +105,13 @@ class LocalRunner:
         feeds = self._fit(inputs)
         outputs = [np.empty(port.shape, port.dtype) for port in self.outputs]
         times = np.zeros(self._library.edge_step_count(), np.uint64)
-        pointer = times.ctypes.data_as(ctypes.POINTER(ctypes.c_uint64))
         with self._lock:
-            self._check(self._library.edge_profile(self._open(), _pointers(feeds), _pointers(outputs), pointer))
+            self._check(
+                self._library.edge_profile(self._open(), _pointers(feeds), _pointers(outputs), times.ctypes.data)
+            )
         return times.astype(np.int64)
 
-    def _open(self) -> ctypes.c_void_p:
+    def _open(self) -> int:
         if self._context is None:
             raise EdgepruneError("runner-closed", "this runner was closed", hint="open the package again")
         return self._context
