@@ -1,0 +1,77 @@
+"""Masks over the weights of a model in training: held as they are, or tightened step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from edgeprune.ir.copy import copy_model
+from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
+from edgeprune.mask import mask_from_scores
+from edgeprune.pattern import Level, Pattern
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """The share of the training in which masks tighten, and how: along `power`, three being Zhu and Gupta's (2017)."""
+
+    until: float = 0.5
+    power: float = 3.0
+
+    def remaining(self, done: float) -> float:
+        """What is left of the way from dense to the final masks after the share `done` of the training: 1 to 0."""
+        return max(0.0, 1.0 - done / self.until) ** self.power if self.until > 0 else 0.0
+
+
+def zeros_as_masks(model: ir.Model) -> dict[str, torch.Tensor]:
+    """For each layer's weight, by its initializer name, 1 where it is not zero; dense weights are left out."""
+    masks = {}
+    for layer in weighted_layers(model):
+        array = read_weight(layer)
+        if not array.all():
+            masks[str(layer.weight.name)] = torch.from_numpy(_in_order(layer, (array != 0).astype(np.float32)))
+    return masks
+
+
+class Tightening:
+    """Masks for `levels` (by node name) that go from dense to those levels."""
+
+    def __init__(self, model: ir.Model, levels: Mapping[str, Level]) -> None:
+        self._layers = {layer.name: layer for layer in weighted_layers(copy_model(model)) if layer.name in levels}
+        self._levels = levels
+
+    def masks(self, weights: Mapping[str, torch.Tensor], remaining: float) -> dict[str, torch.Tensor]:
+        """Masks by initializer name, from weights by initializer name in the shapes ONNX gives them."""
+        found = {}
+        for name, layer in self._layers.items():
+            weight = str(layer.weight.name)
+            array = np.ascontiguousarray(weights[weight].detach().contiguous().numpy())
+            layer.weight.const_value = ir.tensor(array, name=weight)
+            kept = _kept(read_weight(layer) ** 2, self._levels[name], remaining)
+            found[weight] = torch.from_numpy(_in_order(layer, kept.astype(np.float32)))
+        return found
+
+
+def _kept(scores: np.ndarray, level: Level, remaining: float) -> np.ndarray:
+    """The blocks of the level, and the best `remaining` share of the others."""
+    pattern = level.pattern
+    if pattern.group is None:
+        return mask_from_scores(scores, pattern, level.density + (1 - level.density) * remaining)
+    kept = mask_from_scores(scores, pattern, level.density)
+    if remaining > 0:
+        kept |= mask_from_scores(scores, Pattern(pattern.block_k, pattern.block_n), remaining)
+    return kept
+
+
+def _in_order(layer: WeightedLayer, array: np.ndarray) -> np.ndarray:
+    """`array` [groups, taps, in, out] in the order ONNX holds the layer's weight, which is left as it was."""
+    before = layer.weight.const_value
+    write_weight(layer, array)
+    assert layer.weight.const_value is not None
+    ordered = layer.weight.const_value.numpy()
+    layer.weight.const_value = before
+    return np.array(ordered, np.float32)

@@ -1,0 +1,59 @@
+"""An optimiser whose steps are relative to each weight's size, so that one rate suits models of any scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+Tensor = torch.Tensor
+
+_FIRST, _SECOND = 0.9, 0.99
+_SMALLEST_SIZE = 1e-2
+"""The size that a small bias is taken to have; folded networks hold biases of zero."""
+
+
+class RelativeAdam:
+    """Adam's direction, scaled so that a step of rate r changes each tensor by r of its root mean square.
+
+    This is LAMB (You et al., 2020) without weight decay. `sizes` sets the root mean square that a step is relative
+    to, where it is not the tensor's own.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], sizes: Mapping[str, float]) -> None:
+        self._parameters = parameters
+        self._sizes = sizes
+        self._means = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+        self._squares = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, gradients: Mapping[str, Tensor], rate: float, masks: Mapping[str, Tensor]) -> None:
+        """Move each parameter against its gradient; sizes are taken over what `masks` keep."""
+        self._steps += 1
+        for name, parameter in self._parameters.items():
+            gradient = gradients.get(name)
+            if gradient is None:
+                continue
+            mean, square = self._means[name], self._squares[name]
+            mean.mul_(_FIRST).add_(gradient, alpha=1 - _FIRST)
+            square.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
+            direction = (mean / (1 - _FIRST**self._steps)) / ((square / (1 - _SECOND**self._steps)).sqrt() + 1e-12)
+            length = _root_mean_square(direction, masks.get(name))
+            size = self._sizes.get(name)
+            size = max(_SMALLEST_SIZE, _root_mean_square(parameter, masks.get(name))) if size is None else size
+            parameter.sub_(direction, alpha=rate * size / max(length, 1e-12))
+
+
+def learning_rate(peak: float, done: float, warm: float = 0.05) -> float:
+    """`peak` after a linear rise over the share `warm` of the training, then along a cosine to zero."""
+    if done < warm:
+        return peak * done / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+
+
+def _root_mean_square(tensor: Tensor, mask: Tensor | None) -> float:
+    if mask is None:
+        return float(tensor.square().mean().sqrt())
+    return float(((tensor * mask).square().sum() / mask.sum()).sqrt())

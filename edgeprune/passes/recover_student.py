@@ -1,0 +1,136 @@
+"""The model in training: masked weights, and batch norm put back around the convolutions it was folded into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch.nn import functional
+
+from edgeprune.ir.copy import copy_model
+from edgeprune.ir.trainable import to_torch, write_back
+from edgeprune.ir.weights import weighted_layers
+
+Tensor = torch.Tensor
+Tensors = dict[str, Tensor]
+
+_EPSILON = 1e-5
+_FEWEST_VALUES = 64
+"""Values a channel needs in one batch for its mean and variance to say something."""
+
+
+class Student:
+    """A trainable copy of `model` that computes exactly what `model` does before its first step.
+
+    Front ends fold batch norm into the weights. Pruned networks train far better with it, so each convolution with
+    enough values a channel gets one back, its scale and shift set to undo what it does; `plain_weights` folds them in
+    again. `masks` (by initializer name) multiply the weights.
+    """
+
+    def __init__(self, model: ir.Model, batches: list[Tensors]) -> None:
+        self.model = _with_biases(model)
+        self.module = to_torch(self.model)
+        self.masks: Tensors = {}
+        self._batches = batches
+        self._folds = _folds(self.model)
+        means, variances = self._statistics({}, normalised=False)
+        self._folds = {name: fold for name, fold in self._folds.items() if name in means}
+        self._scales = {name: (variances[name] + _EPSILON).sqrt().requires_grad_() for name in self._folds}
+        self._shifts = {name: means[name].clone().requires_grad_() for name in self._folds}
+
+    @property
+    def parameters(self) -> Tensors:
+        """What is trained: weights by initializer name, scales and shifts by the name of what they act on."""
+        idle = {bias for _, bias in self._folds.values()}
+        weights: Tensors = {name: tensor for name, tensor in self.module.weights.items() if name not in idle}
+        scales = {f"{name}:scale": tensor for name, tensor in self._scales.items()}
+        return {**weights, **scales, **{f"{name}:shift": tensor for name, tensor in self._shifts.items()}}
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """What a step of each scale and shift is relative to: the root mean square of the scale."""
+        sizes = {name: float(tensor.detach().square().mean().sqrt()) for name, tensor in self._scales.items()}
+        return {f"{name}:{kind}": size for name, size in sizes.items() for kind in ("scale", "shift")}
+
+    def masked(self) -> Tensors:
+        """The weights times their masks, by initializer name."""
+        weights = self.module.weights
+        return {name: weights[name] * mask for name, mask in self.masks.items()}
+
+    def __call__(self, inputs: Tensors, masked: Tensors) -> Tensors:
+        """Outputs by name in training, each batch norm using the statistics of these inputs."""
+        return self.module(inputs, masked, self._normalise)
+
+    @torch.no_grad()
+    def plain_weights(self) -> Tensors:
+        """The weights of the model without batch norm, statistics taken over the batches given at the start."""
+        masked = self.masked()
+        weights: Tensors = {name: tensor.detach().clone() for name, tensor in {**self.module.weights, **masked}.items()}
+        means, variances = self._statistics(masked, normalised=True)
+        for name, (weight, bias) in self._folds.items():
+            factor = self._scales[name] / (variances[name] + _EPSILON).sqrt()
+            column = (-1,) + (1,) * (weights[weight].ndim - 1)
+            weights[weight] = weights[weight] * factor.reshape(column) + 0.0
+            weights[bias] = self._shifts[name] + (weights[bias] - means[name]) * factor
+        return weights
+
+    def write(self, weights: Tensors) -> ir.Model:
+        """The model with `weights`."""
+        return write_back(self.module, self.model, weights)
+
+    def _normalise(self, name: str, tensor: Tensor) -> Tensor:
+        if name not in self._scales:
+            return tensor
+        return functional.batch_norm(
+            tensor, None, None, self._scales[name], self._shifts[name], training=True, eps=_EPSILON
+        )
+
+    @torch.no_grad()
+    def _statistics(self, masked: Tensors, normalised: bool) -> tuple[Tensors, Tensors]:
+        """Mean and variance of each channel of every convolution, by its output's name."""
+        means: dict[str, list[Tensor]] = {}
+        variances: dict[str, list[Tensor]] = {}
+
+        def gather(name: str, tensor: Tensor) -> Tensor:
+            if name in self._folds and tensor.numel() // tensor.shape[1] >= _FEWEST_VALUES:
+                axes = [axis for axis in range(tensor.ndim) if axis != 1]
+                means.setdefault(name, []).append(tensor.mean(dim=axes))
+                variances.setdefault(name, []).append(tensor.var(dim=axes, unbiased=False))
+            return self._normalise(name, tensor) if normalised else tensor
+
+        for batch in self._batches:
+            self.module(batch, masked, gather)
+        return _averages(means), _averages(variances)
+
+
+def _averages(parts: Mapping[str, list[Tensor]]) -> Tensors:
+    return {name: torch.stack(each).mean(dim=0) for name, each in parts.items()}
+
+
+def _with_biases(model: ir.Model) -> ir.Model:
+    """A copy of `model` whose convolutions all have a bias."""
+    result = copy_model(model)
+    for layer in weighted_layers(result):
+        if layer.node.op_type != "Conv" or layer.bias is not None:
+            continue
+        zeros = np.zeros(len(layer.weight.const_value.numpy()), np.float32)  # type: ignore[union-attr]
+        name = f"{layer.name}_bias"
+        bias = ir.val(name, const_value=ir.tensor(zeros, name=name))
+        result.graph.register_initializer(bias)
+        layer.node.resize_inputs(3)
+        layer.node.replace_input_with(2, bias)
+    return result
+
+
+def _folds(model: ir.Model) -> dict[str, tuple[str, str]]:
+    """Weight and bias of each convolution by the name of its output, where no other node reads them."""
+    found = {}
+    for layer in weighted_layers(model):
+        bias = layer.bias
+        if layer.node.op_type != "Conv" or layer.shared or bias is None or bias.const_value is None:
+            continue
+        if len(bias.uses()) == 1:
+            found[str(layer.node.outputs[0].name)] = (str(layer.weight.name), str(bias.name))
+    return found

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeprune.data import Samples
+from edgeprune.ir.copy import copy_model
+from edgeprune.ir.execute import Session
+from edgeprune.ir.ports import input_specs
+from edgeprune.ir.weights import read_weight, weighted_layers
+from edgeprune.mask import fits
+from edgeprune.metric import evaluate
+from edgeprune.passes.prune import Prune
+from edgeprune.passes.recover import Recover
+from edgeprune.passes.recover_augment import Augment, augment_for
+from edgeprune.passes.recover_masks import Gradual, Tightening
+from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate
+from edgeprune.passes.recover_student import Student
+from edgeprune.pattern import Level, parse_pattern
+
+CLASSES = 4
+
+
+def network(seed: int = 0, softmax: bool = False) -> ir.Model:
+    """Three convolutions (one without a bias, one depthwise), a pool and a linear layer on 3x16x16 images."""
+    rng = np.random.default_rng(seed)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    held = {
+        "w1": weight(16, 3, 3, 3),
+        "b1": weight(16, 1)[:, 0],
+        "w2": weight(16, 1, 3, 3),
+        "w3": weight(16, 16, 1, 1),
+        "b3": weight(16, 1)[:, 0],
+        "w4": weight(CLASSES, 16) * 4,
+        "b4": weight(CLASSES, 1)[:, 0],
+        "shape": np.array([1, -1], np.int64),
+    }
+    last = "scores" if softmax else "y"
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], name="depthwise", group=16, pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
+        helper.make_node("Conv", ["r2", "w3", "b3"], ["c3"], name="middle"),
+        helper.make_node("Add", ["c3", "r2"], ["a3"], name="add"),
+        helper.make_node("GlobalAveragePool", ["a3"], ["p"], name="pool"),
+        helper.make_node("Reshape", ["p", "shape"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "w4", "b4"], [last], name="last", transB=1),
+    ]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", [last], ["y"], name="softmax"))
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, CLASSES])],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
+
+
+def balanced(softmax: bool = False) -> ir.Model:
+    """The network with a last bias that makes its classes about as frequent."""
+    model = network()
+    scores = Session(model).run_rows(samples(model, 64, 9, labelled=False))["y"]
+    result = network(softmax=softmax)
+    bias = result.graph.initializers["b4"]
+    assert bias.const_value is not None
+    centred = (bias.const_value.numpy() - scores.mean(axis=0)) / scores.std(axis=0)
+    bias.const_value = ir.tensor(centred.astype(np.float32), name="b4")
+    factor = result.graph.initializers["w4"]
+    assert factor.const_value is not None
+    factor.const_value = ir.tensor(factor.const_value.numpy() / scores.std(axis=0)[:, None], name="w4")
+    return result
+
+
+def samples(model: ir.Model, count: int, seed: int, labelled: bool) -> Samples:
+    """Smooth random images, labelled by the model itself."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.standard_normal((count, 3, 4, 4)).astype(np.float32)
+    images = coarse.repeat(4, axis=2).repeat(4, axis=3)
+    rows = Samples({"x": images}, None, tuple(input_specs(model)))
+    labels = Session(model).run_rows(rows)["y"].argmax(axis=1) if labelled else None
+    return dataclasses.replace(rows, labels=labels)
+
+
+def levels(pattern: str, density: float) -> dict[str, Level]:
+    return {name: Level(parse_pattern(pattern), density) for name in ("first", "middle")}
+
+
+def value(metric: str, model: ir.Model, rows: Samples, reference: ir.Model) -> float:
+    found, wanted = Session(model).run_rows(rows), Session(reference).run_rows(rows)
+    return evaluate(metric, found, rows.labels, wanted).value
+
+
+def weights(model: ir.Model) -> dict[str, np.ndarray]:
+    return {layer.name: read_weight(layer) for layer in weighted_layers(model)}
+
+
+@pytest.mark.parametrize("metric", ["top1", "fidelity"])
+@pytest.mark.parametrize("gradual", [False, True])
+def test_recovery_improves_and_holds_the_pattern(metric: str, gradual: bool) -> None:
+    original = balanced()
+    wanted = levels("1x16", 0.25)
+    pruned = Prune(wanted)(original)
+    train = samples(original, 256, 1, metric == "top1")
+    validate = samples(original, 64, 2, metric == "top1")
+    recover = Recover(4, metric, levels=wanted if gradual else None, largest_batch=16)
+    recovered = recover(pruned, original, train, validate)
+    judged = samples(original, 256, 3, metric == "top1")
+    assert value(metric, recovered, judged, original) > value(metric, pruned, judged, original)
+    for name, array in weights(recovered).items():
+        if name in wanted:
+            assert fits(array, wanted[name].pattern, slack=0.0)
+            assert (array != 0).mean() == (weights(pruned)[name] != 0).mean()
+            if not gradual:
+                assert not array[weights(pruned)[name] == 0].any()
+
+
+def test_balanced_pattern_is_reached_step_by_step() -> None:
+    original = network()
+    wanted = {"middle": Level(parse_pattern("2:4"), 0.5)}
+    train = samples(original, 128, 1, False)
+    recovered = Recover(3, levels=wanted, largest_batch=16)(Prune(wanted)(original), original, train, train)
+    array = weights(recovered)["middle"]
+    groups = (array != 0).reshape(1, 1, 4, 4, 16).sum(axis=3)
+    assert (groups == 2).all()
+
+
+def test_inputs_are_left_alone_and_the_seed_decides() -> None:
+    original = network()
+    pruned = Prune(levels("1x1", 0.3))(original)
+    before = [weights(copy_model(model)) for model in (original, pruned)]
+    train = samples(original, 64, 1, False)
+    recover = Recover(1, seed=5)
+    first, second = (weights(recover(pruned, original, train, train)) for _ in range(2))
+    other = weights(dataclasses.replace(recover, seed=6)(pruned, original, train, train))
+    for model, held in zip((original, pruned), before, strict=True):
+        for name, array in weights(model).items():
+            np.testing.assert_array_equal(array, held[name])
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    assert any((array != other[name]).any() for name, array in first.items())
+
+
+def test_result_is_never_worse_on_validate() -> None:
+    original = network()
+    pruned = Prune(levels("1x1", 0.9))(original)
+    train = samples(original, 64, 1, False)
+    recovered = Recover(1, rate=3.0)(pruned, original, train, train)
+    assert value("fidelity", recovered, train, original) >= value("fidelity", pruned, train, original) - 1e-6
+
+
+def test_divergence_keeps_the_best_so_far_and_says_so() -> None:
+    original = network()
+    pruned = Prune(levels("1x1", 0.5))(original)
+    train = samples(original, 64, 1, False)
+    broken = dataclasses.replace(train, inputs={"x": train.inputs["x"] * np.float32(np.nan)})
+    notes: list[str] = []
+    result = Recover(2)(pruned, original, broken, train, lambda _label, _done, _total, note: notes.append(note))
+    assert result is pruned
+    assert "diverged" in notes[-1]
+
+
+def test_interrupt_passes_through() -> None:
+    original = network()
+    train = samples(original, 64, 1, False)
+
+    def interrupt(_label: str, done: int, _total: int, _note: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Recover(2, threads=1)(original, original, train, train, interrupt)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_progress_counts_to_the_end() -> None:
+    original = network()
+    train = samples(original, 64, 1, False)
+    seen: list[tuple[int, int]] = []
+    Recover(2)(original, original, train, train, lambda _label, done, total, _note: seen.append((done, total)))
+    done = [pair[0] for pair in seen]
+    assert done == sorted(done) and seen[-1][0] == seen[-1][1]
+
+
+def test_softmax_output_is_trained_with_labels() -> None:
+    original = balanced(softmax=True)
+    pruned = Prune(levels("1x16", 0.25))(original)
+    train, judged = samples(original, 256, 1, True), samples(original, 256, 3, True)
+    recovered = Recover(4, "top1", largest_batch=16)(pruned, original, train, judged)
+    assert value("top1", recovered, judged, original) > value("top1", pruned, judged, original)
+
+
+def test_student_starts_as_the_model_and_folds_back_to_it() -> None:
+    model = network()
+    rows = samples(model, 48, 4, False)
+    batch = {"x": torch.from_numpy(rows.inputs["x"])}
+    student = Student(model, [batch])
+    expected = Session(model).run_rows(rows)["y"]
+    np.testing.assert_allclose(student(batch, {})["y"].detach().numpy(), expected, rtol=1e-3, atol=1e-3)
+    folded = Session(student.write(student.plain_weights())).run_rows(rows)["y"]
+    np.testing.assert_allclose(folded, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_folded_weights_compute_what_training_computes() -> None:
+    model = network()
+    rows = samples(model, 48, 4, False)
+    batch = {"x": torch.from_numpy(rows.inputs["x"])}
+    student = Student(model, [batch])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in student.parameters.values():
+            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
+    expected = student(batch, {})["y"].detach().numpy()
+    found = Session(student.write(student.plain_weights())).run_rows(rows)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_tightening_goes_from_dense_to_the_level() -> None:
+    model = network()
+    wanted = {"middle": Level(parse_pattern("1x16"), 0.25), "first": Level(parse_pattern("2:4"), 0.5)}
+    tightening = Tightening(model, wanted)
+    held = {str(layer.weight.name): layer.weight.const_value.numpy() for layer in weighted_layers(model)}
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in held.items()}
+    shares = [
+        [mask.mean().item() for mask in tightening.masks(tensors, remaining).values()] for remaining in (1.0, 0.5, 0.0)
+    ]
+    assert shares[0] == [1.0, 1.0]
+    assert shares[0] > shares[1] > shares[2]
+    expected = weights(Prune(wanted)(model))
+    for layer in weighted_layers(model):
+        if layer.name in wanted:
+            mask = tightening.masks(tensors, 0.0)[str(layer.weight.name)].numpy()
+            kept = held[str(layer.weight.name)] * mask
+            assert (kept != 0).sum() == (expected[layer.name] != 0).sum()
+
+
+def test_gradual_ends_on_time() -> None:
+    remaining = [Gradual(until=0.5).remaining(done) for done in (0.0, 0.25, 0.5, 0.9)]
+    assert remaining == [1.0, 0.125, 0.0, 0.0]
+
+
+def test_step_is_relative_to_the_size() -> None:
+    parameters = {"large": torch.full((8,), 100.0), "small": torch.full((8,), 0.1)}
+    RelativeAdam(parameters, {}).step({name: torch.ones(8) for name in parameters}, 0.01, {})
+    np.testing.assert_allclose(parameters["large"].numpy(), 99.0, rtol=1e-5)
+    np.testing.assert_allclose(parameters["small"].numpy(), 0.099, rtol=1e-5)
+
+
+def test_learning_rate_rises_and_falls_to_zero() -> None:
+    rates = [learning_rate(1.0, done) for done in (0.0, 0.05, 0.5, 1.0)]
+    assert rates[0] == 0.0 and rates[1] == 1.0 and 0 < rates[2] < 1 and rates[3] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 24), (20, 24, 3)])
+def test_augmented_images_are_shifted_and_mirrored_originals(shape: tuple[int, ...]) -> None:
+    augment = augment_for(shape)
+    assert augment is not None and augment.mirror
+    images = np.random.default_rng(0).standard_normal((32, *shape)).astype(np.float32)
+    found = augment(torch.from_numpy(images), np.random.default_rng(1)).numpy()
+    planes = images if augment.channels_last else images.transpose(0, 2, 3, 1)
+    moved = found if augment.channels_last else found.transpose(0, 2, 3, 1)
+    reach = augment.shift
+    for image, result in zip(planes, moved, strict=True):
+        possible = []
+        for plane in (image, image[:, ::-1]):
+            padded = np.pad(plane, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+            spots = [(y, x) for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
+            possible += [padded[y : y + image.shape[0], x : x + image.shape[1]] for y, x in spots]
+        assert any(np.array_equal(result, candidate) for candidate in possible)
+
+
+def test_what_is_no_image_is_not_augmented() -> None:
+    assert augment_for((42,)) is None
+    assert augment_for((1, 49, 10)) is None
+    assert augment_for((64, 20, 20)) is None
+    assert augment_for((1, 28, 28)) == Augment(shift=1, mirror=False, channels_last=False)
