@@ -78,20 +78,23 @@ class Refit:
 
     def _treat(self, layer: WeightedLayer, level: Level | None, road: _Road, generator: np.random.Generator) -> None:
         weight = read_weight(layer)
-        size = weight.shape[1] * weight.shape[2]
-        if layer.shared or size > REFIT_INPUTS:
+        if layer.shared or weight.shape[1] * weight.shape[2] > REFIT_INPUTS:
             write_weight(layer, weight * _kept(weight, level, weight**2))
         else:
-            inputs, targets = road.reach(layer)
-            positions = max(self.positions, 8 * size)
-            bias = layer.bias is not None and read_bias(layer) is not None
-            statistics = gather_statistics(layer, inputs, targets, bias=bias, positions=positions, generator=generator)
-            fitted = _fit(layer, level, statistics, self.damping)
-            write_weight(layer, fitted.reshape(weight.shape))
-            if bias:
-                write_bias(layer, (statistics.mean_out - (statistics.mean_in[:, None] @ fitted)[:, 0]).reshape(-1))
+            self._fit(layer, level, road, generator)
         if level is not None:
             note_pattern(layer, level)
+
+    def _fit(self, layer: WeightedLayer, level: Level | None, road: _Road, generator: np.random.Generator) -> None:
+        weight = read_weight(layer)
+        positions = max(self.positions, 8 * weight.shape[1] * weight.shape[2])
+        bias = layer.bias is not None and read_bias(layer) is not None
+        inputs, targets = road.reach(layer)
+        statistics = gather_statistics(layer, inputs, targets, bias=bias, positions=positions, generator=generator)
+        fitted = fitted_weights(weight, level, statistics, self.damping)
+        write_weight(layer, fitted.reshape(weight.shape))
+        if bias:
+            write_bias(layer, (statistics.mean_out - (statistics.mean_in[:, None] @ fitted)[:, 0]).reshape(-1))
 
 
 class _Road:
@@ -131,9 +134,8 @@ class _Road:
         return before - after
 
 
-def _fit(layer: WeightedLayer, level: Level | None, statistics: LayerStatistics, damping: float) -> np.ndarray:
-    """The fitted weights [groups, F, out]."""
-    weight = read_weight(layer)
+def fitted_weights(weight: np.ndarray, level: Level | None, statistics: LayerStatistics, damping: float) -> np.ndarray:
+    """The fitted weights [groups, taps * in, out] that `level`, or else the zeros of `weight`, leave."""
     start = weight.reshape(len(weight), -1, weight.shape[3]).astype(np.float64)
     power = np.diagonal(statistics.second, axis1=1, axis2=2)
     ridge = damping * float(power.mean()) + np.finfo(np.float32).tiny
