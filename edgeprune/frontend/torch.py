@@ -87,7 +87,7 @@ def read_state(source: Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
+        if "Unsupported operand" in str(error) or "Weights only load failed" not in str(error):
             raise _corrupt_checkpoint(source, error) from error
         raise EdgepruneError(
             "checkpoint-unsafe",
@@ -126,7 +126,10 @@ def _export(source: Any, arguments: dict[str, Any] | None, where: str) -> ir.Mod
 def _build(spec: str) -> tuple[torch.nn.Module, Any]:
     file, _, name = spec.rpartition(":")
     function = _function(_existing(file), name, spec)
-    result = function()
+    try:
+        result = function()
+    except Exception as error:
+        raise _invalid(spec, f"failed: {type(error).__name__}: {reason(error)}") from error
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], torch.nn.Module):
         raise _invalid(spec, "does not return (torch.nn.Module, example inputs)")
     module, examples = result
