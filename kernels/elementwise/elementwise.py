@@ -23,8 +23,8 @@ class Elementwise:
     """y = program(inputs), element by element.
 
     `program` is in postfix order: ("input", i) and ("constant", value) push a value, an `Activation` replaces the
-    last one, and (name,) of BINARY, ("Pow",) or ("Where",) takes its operands, the first one pushed first. An input that is
-    broadcast along an axis has stride 0 there. `y` may be one of the inputs, in place, but must not otherwise
+    last one, and (name,) of BINARY, ("Pow",) or ("Where",) takes its operands, the first one pushed first. An input
+    that is broadcast along an axis has stride 0 there. `y` may be one of the inputs, in place, but must not otherwise
     overlap them.
     """
 

@@ -29,7 +29,7 @@ class Run:
 
 
 def channel_runs(channels: Sequence[int]) -> list[Run]:
-    """Cut `channels` (-1 is zeros) into runs: zeros, neighbours, every second one, or two rows of neighbours in turns."""
+    """Cut `channels` (-1: zeros) into runs: zeros, neighbours, every second one, or two runs of neighbours in turns."""
     runs: list[Run] = []
     position = 0
     while position < len(channels):

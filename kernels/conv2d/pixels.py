@@ -1,0 +1,53 @@
+"""Convolution with vectors along pixels: any zero pattern of the weights is time saved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.conv2d.channels_packing import entry_offsets
+from edgeprune.kernels.conv2d.pixels_packing import pack_entries
+from edgeprune.kernels.conv2d.pixels_template import pixels_function, unit_count
+from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+
+def build_pixels(
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    machine: Machine,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the variant the cost model likes best.
+
+    Images are planar. `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out]
+    where the problem has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements
+    from channel 0 of x, where that is not `channel_stride` times its number. Residuals do not overlap `y`: pixels
+    where tiles meet are computed twice.
+    """
+    return build_variant(problem, weights, bias, cheapest(problem, weights, machine)[1], channel_offsets)
+
+
+def build_variant(
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    variant: Variant,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the given variant; other arguments as of `build_pixels`."""
+    packed = pack_entries(weights, entry_offsets(problem, channel_offsets), variant.block)
+    return Kernel(
+        func=pixels_function(problem, variant),
+        units=unit_count(problem, variant),
+        constants=packed if bias is None else (*packed, np.array(bias, np.float32, order="C")),
+        label=f"conv2d pixels {variant}",
+        macs=int(np.count_nonzero(weights)) * problem.pixels,
+        dense_macs=problem.dense_macs,
+    )
+
+
+def estimate_pixels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
+    """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
+    return cheapest(problem, weights, machine)[0]
