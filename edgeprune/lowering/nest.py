@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,19 @@ from tvm_ffi import structural_map, structural_walk
 
 from edgeprune.kernels import vector_math
 
-_VECTOR_MATH = {"tirx.exp": vector_math.exp, "tirx.tanh": vector_math.tanh, "tirx.erf": vector_math.erf}
+
+def _sigmoid(x: Any) -> Any:
+    one = vector_math.constant(1.0, x)
+    return one / (one + vector_math.exp(vector_math.constant(0.0, x) - x))
+
+
+_VECTOR_MATH: dict[str, Callable[[Any], Any]] = {
+    "tirx.exp": vector_math.exp,
+    "tirx.tanh": vector_math.tanh,
+    "tirx.erf": vector_math.erf,
+    "tirx.log": vector_math.log,
+    "tirx.sigmoid": _sigmoid,
+}
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,11 @@ def split_nests(func: Any) -> list[Nest]:
     parameters of `func`; buffers of scope "local" stay inside their nest. A nest whose outermost loop is parallel
     has one unit for each of its iterations, any other has one unit.
     """
-    root = func.body.block
-    local = [buffer for buffer in root.alloc_buffers if buffer.scope() == "local"]
-    shared = [*func.params, *(buffer for buffer in root.alloc_buffers if buffer.scope() != "local")]
-    body = root.body
+    body, allocated = func.body, []
+    if isinstance(body, s_tir.SBlockRealize):
+        body, allocated = body.block.body, list(body.block.alloc_buffers)
+    local = [buffer for buffer in allocated if buffer.scope() == "local"]
+    shared = [*func.params, *(buffer for buffer in allocated if buffer.scope() != "local")]
     statements = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
     return [_nest(statement, shared, local) for statement in statements]
 
@@ -87,6 +101,7 @@ def _nest(statement: Any, shared: list[Any], local: list[Any]) -> Nest:
     operands = [buffer for buffer in shared if _among(buffer, reads) or _among(buffer, writes)]
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
     units, statement = _over_range(statement, begin, end)
+    statement = structural_map(statement, (tirx.For, _serial))
     pointers = [tirx.Var(f"p{i}", PointerType(PrimType(str(buffer.dtype)))) for i, buffer in enumerate(operands)]
     declared = [tirx.DeclBuffer(buffer, data=pointer) for buffer, pointer in zip(operands, pointers, strict=True)]
     inside = [buffer for buffer in local if _among(buffer, reads) or _among(buffer, writes)]
@@ -105,6 +120,12 @@ def _over_range(statement: Any, begin: Any, end: Any) -> tuple[int, Any]:
     count = tirx.Cast(kind, end - begin) if kind != "int32" else end - begin
     loop = tirx.For(statement.loop_var, first, count, tirx.ForKind.SERIAL, statement.body)
     return int(statement.extent), loop
+
+
+def _serial(loop: Any) -> Any:
+    if loop.kind != tirx.ForKind.PARALLEL:
+        return loop
+    return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
 
 
 def _with_vector_math(func: Any) -> Any:

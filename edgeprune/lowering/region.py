@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.compile import tvm_target
+from edgeprune.lowering.legalize import legalizations
 from edgeprune.lowering.nest import Nest, buffer_bytes, copy_bytes, split_nests, type_bytes
 from edgeprune.lowering.schedule import schedule
 from edgeprune.target import Target
@@ -53,10 +55,9 @@ def lower_region(model: onnx.ModelProto, target: Target, prefix: str) -> Region:
     Raises EdgepruneError (op-unsupported) with the op, the node and the stage where TVM has no way for one.
     """
     inputs = [value.name for value in model.graph.input]
-    outputs = [value.name for value in model.graph.output]
     module = _import(model, target)
     try:
-        return _Walk(module, target, prefix).run(inputs, outputs)
+        return _Walk(module, target, prefix).run(inputs, list(model.graph.output))
     except NotImplementedError as error:
         raise _unsupported(model, str(error)) from error
 
@@ -75,7 +76,7 @@ def _relax_passes() -> list[Any]:
     t = relax.transform
     return [
         t.DecomposeOpsForInference(),
-        t.LegalizeOps(),
+        t.LegalizeOps(legalizations()),
         t.FoldConstant(),
         t.AnnotateTIROpPattern(),
         t.DeadCodeElimination(),
@@ -100,6 +101,16 @@ def _unsupported(model: onnx.ModelProto, reason: str) -> EdgepruneError:
     )
 
 
+def _declared_bytes(value: onnx.ValueInfoProto) -> int | None:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape") or not all(axis.HasField("dim_value") for axis in tensor.shape.dim):
+        return None
+    return (
+        math.prod(axis.dim_value for axis in tensor.shape.dim)
+        * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    )
+
+
 Value = Any
 """The name of an argument, or a list of such for a tuple."""
 
@@ -117,7 +128,7 @@ class _Walk:
         self.nests: dict[str, list[tuple[str, Nest]]] = {}
         self.input_sizes: dict[str, int] = {}
 
-    def run(self, inputs: list[str], outputs: list[str]) -> Region:
+    def run(self, inputs: list[str], outputs: list[onnx.ValueInfoProto]) -> Region:
         main = self.module["main"]
         for name, parameter in zip(inputs, main.params, strict=True):
             argument = self._fresh("input")
@@ -128,8 +139,11 @@ class _Walk:
                 self.values[binding.var] = self._value(binding.value)
         result = self._value(main.body.body)
         results = result if isinstance(result, list) else [result]
-        for name, value in zip(outputs, results, strict=True):
-            self.region.outputs[name] = self._own(value)
+        for output, value in zip(outputs, results, strict=True):
+            self.region.outputs[output.name] = self._own(value)
+            declared, size = _declared_bytes(output), self._size(self.region.outputs[output.name])
+            if declared not in (None, size):
+                raise NotImplementedError(f"TVM makes {size} bytes of output {output.name}, declared as {declared}")
         return self.region
 
     def _fresh(self, kind: str) -> str:

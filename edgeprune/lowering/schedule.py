@@ -6,21 +6,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import s_tir, tirx
-from tvm_ffi import structural_walk
+from tvm import s_tir, sym, tirx
+from tvm_ffi import structural_map, structural_walk
 
 _SPATIAL, _REDUCTION = 0, 2
-_TILE = 32
+_TILE = 256
 _CHUNK = 1024
 
 
 def schedule(func: Any) -> Any:
-    """`func` with elementwise steps inlined, reductions in registers and the outer loops marked parallel."""
+    """`func` with elementwise steps inlined, reductions in registers and the outer loops marked parallel.
+
+    A function that is not made of plain blocks comes back as it is.
+    """
+    func = _with_plain_offsets(func)
+    if not isinstance(func.body, s_tir.SBlockRealize) or not _made_of_blocks(func.body.block.body):
+        return func
     plan = s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="none")
     _inline(plan)
     for block in _blocks(plan):
         _arrange(plan, block)
     return plan.mod["main"]
+
+
+def _with_plain_offsets(func: Any) -> Any:
+    """`func` over buffers that start where their pointer points."""
+    plain = {
+        buffer: tirx.decl_buffer(buffer.shape, str(buffer.dtype), name=buffer.name)
+        for buffer in func.params
+        if not isinstance(buffer.ty.elem_offset, tirx.IntImm)
+    }
+    return func.specialize(plain) if plain else func
+
+
+def _made_of_blocks(body: Any) -> bool:
+    statements = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
+    return all(_is_block(statement) for statement in statements)
+
+
+def _is_block(statement: Any) -> bool:
+    while isinstance(statement, tirx.For):
+        statement = statement.body
+    return isinstance(statement, s_tir.SBlockRealize) and len(statement.block.reads) + len(statement.block.writes) > 0
 
 
 def _blocks(plan: Any) -> list[Any]:
@@ -102,24 +129,58 @@ def _map(plan: Any, loops: _Loops) -> None:
         plan.parallel(plan.split(inner, [None, _CHUNK])[0])
 
 
+def _strides(plan: Any, block: Any, position: int) -> list[int | None]:
+    """How far each load of the block moves, in elements, with its axis `position`; None where it varies."""
+    body = plan.get(block)
+    axis, written = body.iter_vars[position].var, [region.source for region in body.writes]
+    loads: list[Any] = []
+    structural_walk(body.body, (tvm.ir.expr.TensorLoad, lambda load: loads.append(load)))
+    others = [load for load in loads if not any(load.source.same_as(buffer) for buffer in written)]
+    return [_stride(load, axis) for load in others]
+
+
+def _stride(load: Any, axis: Any) -> int | None:
+    flat: Any = tirx.const(0, "int64")
+    for index, extent in zip(load.indices, load.source.shape, strict=True):
+        flat = flat * extent + index
+    moved = structural_map(flat, (tvm.ir.Var, lambda variable: axis + 1 if variable.same_as(axis) else variable))
+    step = sym.Analyzer().simplify(moved - flat)
+    return int(step) if isinstance(step, tirx.IntImm) else None
+
+
 def _reduce(plan: Any, block: Any, loops: _Loops) -> None:
-    """Outer spatial loops, then the reduction, then a tile of the innermost spatial loop kept in registers."""
+    """Reductions along rows keep one sum, others a tile of neighbouring sums in a local array."""
+    position = max(i for i, kind in enumerate(_kinds(plan, block)) if kind == _SPATIAL)
+    beside = _strides(plan, block, position)
+    extent = loops.extents[-1]
+    tile = max(size for size in range(1, min(extent, _TILE) + 1) if extent % size == 0)
+    wide = next((size for size in (32, 16, 8) if extent % size == 0), tile)
+    single = len(plan.get(block).writes) == 1
+    if wide > 1 and single and 1 in beside and all(stride in (0, 1) for stride in beside):
+        _reduce_tiles(plan, block, loops, wide)
+    else:
+        _reduce_rows(plan, block, loops)
+
+
+def _reduce_rows(plan: Any, block: Any, loops: _Loops) -> None:
+    plan.reorder(*loops.spatial, *loops.reduction)
+    parallel = plan.fuse(*loops.spatial) if len(loops.spatial) > 1 else loops.spatial[0]
+    plan.parallel(parallel)
+    plan.decompose_reduction(block, plan.get_loops(block)[1])
+
+
+def _reduce_tiles(plan: Any, block: Any, loops: _Loops, tile: int) -> None:
     *outer, inner = loops.spatial
-    tile = next((size for size in (_TILE, 16, 8) if loops.extents[-1] % size == 0), 0)
-    if tile and len(plan.get(block).writes) == 1:
-        far, near = plan.split(inner, [None, tile])
-        plan.reorder(*outer, far, *loops.reduction, near)
-        outer = [*outer, far]
-        parallel = plan.fuse(*outer) if len(outer) > 1 else outer[0]
-        copy = plan.cache_write(block, 0, "local")
-        plan.reverse_compute_at(copy, parallel)
-        plan.parallel(parallel)
+    far, near = plan.split(inner, [None, tile])
+    plan.reorder(*outer, far, *loops.reduction, near)
+    outer = [*outer, far]
+    parallel = plan.fuse(*outer) if len(outer) > 1 else outer[0]
+    copy = plan.cache_write(block, 0, "local")
+    plan.reverse_compute_at(copy, parallel)
+    plan.parallel(parallel)
+    if tile % 8 == 0:
         plan.vectorize(near)
         plan.vectorize(plan.get_loops(copy)[-1])
-        start = plan.decompose_reduction(block, plan.get_loops(block)[1])
+    start = plan.decompose_reduction(block, plan.get_loops(block)[1])
+    if tile % 8 == 0:
         plan.vectorize(plan.get_loops(start)[-1])
-    else:
-        plan.reorder(*loops.spatial, *loops.reduction)
-        parallel = plan.fuse(*loops.spatial) if len(loops.spatial) > 1 else loops.spatial[0]
-        plan.parallel(parallel)
-        plan.decompose_reduction(block, plan.get_loops(block)[1])
