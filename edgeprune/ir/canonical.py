@@ -7,9 +7,10 @@ no dead nodes, initializers apart from the inputs, every node with a name of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
@@ -19,25 +20,37 @@ from edgeprune.ir.canonical_fold import fold_constants, remove_no_ops, remove_un
 from edgeprune.ir.canonical_gemm import normalise_linear
 from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
 from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
-from edgeprune.ir.canonical_stage import stage
-from edgeprune.ir.canonical_version import CANONICAL_OPSET, to_canonical_opset
+from edgeprune.ir.canonical_stage import reason, stage
+from edgeprune.ir.canonical_version import CANONICAL_OPSET, IR_VERSION, to_canonical_opset
 from edgeprune.ir.canonical_window import fold_pads, make_windows_explicit
 from edgeprune.ir.copy import copy_model
 
 __all__ = ["CANONICAL_OPSET", "canonicalize"]
 
+Step = Callable[[ir.Model], None]
 _ROUNDS = 8
+_SIMPLIFICATION: tuple[Step, ...] = (
+    fold_constants,
+    remove_no_ops,
+    infer_shapes,
+    make_windows_explicit,
+    fold_pads,
+    normalise_linear,
+    fold_affine,
+)
 _WEIGHT_READERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU", "RNN")
 
 
-def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> ir.Model:
+def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None, *, verify: bool = False) -> ir.Model:
     """A new model in canonical form that computes the same outputs.
 
-    A dynamic batch becomes 1; `dimensions` gives sizes for other symbolic axes by name. Raises EdgepruneError
+    A dynamic batch becomes 1; `dimensions` gives sizes for other symbolic axes by name. With `verify`, every
+    rewriting step must leave a valid model; the error names the step that does not. Raises EdgepruneError
     (shape-dynamic, op-unsupported, opset-unsupported, model-nan, model-corrupt, dtype-unsupported).
     """
     with stage("reading the graph"):
         model = copy_model(model)
+        model.ir_version = IR_VERSION
         common.RemoveInitializersFromInputsPass()(model)
         common.InlinePass()(model)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -47,41 +60,44 @@ def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -
         forget_shapes(model.graph)
         _name_nodes(model)
     with stage("constant folding"):
-        _settle(model, [fold_constants])
+        _settle(model, [fold_constants], verify)
         check_control_flow(model)
     with stage("opset conversion"):
         model = to_canonical_opset(model)
         forget_shapes(model.graph)
         _name_nodes(model)
     with stage("simplification"):
-        _settle(
-            model,
-            [
-                fold_constants,
-                remove_no_ops,
-                infer_shapes,
-                make_windows_explicit,
-                fold_pads,
-                normalise_linear,
-                fold_affine,
-            ],
-        )
+        _settle(model, _SIMPLIFICATION, verify)
     with stage("shape inference"):
         _finish(model)
     _check_weights(model)
     return model
 
 
-def _settle(model: ir.Model, steps: list) -> None:
+def _settle(model: ir.Model, steps: Sequence[Step], verify: bool) -> None:
     """Repeat `steps` until the graph stops changing."""
     before = None
     for _ in range(_ROUNDS):
         for step in steps:
             step(model)
+            if verify:
+                _verify(model, step)
         now = [(node.op_type, len(node.inputs)) for node in model.graph]
         if now == before:
             return
         before = now
+
+
+def _verify(model: ir.Model, step: Step) -> None:
+    checked = copy_model(model)
+    forget_shapes(checked.graph)
+    try:
+        infer_shapes(checked)
+        onnx.checker.check_model(ir.to_proto(checked), full_check=True)
+    except Exception as error:
+        raise EdgepruneError(
+            "pass-invalid", f"step {step.__name__} left an invalid model", where=step.__name__, hint=reason(error)
+        ) from error
 
 
 def _finish(model: ir.Model) -> None:

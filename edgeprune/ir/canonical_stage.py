@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from edgeprune.errors import EdgepruneError
 
 _LOGGERS = ("onnxscript", "onnx_ir", "torch.onnx")
@@ -27,13 +29,14 @@ def stage(name: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the warnings that graph passes log."""
+    """Hold back the warnings that graph passes log and numpy gives."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -10,7 +10,7 @@ from edgeprune.ir.canonical_stage import reason
 
 CANONICAL_OPSET = 18
 OLDEST_OPSET = 7
-_IR_VERSION = 10
+IR_VERSION = 10
 
 
 def to_canonical_opset(model: ir.Model) -> ir.Model:
@@ -18,7 +18,6 @@ def to_canonical_opset(model: ir.Model) -> ir.Model:
 
     Raises EdgepruneError (opset-unsupported) where an operator has no equivalent there.
     """
-    model.ir_version = _IR_VERSION
     version = model.graph.opset_imports.get("", CANONICAL_OPSET)
     if version > CANONICAL_OPSET:
         _relabel(model, version)
@@ -37,7 +36,7 @@ def _convert(model: ir.Model, version: int) -> ir.Model:
     except Exception as error:
         raise _unsupported(version, f"conversion failed: {reason(error)}") from error
     converted = ir.from_proto(proto)
-    converted.ir_version = _IR_VERSION
+    converted.ir_version = IR_VERSION
     return converted
 
 

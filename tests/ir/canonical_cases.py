@@ -82,7 +82,7 @@ def random_feed(model: ir.Model, seed: int = 1) -> dict[str, np.ndarray]:
 
 def check(proto: onnx.ModelProto, tolerance: float = 1e-4) -> ir.Model:
     """Canonicalize `proto`; assert the canonical form and that both compute the same. Gives the canonical model."""
-    model = canonicalize(ir.from_proto(proto))
+    model = canonicalize(ir.from_proto(proto), verify=True)
     assert_canonical(model)
     feed = random_feed(model)
     expected, found = runtime(proto, feed), Session(model).run(feed)

@@ -8,6 +8,7 @@ from canonical_cases import Graph, check, operators
 from onnx import helper, numpy_helper
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir import canonical
 from edgeprune.ir.canonical import canonicalize
 from edgeprune.ir.canonical_window import same_pads
 
@@ -230,6 +231,7 @@ def test_canonical_form_is_a_fixed_point():
     x = graph.node("Relu", batch_norm(graph, conv_block(graph, "x"), 4))
     y = graph.node("Gemm", graph.node("Flatten", x), graph.weight(64, 3), graph.weight(3))
     once = canonicalize(ir.from_proto(graph.model({"x": [1, 3, 4, 4]}, [y])))
+    once.graph[0].metadata_props["edgeprune.pattern"] = "1x16"
     twice = canonicalize(once)
     assert ir.to_proto(twice).SerializeToString(deterministic=True) == ir.to_proto(once).SerializeToString(
         deterministic=True
@@ -289,3 +291,15 @@ def test_a_mask_of_minus_infinity_is_no_error():
 def test_a_huge_tensor_is_refused():
     graph = Graph()
     assert "[model-too-large]" in failure(graph.model({"x": [1 << 40, 3]}, [graph.node("Relu", "x")]))
+
+
+def test_verification_names_the_step_that_broke_the_model(monkeypatch: pytest.MonkeyPatch):
+    def break_everything(model: ir.Model) -> None:
+        model.graph[0].op_type = "Nothing"
+
+    monkeypatch.setattr(canonical, "_SIMPLIFICATION", (break_everything,))
+    graph = Graph()
+    model = ir.from_proto(graph.model({"x": [1, 3]}, [graph.node("Relu", "x")]))
+    with pytest.raises(EdgepruneError, match="step break_everything left an invalid model") as caught:
+        canonicalize(model, verify=True)
+    assert caught.value.code == "pass-invalid"

@@ -93,7 +93,7 @@ class Network:
         return self.graph.node("Add", self.graph.node(op, flat, weight, *extra, **scales), self.graph.weight(5))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     steps=st.lists(st.sampled_from(STEPS), max_size=10),
     seed=st.integers(0, 10_000),
