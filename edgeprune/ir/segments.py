@@ -67,18 +67,15 @@ class SegmentedRun:
         return rows
 
 
-def peak_bytes(model: ir.Model) -> int:
-    """The most bytes that the tensors of one row take while `SegmentedRun` walks the graph node by node."""
+def peak_bytes(model: ir.Model, stops: Iterable[int]) -> int:
+    """The most bytes that a `SegmentedRun` holds of one row when it stops at the positions `stops`."""
     nodes = list(model.graph)
     last = {value.name: index for index, node in enumerate(nodes) for value in _inputs(node)}
     last |= {value.name: len(nodes) for value in model.graph.outputs}
-    held = {value.name: _bytes(value) for value in model.graph.inputs}
-    peak = sum(held.values())
-    for index, node in enumerate(nodes):
-        held |= {value.name: _bytes(value) for value in node.outputs if value.name in last}
-        peak = max(peak, sum(held.values()))
-        held = {name: size for name, size in held.items() if last.get(name, 0) > index}
-    return peak
+    made = [(value, -1) for value in model.graph.inputs]
+    made += [(value, index) for index, node in enumerate(nodes) for value in node.outputs]
+    sizes = [(index, last[value.name], _bytes(value)) for value, index in made if value.name in last]
+    return max(sum(size for first, end, size in sizes if first < stop <= end) for stop in stops)
 
 
 def _bytes(value: ir.Value) -> int:

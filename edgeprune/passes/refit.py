@@ -60,8 +60,7 @@ class Refit:
         reference = model if original is None else original
         fitted = copy_model(model)
         check_levels(fitted, self.levels)
-        count = min(self.samples, samples.count, max(1, self.memory // (2 * peak_bytes(reference))))
-        road = _Road(reference, fitted, samples.slice(0, count), self.threads)
+        road = _Road(reference, fitted, samples.slice(0, self._rows(reference, samples)), self.threads)
         layers = weighted_layers(fitted)
         generator = np.random.default_rng(self.seed)
         changed = False
@@ -75,6 +74,12 @@ class Refit:
                 self._treat(layer, level, road, generator)
         progress("refit", len(layers), len(layers), "")
         return fitted
+
+    def _rows(self, original: ir.Model, samples: Samples) -> int:
+        """How many rows are used: both networks hold theirs at the same time."""
+        stops = [index + 1 for index, node in enumerate(original.graph) if node.op_type in ("Conv", "Gemm", "MatMul")]
+        fitting = self.memory // (2 * max(1, peak_bytes(original, [0, *stops])))
+        return min(self.samples, samples.count, max(1, fitting))
 
     def _treat(self, layer: WeightedLayer, level: Level | None, road: _Road, generator: np.random.Generator) -> None:
         weight = read_weight(layer)

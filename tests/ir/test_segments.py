@@ -58,5 +58,8 @@ def test_weights_count_as_they_are_when_their_node_is_reached():
     np.testing.assert_array_equal(run.held(values["y"])[:, 0], -relu)
 
 
-def test_peak_counts_the_tensors_held_together():
-    assert peak_bytes(chain()[0]) == 3 * 4 * 4
+def test_peak_counts_the_tensors_held_together_at_the_stops():
+    model, _ = chain()
+    assert peak_bytes(model, [0, 1]) == 1 * 4 * 4
+    assert peak_bytes(model, [1, 2, 3]) == 2 * 4 * 4
+    assert peak_bytes(model, [4]) == 1 * 4 * 4
