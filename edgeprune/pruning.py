@@ -67,17 +67,19 @@ def prune_to(judge: Judge, pattern: Pattern, sparsity: float, options: Options, 
 
 
 def _search(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Pruned:
-    """The highest rung of the ladder that stays within the limit on the validate rows."""
+    """The highest rung of the ladder that stays within the limit on the validate rows; nothing is cut where none does."""
     validate = judge.rows("validate")
     before = _validated(judge, judge.original, validate, options)
+    found = judge.original
     for rung, sparsity in enumerate(LADDER):
         progress("choosing a level", rung, len(LADDER), f"{sparsity:.0%}")
         model = prune_to(judge, pattern, sparsity, options, progress)
         after = _validated(judge, model, validate, options)
         if drop_points(judge.metric, before.value, after.value) <= options.max_drop:
+            found = model
             break
-    progress("choosing a level", len(LADDER), len(LADDER), f"{sparsity:.0%}")
-    return Pruned(model, judge.score(model, options.threads), by_hand=False)
+    progress("choosing a level", len(LADDER), len(LADDER), "")
+    return Pruned(found, judge.score(found, options.threads), by_hand=False)
 
 
 def _validated(judge: Judge, model: ir.Model, validate: Samples, options: Options) -> Score:
