@@ -60,10 +60,8 @@ def test_one_line_a_call_with_its_node_and_addresses() -> None:
     constants = (Constant("w", np.ones(16, np.float32)), Constant("b", np.zeros(16, np.float32)))
     plan = plan_of(call("x w b t", "t", name="layer1/conv"), call("t y", "y", 1), constants=constants)
     text = emit_source(plan, allocate(plan), load_target("x86-64-v3"))["model.c"]
-    assert (
-        "STEP(4, kernel(IN(0), CONSTANT(0), CONSTANT(64), SCRATCH(0), begin, end)); /* layer1/conv: Conv, 1x16 at 0.25 */"
-        in text
-    )
+    line = "STEP(4, kernel(IN(0), CONSTANT(0), CONSTANT(64), SCRATCH(0), begin, end));"
+    assert f"{line} /* layer1/conv: Conv, 1x16 at 0.25 */" in text
     assert text.count("void kernel(") == 1
 
 
