@@ -55,7 +55,7 @@ class Graph:
         ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
         graph = helper.make_graph(self.nodes, "test", ports, ends, self.initializers)
         return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS.get(opset, 8)
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS.get(opset, 8 if opset < 19 else 10)
         )
 
 
