@@ -43,7 +43,7 @@ class Refit:
     """
 
     levels: Mapping[str, Level] = field(default_factory=dict)
-    damping: float = 1e-4
+    damping: float = 0.01
     samples: int = 512
     positions: int = 32768
     memory: int = 1 << 30
