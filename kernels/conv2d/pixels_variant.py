@@ -19,6 +19,7 @@ _OUTPUT_OVERHEAD = 14.0
 _TILE_OVERHEAD = 40.0
 _CHANNELS_AT_ONCE = 8
 _CHANNELS_BLOCKED = 64
+_ENOUGH_UNITS = 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,15 @@ def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
         found.append(tile)
         if near < problem.group_inputs:
             count = -(-problem.group_inputs // max(near, 8))
-            found.append(Variant(width, down, vectors, _CHANNELS_BLOCKED, -(-problem.group_inputs // count)))
+            channels = min(_CHANNELS_BLOCKED, max(_CHANNELS_AT_ONCE, _share(problem, tile)))
+            found.append(Variant(width, down, vectors, channels, -(-problem.group_inputs // count)))
     return found
+
+
+def _share(problem: Conv2d, variant: Variant) -> int:
+    """Output channels of a unit that leave enough units for several threads."""
+    down, across = tiles(problem, variant)
+    return problem.y.channels * down * across * problem.grid[0].count // _ENOUGH_UNITS
 
 
 def _channel_bytes(problem: Conv2d, variant: Variant) -> int:
