@@ -15,9 +15,9 @@ from edgeprune import __version__
 from edgeprune.ir.cost import model_cost
 from edgeprune.judging import Judge
 from edgeprune.metric import Score
-from edgeprune.package.format import LIBRARY, MODEL, write_package
 from edgeprune.opened import local_runner
 from edgeprune.options import Options
+from edgeprune.package.format import LIBRARY, MODEL, write_package
 from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
@@ -63,7 +63,9 @@ def assemble(
     layers = []
     for layer in built.layers:
         known = by_name.get(layer.name)
-        macs, dense = (layer.macs, layer.dense_macs) if layer.dense_macs or known is None else (known.macs, known.dense_macs)
+        macs, dense = (
+            (layer.macs, layer.dense_macs) if layer.dense_macs or known is None else (known.macs, known.dense_macs)
+        )
         layers.append(LayerFacts(layer.name, layer.op, layer.pattern, layer.density, macs, dense, layer.kernel))
     manifest = Manifest(
         name=name,
@@ -115,7 +117,11 @@ def provenance_of(source: str | PathLike[str] | None, model: ir.Model, judge: Ju
     from onnx_ir import to_proto
 
     path = None if source is None else Path(source)
-    content = path.read_bytes() if path is not None and path.is_file() else to_proto(model).SerializeToString(deterministic=True)
+    content = (
+        path.read_bytes()
+        if path is not None and path.is_file()
+        else to_proto(model).SerializeToString(deterministic=True)
+    )
     return Provenance(
         source_sha256=hashlib.sha256(content).hexdigest(),
         data_sha256=None if judge.card is None else judge.card.digest(),

@@ -26,7 +26,9 @@ def accuracy_shortfall(options: Options, drop: float | None, chosen_by_hand: boo
     """
     if drop is None or (chosen_by_hand and not options.max_drop_given) or drop <= options.max_drop + 1e-9:
         return ""
-    return f"accuracy drops by {drop:.2f} points, {drop - options.max_drop:.2f} more than the {options.max_drop:g} allowed"
+    return (
+        f"accuracy drops by {drop:.2f} points, {drop - options.max_drop:.2f} more than the {options.max_drop:g} allowed"
+    )
 
 
 def size_shortfall(options: Options, total_bytes: int, ram_bytes: int) -> str:
@@ -42,7 +44,8 @@ def latency_shortfall(options: Options, median_ms: float) -> str:
     """What is missing of the latency budget, or nothing."""
     if options.latency is None or median_ms <= options.latency:
         return ""
-    return f"latency is {median_ms:.3f} ms (measured), {median_ms - options.latency:.3f} ms over the budget of {options.latency:g}"
+    over = median_ms - options.latency
+    return f"latency is {median_ms:.3f} ms (measured), {over:.3f} ms over the budget of {options.latency:g}"
 
 
 def _unsupported(kind: str, name: str, hint: str) -> EdgepruneError:

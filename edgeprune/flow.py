@@ -91,11 +91,11 @@ def compile(
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
     from edgeprune.assembly import assemble, latency_of, measure, provenance_of
+    from edgeprune.compiled import Package
     from edgeprune.judging import judge_of
     from edgeprune.lowering.build import build
     from edgeprune.lowering.lower import lower
     from edgeprune.package.manifest import inspection
-    from edgeprune.compiled import Package
     from edgeprune.pruning import prune_for
 
     options = options or Options()

@@ -11,9 +11,9 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.judging import Judge
 from edgeprune.metric import Score, drop_points, evaluate
 from edgeprune.options import Options
-from edgeprune.pattern import Level, Pattern, parse_pattern
 from edgeprune.passes.recognise import Recognise, is_sparse
 from edgeprune.passes.refit import Refit
+from edgeprune.pattern import Level, Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.search.levels import global_levels
 from edgeprune.target import Target
@@ -67,7 +67,7 @@ def prune_to(judge: Judge, pattern: Pattern, sparsity: float, options: Options, 
 
 
 def _search(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Pruned:
-    """The highest rung of the ladder that stays within the limit on the validate rows; nothing is cut where none does."""
+    """The highest rung of the ladder within the limit on the validate rows; nothing is cut where none is."""
     validate = judge.rows("validate")
     before = _validated(judge, judge.original, validate, options)
     found = judge.original
@@ -123,7 +123,7 @@ def _require_data(judge: Judge, options: Options) -> None:
             "data-missing",
             "pruning needs inputs to calibrate on, and none were given",
             where="--data",
-            hint="give a data card (--data CARD.toml), or --random-calibration (no accuracy is checked then), or --dense",
+            hint="give a data card (--data CARD.toml), or --random-calibration (then no accuracy is known), or --dense",
             exit_code=2,
         )
     if judge.card is None and options.sparsity is None and options.pattern is None:

@@ -168,7 +168,7 @@ def test_pruning_without_data_is_refused(model: Path, tmp_path: Path) -> None:
     assert str(caught.value).splitlines() == [
         "pruning needs inputs to calibrate on, and none were given [data-missing]",
         "  where: --data",
-        "  hint:  give a data card (--data CARD.toml), or --random-calibration (no accuracy is checked then), or --dense",
+        "  hint:  give a data card (--data CARD.toml), or --random-calibration (then no accuracy is known), or --dense",
     ]
 
 

@@ -38,7 +38,9 @@ def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: P
         modes = (mode,)
     programs = [_program(model, groups, target, choice, progress) for choice in modes]
     best = min(programs, key=lambda program: program.cycles)
-    inputs = tuple(Port(_name(value), shape_of(value), _dtype(value), input_buffer(value)) for value in model.graph.inputs)
+    inputs = tuple(
+        Port(_name(value), shape_of(value), _dtype(value), input_buffer(value)) for value in model.graph.inputs
+    )
     outputs = tuple(
         Port(_name(value), shape_of(value), _dtype(value), output_buffer(index))
         for index, value in enumerate(model.graph.outputs)

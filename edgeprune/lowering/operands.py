@@ -9,13 +9,12 @@ import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.kernels.abi import View
-from edgeprune.kernels.elementwise.move import Move, build_move
+from edgeprune.lowering.copying import copy, separate
 from edgeprune.lowering.geometry import Halo
 from edgeprune.lowering.groups import shape_of
 from edgeprune.lowering.layout import NO_HALO, Home, new_home
-from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.program import Program
-from edgeprune.lowering.strided import Strided, copy_views, dense, fit, image_view
+from edgeprune.lowering.strided import Strided, dense, fit, image_view
 from edgeprune.lowering.trace import Piece, keeps_pixels
 
 
@@ -61,7 +60,7 @@ def image_operand(program: Program, value: ir.Value, halo: Halo, *, gather: bool
     """
     buffer, places = places_of(program, value)
     if _has_border(program, value, halo):
-        found = _separate(buffer, places)
+        found = separate(buffer, places)
         if found is not None and (gather or (found[1] is None and _is_native(program, found[0]))):
             return Operand(buffer, image_view(found[0]), found[1])
     home = _copied(program, value, buffer, places, halo)
@@ -96,43 +95,6 @@ def dense_operand(program: Program, value: ir.Value) -> str:
     program.add_storage(name, storage)
     copy(program, buffer, places, home.place, value.name or "copy")
     return name
-
-
-def copy(program: Program, buffer: str, places: np.ndarray, target: Strided, name: str) -> None:
-    """Append the copy of the elements at `places` of `buffer` to `target`.
-
-    Raises EdgepruneError (move-unsupported) where the elements lie in no pattern that a move kernel follows.
-    """
-    move = _as_move(buffer, places, target)
-    if move is None:
-        raise EdgepruneError(
-            "move-unsupported",
-            "this rearrangement of elements cannot be lowered",
-            where=f"value {name}, stage lowering",
-            hint="please report the model's Reshape/Transpose/Gather/Concat chain that produces it",
-        )
-    kernel = build_move(move, program.machine)
-    program.call(kernel, [buffer], [target.buffer], Layer(name, "Move", kernel.label), stem="move")
-
-
-def _as_move(buffer: str, places: np.ndarray, target: Strided) -> Move | None:
-    source = fit(buffer, places)
-    if source is not None:
-        views = copy_views(source, target)
-        return None if views is None else Move(views[0], views[1])
-    separated = _separate(buffer, places) if places.ndim == 4 else None
-    if separated is None or separated[1] is None:
-        return None
-    base, offsets = separated
-    step = int(np.gcd.reduce(offsets)) or 1
-    lowest = int(offsets.min())
-    spread = (offsets - lowest) // step
-    view = image_view(Strided(buffer, base.shape, base.strides, base.offset + lowest))
-    channels = int(spread.max()) + 1
-    source_view = View(
-        view.batch, channels, view.height, view.width, view.offset, view.batch_stride, step, view.row_stride, view.pixel_stride
-    )
-    return Move(source_view, image_view(target), channels=tuple(int(channel) for channel in spread))
 
 
 def _write_piece(program: Program, value: ir.Value, home: Home, piece: Piece) -> None:
@@ -190,23 +152,6 @@ def _is_native(program: Program, place: Strided) -> bool:
     if program.layout.mode == "channels" or view.height * view.width == 1:
         return view.channel_stride in (0, 1) or view.channels == 1
     return view.pixel_stride in (0, 1) or view.width == 1
-
-
-def _separate(buffer: str, places: np.ndarray) -> tuple[Strided, np.ndarray | None] | None:
-    """`places` as one strided image plus an offset for every channel; None offsets where a stride serves."""
-    whole = fit(buffer, places)
-    if whole is not None:
-        return whole, None
-    if places.ndim < 3:
-        return None
-    first = fit(buffer, places[:, :1])
-    if first is None:
-        return None
-    offsets = places[(0, slice(None), *([0] * (places.ndim - 2)))] - places.flat[0]
-    spread = offsets.reshape((1, -1, *([1] * (places.ndim - 2))))
-    if not np.array_equal(places, places[:, :1] + spread):
-        return None
-    return Strided(buffer, tuple(places.shape), first.strides, first.offset), offsets
 
 
 def _rows(buffer: str, rows: np.ndarray) -> Operand | None:

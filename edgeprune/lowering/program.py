@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.lowering.layout import Layout, Storage
 from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
+from edgeprune.lowering.region import Region
 from edgeprune.lowering.trace import Trace
 from edgeprune.target import Target
 
@@ -48,10 +49,6 @@ class Program:
     def add_storage(self, name: str, storage: Storage) -> None:
         """Make a buffer known together with its halo."""
         self.layout.buffers[name] = storage
-
-    def add_bytes(self, name: str, size: int) -> None:
-        """Make a plain buffer of `size` bytes known."""
-        self._sizes[name] = size
 
     def add_constant(self, name: str, value: np.ndarray) -> str:
         """Store `value` in the library; returns its argument name."""
@@ -95,12 +92,20 @@ class Program:
         arguments = (*reads, *constants, *writes)
         self.steps.append(Call(self.symbol(kernel.func, stem), arguments, tuple(writes), kernel.units, layer))
 
-    def call_function(self, symbol: str, function: Any, call: Call) -> None:
-        """Append a call of a function that already has its symbol."""
-        self._functions[symbol] = function
-        for buffer in call.writes:
-            self.start(buffer)
-        self.steps.append(call)
+    def add_region(self, region: Region, names: dict[str, str], layer: Layer) -> None:
+        """Append the calls of `region`; `names` gives the buffers of its inputs and outputs by argument name."""
+        names = dict(names)
+        for name, array in region.constants.items():
+            names[name] = self.add_constant(name, array)
+        for name, size in region.buffers.items():
+            if name not in names:
+                self._sizes[name] = size
+        for call in region.calls:
+            reads, writes = (tuple(names.get(name, name) for name in group) for group in (call.arguments, call.writes))
+            self._functions[call.symbol] = region.functions[call.symbol]
+            for buffer in writes:
+                self.start(buffer)
+            self.steps.append(Call(call.symbol, reads, writes, call.units, replace(layer, op=call.label)))
 
     def symbol(self, function: Any, stem: str) -> str:
         """The symbol of a TensorIR function; equal functions share one."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.movement import is_movement
 from edgeprune.lowering.operands import dense_operand
-from edgeprune.lowering.plan import Call, Layer
+from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.region import lower_region
 
@@ -25,17 +25,7 @@ def emit_region(program: Program, run: Sequence[Group], outputs: set[int], index
     names = {region.inputs[_name(value)]: dense_operand(program, value) for value in inputs}
     for value in wanted:
         names[region.outputs[_name(value)]] = program.layout.homes[id(value)].place.buffer
-    for name, array in region.constants.items():
-        names[name] = program.add_constant(name, array)
-    for name, size in region.buffers.items():
-        if name not in names:
-            program.add_bytes(name, size)
-    for call in region.calls:
-        arguments, writes = (tuple(names.get(name, name) for name in group) for group in (call.arguments, call.writes))
-        layer = Layer(run[0].anchor.name or "", call.label, "tvm")
-        program.call_function(
-            call.symbol, region.functions[call.symbol], Call(call.symbol, arguments, writes, call.units, layer)
-        )
+    program.add_region(region, names, Layer(run[0].anchor.name or "", "region", "tvm"))
 
 
 def _with_movements(run: Sequence[Group]) -> list[ir.Node]:

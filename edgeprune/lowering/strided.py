@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -92,7 +93,7 @@ def matrix_view(place: Strided) -> View | None:
     shape, strides = place.shape, place.strides
     rows = prod(shape[:-1])
     outer = [(extent, stride) for extent, stride in zip(shape[:-1], strides[:-1], strict=True) if extent > 1]
-    for (_, stride), (extent, inner) in zip(outer, outer[1:], strict=False):
+    for (_, stride), (extent, inner) in pairwise(outer):
         if stride != extent * inner:
             return None
     row_stride = outer[-1][1] if outer else 0

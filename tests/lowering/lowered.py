@@ -40,7 +40,12 @@ def graph_model(
 
 
 def run_lowered(
-    model: ir.Model, feeds: dict[str, np.ndarray], folder: Path, mode: Mode | None = None, threads: int = 1, runs: int = 2
+    model: ir.Model,
+    feeds: dict[str, np.ndarray],
+    folder: Path,
+    mode: Mode | None = None,
+    threads: int = 1,
+    runs: int = 2,
 ) -> dict[str, np.ndarray]:
     """The outputs of the compiled library; every run must give the same."""
     target = load_target("host")

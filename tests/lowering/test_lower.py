@@ -13,7 +13,9 @@ from onnx import helper
 
 from edgeprune.lowering.layout import Mode
 
-Case = Callable[[np.random.Generator], tuple[list[onnx.NodeProto], dict[str, list[int]], list[str], dict[str, np.ndarray]]]
+Case = Callable[
+    [np.random.Generator], tuple[list[onnx.NodeProto], dict[str, list[int]], list[str], dict[str, np.ndarray]]
+]
 
 
 def _weights(generator: np.random.Generator, *shape: int, kept: float = 1.0) -> np.ndarray:
@@ -188,8 +190,15 @@ def batch_of_three(generator: np.random.Generator):
         helper.make_node("Conv", ["a", "wd"], ["d"], name="dw", group=6, pads=[2, 2, 2, 2]),
         helper.make_node("HardSwish", ["d"], ["h"], name="hs"),
         helper.make_node("AveragePool", ["h"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Resize", ["p", "", "scales"], ["r"], name="up", mode="nearest",
-                         coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        helper.make_node(
+            "Resize",
+            ["p", "", "scales"],
+            ["r"],
+            name="up",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
         helper.make_node("Add", ["r", "a"], ["y"], name="add"),
     ]
     constants = {

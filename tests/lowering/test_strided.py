@@ -14,14 +14,10 @@ shapes = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 
 def elements_of(view: View) -> np.ndarray:
     """The places that a view visits, [N, C, H, W], by its own definition."""
-    n, c, y, x = np.meshgrid(*(np.arange(size) for size in (view.batch, view.channels, view.height, view.width)), indexing="ij")
-    return (
-        view.offset
-        + n * view.batch_stride
-        + c * view.channel_stride
-        + y * view.row_stride
-        + x * view.pixel_stride
+    n, c, y, x = np.meshgrid(
+        *(np.arange(size) for size in (view.batch, view.channels, view.height, view.width)), indexing="ij"
     )
+    return view.offset + n * view.batch_stride + c * view.channel_stride + y * view.row_stride + x * view.pixel_stride
 
 
 @given(shapes)
@@ -76,5 +72,7 @@ def test_copy_views_pair_the_same_elements(shape: tuple[int, ...], data: st.Data
     if views is None:
         assert len(shape) > 4
         return
-    pairs = dict(zip(elements_of(views[1]).reshape(-1).tolist(), elements_of(views[0]).reshape(-1).tolist(), strict=True))
+    pairs = dict(
+        zip(elements_of(views[1]).reshape(-1).tolist(), elements_of(views[0]).reshape(-1).tolist(), strict=True)
+    )
     assert pairs == dict(enumerate(source_numbers.reshape(-1).tolist()))
