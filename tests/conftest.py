@@ -10,7 +10,9 @@ import pytest
 
 NO_DATA = "EDGEPRUNE_DATA is not set: real models and data are not tested"
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and numpy start threads: workers share the cores
+# Before torch and numpy start threads: workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

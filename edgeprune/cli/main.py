@@ -85,6 +85,7 @@ def main() -> None:
     if not _debugging():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # training threads that spin stall a machine that is shared
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(sys.argv[1:]))
 
