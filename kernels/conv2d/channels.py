@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
-from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost
+from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost, variant_cost
 from edgeprune.kernels.conv2d.channels_packing import entry_offsets, kept_entries, pack
 from edgeprune.kernels.conv2d.channels_template import channels_function, unit_count
 from edgeprune.kernels.conv2d.channels_variant import Channels, Part, Variant, channel_splits, tilings
@@ -74,24 +74,15 @@ def estimate_channels(problem: Conv2d, weights: np.ndarray, machine: Machine) ->
 
 
 def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[float, Variant]:
-    best: tuple[float, Variant] | None = None
+    found: list[tuple[float, Variant]] = []
     for split in channel_splits(problem.group_outputs, machine.lanes):
-        parts, cost = [], 0.0
-        for share in split:
-            kept = kept_entries(weights, share)
-            part = _ranked(problem, share, kept, machine)[0]
-            parts.append(part)
-            cost += part_cost(problem, part, kept, machine)
-        if best is None or cost < best[0]:
-            best = cost, Variant(tuple(parts), _by_block(problem, weights, machine))
-    assert best is not None
-    return best
+        kept = [kept_entries(weights, share) for share in split]
+        parts = tuple(_ranked(problem, s, k, machine)[0] for s, k in zip(split, kept, strict=True))
+        for variant in (Variant(parts, block_outer=False), Variant(parts, block_outer=True)):
+            found.append((variant_cost(problem, variant, kept, machine), variant))
+    return min(found, key=lambda pair: pair[0])
 
 
 def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine) -> list[Part]:
     parts = tilings(problem, share, float(kept.mean()), machine)
     return sorted(parts, key=lambda part: part_cost(problem, part, kept, machine))
-
-
-def _by_block(problem: Conv2d, weights: np.ndarray, machine: Machine) -> bool:
-    return bool(np.count_nonzero(weights) * 4 > machine.l2_bytes // 2)

@@ -13,13 +13,22 @@ _LATENCY = 4.4
 _ISSUE = 5.0
 _L2_BYTES = 24.0
 _FAR_BYTES = 8.0
+_UNHIDDEN = 0.25
 _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0
 
 
 def estimate(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
     """Cycles of one run on one core; `weights` is [groups, taps, in, out]."""
-    return sum(part_cost(problem, part, kept_entries(weights, part), machine) for part in variant.parts)
+    kept = [kept_entries(weights, part) for part in variant.parts]
+    return variant_cost(problem, variant, kept, machine)
+
+
+def variant_cost(problem: Conv2d, variant: Variant, kept: list[np.ndarray], machine: Machine) -> float:
+    """Cycles of one run on one core; `kept` holds what the blocks of each part keep."""
+    arithmetic = sum(part_cost(problem, p, k, machine) for p, k in zip(variant.parts, kept, strict=True))
+    waiting = sum(_traffic(problem, variant, p, k, machine) for p, k in zip(variant.parts, kept, strict=True))
+    return arithmetic + _UNHIDDEN * waiting
 
 
 def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine) -> float:
@@ -39,10 +48,13 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
 
 
 def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
-    """Cycles that one entry takes on a tile of `pixels`."""
+    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, without fused adds or broadcasts."""
     vectors = len(part.vectors)
-    adds = pixels * vectors * (1 if machine.lanes > 4 else 2)
     loads = pixels + vectors + 1
+    adds = pixels * vectors
+    if machine.lanes <= 4:
+        unhidden_shuffles = max(0.0, pixels - adds / 2)
+        return max(adds + unhidden_shuffles / 2, loads / 2, _LATENCY / part.chains)
     broadcasts = 0 if machine.lanes > 8 and vectors == 1 else pixels
     instructions = adds + broadcasts + vectors + 1 + 2 / part.chains
     return max(adds / 2, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
@@ -55,6 +67,27 @@ def _stream_cost(part: Part, entries: float, machine: Machine) -> float:
     if block < 0.75 * machine.l1_bytes:
         return 0.0
     return entry / (_L2_BYTES if block < 0.75 * machine.l2_bytes else _FAR_BYTES)
+
+
+def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray, machine: Machine) -> float:
+    """Cycles to fetch input and weights into the first-level cache, were nothing hidden behind arithmetic."""
+    images, _, _ = problem.grid
+    pixel_units = images.count * part.rows.tiles * part.chunks
+    weights = 4.0 * (part.width + 1) * float(entries.sum())
+    inputs = 4.0 * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
+    if not variant.block_outer:
+        return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)
+    reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1
+    overlap = reach[0] / (part.rows.most * problem.strides[0]), reach[1] / (part.columns.most * problem.strides[1])
+    blocks = entries.size / problem.groups
+    again = max(1.0, overlap[0]) * max(1.0, overlap[1]) if inputs / images.count > machine.l1_bytes / 2 else 1.0
+    return _fetch(inputs, blocks * again, machine) + _fetch(weights, 1, machine)
+
+
+def _fetch(size: float, times: float, machine: Machine) -> float:
+    if size < machine.l1_bytes / 2:
+        return size / _L2_BYTES
+    return size * times / (_L2_BYTES if size < 0.75 * machine.l2_bytes else _FAR_BYTES)
 
 
 def _pieces(split: Split) -> list[tuple[int, int]]:

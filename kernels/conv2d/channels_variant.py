@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeprune.kernels.abi import Machine
@@ -123,5 +124,5 @@ def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) 
 
 def _part(share: Channels, entries: float, rows: Split, columns: Split, chains: int) -> Part:
     steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
-    chunks = max(1, min(columns.tiles, round(steps / _UNIT_STEPS)))
+    chunks = min(columns.tiles, 1 << max(0, round(math.log2(steps / _UNIT_STEPS))))
     return Part(share.start, share.blocks, share.vectors, share.valid, rows, columns, chains, chunks)
