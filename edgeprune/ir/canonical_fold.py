@@ -70,14 +70,19 @@ def _fold_splits(model: ir.Model) -> None:
     for node in list(model.graph):
         whole = constant(node.inputs[0]) if node.op_type == "Split" and not node.domain else None
         axis = node.attributes.get_int("axis", 0)
-        if whole is None or any(value.shape is None or not value.shape.is_static() for value in node.outputs):
+        open_ends = any(value.is_graph_output() or not _is_static(value) for value in node.outputs)
+        if whole is None or open_ends:
             continue
         sizes = [int(value.shape.numpy()[axis]) for value in node.outputs if value.shape is not None]
         pieces = np.split(whole, np.cumsum(sizes)[:-1], axis=axis)
         for output, piece in zip(node.outputs, pieces, strict=True):
             folded = new_constant(model.graph, f"{output.name}_folded", piece)
-            ir.convenience.replace_all_uses_with(output, folded, replace_graph_outputs=True)
+            ir.convenience.replace_all_uses_with(output, folded)
         model.graph.remove(node, safe=True)
+
+
+def _is_static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
 
 
 def _should_fold(node: ir.Node) -> bool | None:

@@ -106,6 +106,13 @@ def test_matrix_product_with_bias_becomes_gemm_and_a_batched_one_stays():
     assert operators(check(graph.model({"x": [2, 6], "z": [2, 3, 6]}, [flat, batched]))) == ["Gemm", "MatMul", "Add"]
 
 
+def test_a_scale_folds_into_a_batched_product_and_a_shift_stays():
+    graph = Graph()
+    scaled = graph.node("Div", graph.node("MatMul", "x", graph.weight(6, 4)), graph.positive(4))
+    y = graph.node("Sub", scaled, graph.weight(4))
+    assert operators(check(graph.model({"x": [2, 3, 6]}, [y]))) == ["MatMul", "Sub"]
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_automatic_padding_becomes_explicit(mode: str, stride: int):
@@ -208,6 +215,12 @@ def test_splitting_constants_folds():
     second = graph.nodes[-1].output[1]
     y = graph.node("Gemm", graph.node("Gemm", "x", first, transB=1), second)
     assert operators(check(graph.model({"x": [1, 6]}, [y], 13))) == ["Gemm", "Gemm"]
+
+
+def test_split_constants_that_are_outputs_keep_their_names():
+    graph = Graph()
+    first = graph.node("Split", graph.weight(4, 6), outputs=2)
+    check(graph.model({"x": [1, 6]}, [first, graph.nodes[-1].output[1], graph.node("Relu", "x")], 13))
 
 
 def test_recurrent_layers_are_left():
