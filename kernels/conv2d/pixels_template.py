@@ -35,8 +35,9 @@ def pixels_function(problem: Conv2d, variant: Variant) -> Any:
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         constants = memories[1 + count : -1]
+        values, offsets, table = constants[:3]
         bias = constants[3] if problem.bias else None
-        pointers = _Pointers(memories[0], memories[1 : 1 + count], *constants[:3], bias, memories[-1])
+        pointers = _Pointers(memories[0], memories[1 : 1 + count], values, offsets, table, bias, memories[-1])
         groups = _channel_groups(problem, variant)
         with script.serial(begin, end) as unit:
             tile = _place(problem, variant, script.let(unit // groups))

@@ -9,6 +9,8 @@ from edgeprune.kernels.depthwise.channels import channels_function, pack_channel
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import Depthwise
 
+__all__ = ["Depthwise", "build_depthwise"]
+
 
 def build_depthwise(problem: Depthwise, weights: np.ndarray, bias: np.ndarray | None, machine: Machine) -> Kernel:
     """The kernel of `problem` with float32 `weights` [C, taps] and `bias` [C].

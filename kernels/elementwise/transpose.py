@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeprune.kernels import script
+from edgeprune.kernels.vector_math import lanes_of
 
 
 def transposed(rows: Sequence[Any]) -> list[Any]:
@@ -25,7 +26,7 @@ def transposed(rows: Sequence[Any]) -> list[Any]:
 
 def _quarter(rows: Sequence[Any]) -> list[Any]:
     """Four rows of 4 or 8 lanes: each run of four lanes transposed by itself."""
-    lanes = script.lanes_of(rows[0])
+    lanes = lanes_of(rows[0])
     runs = range(0, lanes, 4)
     low = [position for run in runs for position in (run, lanes + run, run + 1, lanes + run + 1)]
     high = [position + 2 for position in low]

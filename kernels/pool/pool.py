@@ -8,6 +8,8 @@ from edgeprune.kernels.pool.planar import planar_function
 from edgeprune.kernels.pool.problem import Pool
 from edgeprune.kernels.pool.whole import covers_image, whole_function
 
+__all__ = ["Pool", "build_pool"]
+
 
 def build_pool(problem: Pool, machine: Machine) -> Kernel:
     """The kernel of `problem`.
