@@ -6,7 +6,7 @@ import ctypes
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Compiled:
         self.kernel = kernel
         key = id(kernel.func)
         if key not in self._libraries:
-            self._libraries[key] = (kernel.func, _library(kernel))
+            self._libraries[key] = (kernel.func, library({"kernel": kernel.func}))
         self._run = self._libraries[key][1].kernel
 
     def __call__(
@@ -58,10 +58,11 @@ class Compiled:
         return call
 
 
-def _library(kernel: Kernel) -> ctypes.CDLL:
+def library(functions: Mapping[str, object]) -> ctypes.CDLL:
+    """The shared library of TensorIR functions, by symbol."""
     with tempfile.TemporaryDirectory() as folder:
         compiled, shared = Path(folder, "kernel.o"), Path(folder, "kernel.so")
-        compile_object({"kernel": kernel.func}, target(), compiled)
+        compile_object(functions, target(), compiled)
         linker = [sys.executable, "-m", "ziglang", "cc", "-shared", "-nostdlib", "-target", "x86_64-linux-gnu.2.34"]
         subprocess.run([*linker, str(compiled), "-o", str(shared)], check=True)
         return ctypes.CDLL(str(shared))
