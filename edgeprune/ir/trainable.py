@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,24 +81,32 @@ class TrainableModel(torch.nn.Module):
         return dict(zip(self._trained_names, self._trained, strict=True))
 
     def forward(
-        self, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None = None, after: After | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | None = None,
+        after: After | None = None,
+        also: Collection[str] = (),
     ) -> dict[str, Tensor]:
         """Outputs by name, rows first, from inputs by name, rows first and without the graph's own batch axis of 1.
 
         `weights` replaces parameters by name for this call (masked or averaged ones, say). `after` may change what
         each convolution gives. An output whose first axis in the graph is not 1 keeps all its axes after the rows.
+        The values named in `also` are given too, in the shapes of the graph after the rows.
         """
         values: dict[str, Tensor] = {name: getattr(self, f"fixed_{i}") for i, name in enumerate(self._fixed_names)}
         values.update(self.weights if weights is None else {**self.weights, **weights})
         batched = {spec.name: _rows(inputs[spec.name], spec.shape) for spec in self._specs}
+        watched: dict[str, Tensor] = {}
         for step in self._steps:
             results = _run(step, values, batched, after)
             target = batched if any(name in batched for name in step.inputs) else values
             target.update(zip(step.outputs, results, strict=False))
+            watched.update((name, target[name]) for name in step.outputs if name in also)
             for name in step.last_uses:
                 batched.pop(name, None)
         count = len(next(iter(inputs.values())))
-        return {name: self._result(name, leading, values, batched, count) for name, leading in self._outputs}
+        outputs = {name: self._result(name, leading, values, batched, count) for name, leading in self._outputs}
+        return {**watched, **outputs}
 
     def _result(
         self, name: str, leading: bool, values: dict[str, Tensor], batched: dict[str, Tensor], count: int

@@ -50,7 +50,7 @@ class Recover:
     seed: int = 0
     threads: int = 1
     largest_batch: int = 64
-    rate: float = 0.01
+    rate: float = 0.008
 
     def __call__(
         self, pruned: ir.Model, original: ir.Model, train: Samples, validate: Samples, progress: Progress = silent
@@ -125,10 +125,10 @@ class _Training:
         if self.augment is not None:
             inputs = {name: self.augment(images, self.generator) for name, images in inputs.items()}
         with torch.no_grad():
-            wanted = self.teacher(inputs)
+            wanted = self.teacher(inputs, also=self.loss.features)
         masked = {name: tensor.detach().requires_grad_() for name, tensor in self.student.masked().items()}
         trained = {**self.student.parameters, **masked}
-        loss = self.loss(self.student(inputs, masked), wanted, self._labels(rows))
+        loss = self.loss(self.student(inputs, masked, self.loss.features), wanted, self._labels(rows))
         found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
         gradients = {name: tensor for name, tensor in zip(trained, found, strict=True) if tensor is not None}
         if self.settled:

@@ -9,6 +9,8 @@ import onnx_ir as ir
 import torch
 from torch.nn import functional
 
+from edgeprune.ir.weights import weighted_layers
+
 Tensor = torch.Tensor
 Tensors = Mapping[str, Tensor]
 
@@ -22,25 +24,35 @@ class Distillation:
 
     Where the metric ranks classes, the first output is compared by cross entropy at `temperature` (Hinton et al.,
     2015), and with labels by the share `label_share` of the loss. Other outputs are compared by squared difference,
-    relative to the teacher's mean square.
+    relative to the teacher's mean square, and so are the values named in `features`, inside the network (Romero et
+    al., 2015), with `feature_weight`.
     """
 
-    first: str
+    outputs: tuple[str, ...]
+    features: tuple[str, ...]
     classes: bool
     probabilities: bool
     temperature: float = 4.0
     label_share: float = 0.3
 
-    def __call__(self, outputs: Tensors, teacher: Tensors, labels: Tensor | None) -> Tensor:
-        """The scalar loss; arrays are rows first."""
-        terms = [
-            self._ranked(outputs[name], teacher[name], labels)
-            if name == self.first and self.classes
-            else _squared(outputs[name], teacher[name])
-            for name in outputs
-            if outputs[name].is_floating_point()
-        ]
-        return torch.stack(terms).mean()
+    def __call__(self, found: Tensors, teacher: Tensors, labels: Tensor | None) -> Tensor:
+        """The scalar loss; both hold the outputs and the features, rows first."""
+        terms = [self._output(name, found, teacher, labels) for name in self.outputs]
+        loss = torch.stack(terms).mean()
+        if not self.features:
+            return loss
+        apart = torch.stack([_squared(found[name], teacher[name]) for name in self.features]).mean()
+        return loss + self.feature_weight * apart
+
+    @property
+    def feature_weight(self) -> float:
+        """What the features count beside the outputs; a ranked output's loss is larger by its scores' square."""
+        return 10.0 if self.classes else 0.5
+
+    def _output(self, name: str, found: Tensors, teacher: Tensors, labels: Tensor | None) -> Tensor:
+        if self.classes and name == self.outputs[0]:
+            return self._ranked(found[name], teacher[name], labels)
+        return _squared(found[name], teacher[name])
 
     def _ranked(self, outputs: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         scores, wanted = (self._logits(tensor).flatten(1) for tensor in (outputs, teacher))
@@ -57,10 +69,22 @@ class Distillation:
 
 def distillation_for(model: ir.Model, metric: str) -> Distillation:
     """The loss that suits the outputs of `model` under `metric`."""
-    first = model.graph.outputs[0]
-    producer = first.producer()
-    ends_in_softmax = producer is not None and producer.op_type == "Softmax"
-    return Distillation(str(first.name), metric in _CLASSES, ends_in_softmax)
+    outputs = [value for value in model.graph.outputs if value.dtype is not None and value.dtype.is_floating_point()]
+    producer = model.graph.outputs[0].producer()
+    return Distillation(
+        outputs=tuple(str(value.name) for value in outputs),
+        features=_features(model),
+        classes=metric in _CLASSES,
+        probabilities=producer is not None and producer.op_type == "Softmax",
+    )
+
+
+def _features(model: ir.Model) -> tuple[str, ...]:
+    """What weighted layers read and other nodes too, such as the results of residual blocks; else all they read."""
+    read = dict.fromkeys(layer.node.inputs[0] for layer in weighted_layers(model))
+    inside = [value for value in read if value is not None and value.producer() is not None]
+    shared = [value for value in inside if len(value.uses()) > 1]
+    return tuple(str(value.name) for value in shared or inside)
 
 
 def _squared(outputs: Tensor, teacher: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -59,9 +59,9 @@ class Student:
         weights = self.module.weights
         return {name: weights[name] * mask for name, mask in self.masks.items()}
 
-    def __call__(self, inputs: Tensors, masked: Tensors) -> Tensors:
-        """Outputs by name in training, each batch norm using the statistics of these inputs."""
-        return self.module(inputs, masked, self._normalise)
+    def __call__(self, inputs: Tensors, masked: Tensors, also: Collection[str] = ()) -> Tensors:
+        """Outputs, and the values named in `also`, in training: each batch norm takes its statistics from `inputs`."""
+        return self.module(inputs, masked, self._normalise, also)
 
     @torch.no_grad()
     def plain_weights(self) -> Tensors:
