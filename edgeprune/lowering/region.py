@@ -16,6 +16,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.compile import tvm_target
+from edgeprune.lowering.expand import expand
 from edgeprune.lowering.legalize import legalizations
 from edgeprune.lowering.nest import Nest, buffer_bytes, copy_bytes, split_nests, type_bytes
 from edgeprune.lowering.schedule import schedule
@@ -66,7 +67,7 @@ def _import(model: onnx.ModelProto, target: Target) -> Any:
     try:
         with warnings.catch_warnings(), tvm_target(target):
             warnings.simplefilter("ignore")
-            module = from_onnx(model, keep_params_in_input=False)
+            module = from_onnx(expand(model), keep_params_in_input=False)
             return tvm.transform.Sequential(_relax_passes())(module)
     except Exception as error:
         raise _unsupported(model, str(error)) from error
