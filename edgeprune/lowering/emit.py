@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
 from edgeprune.kernels.abi import EpilogueStep, Kernel, Residual, View
-from edgeprune.kernels.conv2d.channels import build_channels, estimate_channels
-from edgeprune.kernels.conv2d.pixels import build_pixels, estimate_pixels
+from edgeprune.kernels.conv2d.channels import build_channels
+from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.depthwise.problem import Depthwise
@@ -19,7 +19,7 @@ from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.kernels.pool.pool import Pool, build_pool
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
-from edgeprune.lowering.layout import NO_HALO
+from edgeprune.lowering.layout import NO_HALO, Mode
 from edgeprune.lowering.operands import Operand, image_operand, matrix_operand
 from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.program import Program
@@ -38,8 +38,9 @@ def _convolution(program: Program, group: Group) -> None:
     assert window is not None and group.layer is not None
     halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
     y = _output_view(program, group)
-    along_channels = program.layout.mode == "channels" or y.height * y.width == 1
-    x = image_operand(program, group.inputs[0], halo, gather=along_channels)
+    mode = program.layout.mode_of(group)
+    along_channels = mode == "channels" or y.height * y.width == 1
+    x = image_operand(program, group.inputs[0], halo, mode, gather=along_channels)
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Conv2d(
         x=x.view,
@@ -71,10 +72,8 @@ def _finish_product(
     offsets = None if x.offsets is None else x.offsets.astype(np.int32)
     if along_channels:
         kernel = build_channels(problem, weights, bias, program.machine, offsets)
-        program.cycles += estimate_channels(problem, weights, program.machine)
     else:
         kernel = build_pixels(problem, weights, bias, program.machine, offsets)
-        program.cycles += estimate_pixels(problem, weights, program.machine)
     _call(program, group, kernel, [x.buffer, *reads], stem="conv" if group.kind == "conv2d" else "linear")
 
 
@@ -82,7 +81,7 @@ def _depthwise(program: Program, group: Group) -> None:
     window = window_of(group)
     assert window is not None and group.layer is not None
     halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
-    x = image_operand(program, group.inputs[0], halo)
+    x = image_operand(program, group.inputs[0], halo, program.layout.mode_of(group))
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Depthwise(
         x=x.view,
@@ -102,7 +101,7 @@ def _depthwise(program: Program, group: Group) -> None:
 def _pool(program: Program, group: Group) -> None:
     window = window_of(group)
     assert window is not None
-    x = image_operand(program, group.inputs[0], NO_HALO)
+    x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group))
     reads, epilogue = _epilogue(program, group, _image_residual)
     node = group.anchor
     problem = Pool(
@@ -121,14 +120,15 @@ def _pool(program: Program, group: Group) -> None:
 
 def _elementwise(program: Program, group: Group) -> None:
     y = _output_view(program, group)
-    operands = [_broadcast_operand(program, value, y) for value in group.inputs]
+    mode = program.layout.mode_of(group)
+    operands = [_broadcast_operand(program, value, y, mode) for value in group.inputs]
     steps: list[tuple[object, ...]] = [("input", index) for index in range(len(operands))]
     if len(operands) > 1:
         steps.append((group.anchor.op_type,))
     for step in group.epilogue:
         if isinstance(step, Added):
             steps += [("input", len(operands)), ("Add",)]
-            operands.append(_image_residual(program, group.residuals[step.index]))
+            operands.append(_image_residual(program, group.residuals[step.index], mode))
         else:
             steps.append(("activation", step))
     problem = Elementwise(y=y, inputs=tuple(operand.view for operand in operands), program=tuple(steps))
@@ -138,7 +138,7 @@ def _elementwise(program: Program, group: Group) -> None:
 def _upsample(program: Program, group: Group) -> None:
     factors = upsample_factors(group.anchor)
     assert factors is not None
-    x = image_operand(program, group.inputs[0], NO_HALO)
+    x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group))
     problem = Move(x.view, _output_view(program, group), repeat=factors)
     _call(program, group, build_move(problem, program.machine), [x.buffer], stem="upsample")
 
@@ -175,14 +175,14 @@ def _layer(group: Group, kernel: Kernel) -> Layer:
 
 
 def _epilogue(
-    program: Program, group: Group, operand: Callable[[Program, ir.Value], Operand]
+    program: Program, group: Group, operand: Callable[[Program, ir.Value, Mode], Operand]
 ) -> tuple[list[str], tuple[EpilogueStep, ...]]:
     """The buffers of the residuals in order, and the epilogue with their views."""
     reads: list[str] = []
     steps: list[EpilogueStep] = []
     for step in group.epilogue:
         if isinstance(step, Added):
-            residual = operand(program, group.residuals[step.index])
+            residual = operand(program, group.residuals[step.index], program.layout.mode_of(group))
             reads.append(residual.buffer)
             steps.append(Residual(residual.view))
         else:
@@ -190,17 +190,17 @@ def _epilogue(
     return reads, tuple(steps)
 
 
-def _image_residual(program: Program, value: ir.Value) -> Operand:
-    return image_operand(program, value, NO_HALO)
+def _image_residual(program: Program, value: ir.Value, mode: Mode) -> Operand:
+    return image_operand(program, value, NO_HALO, mode)
 
 
-def _matrix_residual(program: Program, value: ir.Value) -> Operand:
+def _matrix_residual(program: Program, value: ir.Value, _: Mode) -> Operand:
     operand = matrix_operand(program, value)
     assert operand.offsets is None
     return operand
 
 
-def _broadcast_operand(program: Program, value: ir.Value, y: View) -> Operand:
+def _broadcast_operand(program: Program, value: ir.Value, y: View, mode: Mode) -> Operand:
     """`value` stretched over `y`: axes of extent 1 get stride 0."""
     if value.const_value is not None:
         array = value.const_value.numpy()
@@ -208,7 +208,7 @@ def _broadcast_operand(program: Program, value: ir.Value, y: View) -> Operand:
         strides = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(4))
         operand = Operand(program.constant_of(value), image_view(Strided("", shape, strides)))
     else:
-        operand = image_operand(program, value, NO_HALO)
+        operand = image_operand(program, value, NO_HALO, mode)
     view = operand.view
     stretched = View(
         batch=y.batch,

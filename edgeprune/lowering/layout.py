@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,11 +30,18 @@ class Home:
 
 @dataclass
 class Layout:
-    """The home of every root by value identity, and the storage each buffer needs (shape with halo, image axes)."""
+    """The home of every root by value identity, and the storage each buffer needs.
 
-    mode: Mode
+    `modes` has the layout of each group's result by the identity of its anchor node; any other is channels-last.
+    """
+
+    modes: Mapping[int, Mode]
     homes: dict[int, Home] = field(default_factory=dict)
     buffers: dict[str, Storage] = field(default_factory=dict)
+
+    def mode_of(self, group: Group) -> Mode:
+        """The layout of the images that `group` reads and writes."""
+        return self.modes.get(id(group.anchor), "channels")
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,9 @@ class Storage:
     bordered: tuple[int, int, int, int] | None = None
 
 
-def plan_layout(model: ir.Model, groups: Sequence[Group], trace: Trace, mode: Mode) -> Layout:
+def plan_layout(model: ir.Model, groups: Sequence[Group], trace: Trace, modes: Mapping[int, Mode]) -> Layout:
     """Place every root of `groups`: inside an output or a concatenation where its kernel can write there."""
-    layout = Layout(mode)
+    layout = Layout(modes)
     halos = _halos(groups, trace)
     for value in model.graph.inputs:
         layout.homes[id(value)] = Home(dense(input_buffer(value), shape_of(value)))
@@ -76,10 +83,13 @@ def place_root(
 ) -> None:
     """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own."""
     for place, room in hosts:
-        if all(have >= need for have, need in zip(room, halo, strict=True)) and writes(group, place, layout.mode):
+        if all(have >= need for have, need in zip(room, halo, strict=True)) and writes(
+            group, place, layout.mode_of(group)
+        ):
             layout.homes[id(value)] = Home(place, room)
             return
-    home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode, halo, _is_image_of(group, value))
+    image = group.kind in IMAGE_KINDS or (group.kind == "movement" and len(shape_of(value)) == 4)
+    home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode_of(group), halo, image)
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
         storage = Storage(-(-home.place.size * value.dtype.itemsize // 4))
     layout.homes[id(value)] = home
@@ -119,12 +129,6 @@ def writes(group: Group, place: Strided, mode: Mode) -> bool:
     if mode == "channels" or height * width == 1:
         return channel_stride == 1 or channels == 1
     return pixel_stride == 1 or width == 1
-
-
-def _is_image_of(group: Group, value: ir.Value) -> bool:
-    if group.kind == "movement":
-        return len(shape_of(value)) == 4
-    return group.kind in IMAGE_KINDS
 
 
 def _halos(groups: Sequence[Group], trace: Trace) -> dict[int, Halo]:

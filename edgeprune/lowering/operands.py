@@ -12,7 +12,7 @@ from edgeprune.kernels.abi import View
 from edgeprune.lowering.copying import copy, separate
 from edgeprune.lowering.geometry import Halo
 from edgeprune.lowering.groups import shape_of
-from edgeprune.lowering.layout import NO_HALO, Home, new_home
+from edgeprune.lowering.layout import NO_HALO, Home, Mode, new_home
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, dense, fit, image_view
 from edgeprune.lowering.trace import Piece, keeps_pixels
@@ -52,8 +52,8 @@ def ready(program: Program, root: ir.Value) -> Home:
     return home
 
 
-def image_operand(program: Program, value: ir.Value, halo: Halo, *, gather: bool = False) -> Operand:
-    """`value` as images with a zero border of at least `halo`.
+def image_operand(program: Program, value: ir.Value, halo: Halo, mode: Mode, *, gather: bool = False) -> Operand:
+    """`value` as images in the layout `mode`, with a zero border of at least `halo`.
 
     Where `gather` is set the reader takes any channel offsets; otherwise vectors of channels (or, planar, of pixels)
     must lie together.
@@ -61,9 +61,9 @@ def image_operand(program: Program, value: ir.Value, halo: Halo, *, gather: bool
     buffer, places = places_of(program, value)
     if _has_border(program, value, halo):
         found = separate(buffer, places)
-        if found is not None and (gather or (found[1] is None and _is_native(program, found[0]))):
+        if found is not None and (gather or (found[1] is None and _is_native(found[0], mode))):
             return Operand(buffer, image_view(found[0]), found[1])
-    home = _copied(program, value, buffer, places, halo)
+    home = _copied(program, value, buffer, places, halo, mode)
     return Operand(home.place.buffer, image_view(home.place))
 
 
@@ -91,7 +91,7 @@ def dense_operand(program: Program, value: ir.Value) -> str:
     if found is not None and found.is_dense:
         return buffer
     name = program.fresh(f"dense:{value.name}")
-    home, storage = new_home(name, shape_of(value), program.layout.mode, NO_HALO, image=False)
+    home, storage = new_home(name, shape_of(value), "channels", NO_HALO, image=False)
     program.add_storage(name, storage)
     copy(program, buffer, places, home.place, value.name or "copy")
     return name
@@ -127,10 +127,10 @@ def _by_runs(piece: Piece, value: ir.Value) -> list[Piece]:
     return [Piece(piece.root, piece.positions[axis == entry], piece.numbers[axis == entry]) for entry in entries]
 
 
-def _copied(program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo) -> Home:
-    """A copy of `value` in the graph's layout with border `halo`, made once."""
-    name = f"copy:{value.name}:{'.'.join(map(str, halo))}"
-    home, storage = new_home(name, shape_of(value), program.layout.mode, halo, image=True)
+def _copied(program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo, mode: Mode) -> Home:
+    """A copy of `value` in the layout `mode` with border `halo`, made once."""
+    name = f"copy:{value.name}:{mode}:{'.'.join(map(str, halo))}"
+    home, storage = new_home(name, shape_of(value), mode, halo, image=True)
     if name not in program.layout.buffers:
         program.add_storage(name, storage)
         copy(program, buffer, places, home.place, value.name or "copy")
@@ -147,9 +147,9 @@ def _has_border(program: Program, value: ir.Value, halo: Halo) -> bool:
     return keeps_pixels(origin, shape_of(value)) and all(have >= need for have, need in zip(room, halo, strict=True))
 
 
-def _is_native(program: Program, place: Strided) -> bool:
+def _is_native(place: Strided, mode: Mode) -> bool:
     view = image_view(place)
-    if program.layout.mode == "channels" or view.height * view.width == 1:
+    if mode == "channels" or view.height * view.width == 1:
         return view.channel_stride in (0, 1) or view.channels == 1
     return view.pixel_stride in (0, 1) or view.width == 1
 

@@ -17,15 +17,19 @@ from edgeprune.lowering.trace import Trace
 from edgeprune.target import Target
 
 
+def machine_of(target: Target) -> Machine:
+    """The target as the kernel choosers see it."""
+    return Machine(target.lanes, target.vector_registers, target.l1_bytes, target.l2_bytes)
+
+
 @dataclass
 class Program:
-    """What is known so far; `cycles` adds up the estimates of the kernels whose family depends on the layout."""
+    """What is known so far."""
 
     target: Target
     layout: Layout
     trace: Trace
     steps: list[Step] = field(default_factory=list)
-    cycles: float = 0.0
     _constants: dict[str, np.ndarray] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
     _symbols: dict[int, str] = field(default_factory=dict)
@@ -35,8 +39,7 @@ class Program:
     @property
     def machine(self) -> Machine:
         """The target as the kernel choosers see it."""
-        facts = self.target
-        return Machine(facts.lanes, facts.vector_registers, facts.l1_bytes, facts.l2_bytes)
+        return machine_of(self.target)
 
     def fresh(self, stem: str) -> str:
         """A buffer name that nothing has yet."""

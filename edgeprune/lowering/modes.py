@@ -1,0 +1,127 @@
+"""Chooses the layout of every image of the graph together: channels-last where weights come in blocks, planar where
+zeros are scattered, with as few changes between them as pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgeprune.ir.weights import read_weight
+from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.channels import estimate_channels
+from edgeprune.kernels.conv2d.pixels import estimate_pixels
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.lowering.geometry import window_of
+from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
+from edgeprune.lowering.layout import Mode, new_home
+from edgeprune.lowering.strided import image_shape, image_view
+from edgeprune.lowering.trace import Trace
+from edgeprune.mask import stored_share
+from edgeprune.pattern import Pattern
+
+CHANGE_CYCLES = 2.0
+"""Cycles to bring one float32 element from one layout to the other."""
+
+_SCATTERED = 0.9
+"""Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
+
+Modes = Mapping[int, Mode]
+"""The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
+
+
+def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Modes:
+    """The layouts with the smallest estimated total of convolutions and layout changes.
+
+    Starts from all channels-last and from all planar and flips one image at a time while that helps.
+    """
+    images = [group for group in groups if group.kind in IMAGE_KINDS or id(group.output) in trace.assemblies]
+    if not _has_scattered_zeros(images, machine.lanes):
+        return {}
+    costs = {id(group.anchor): _costs(group, machine) for group in images}
+    edges = _edges(images, trace)
+    starts: tuple[Mode, ...] = ("channels", "pixels")
+    settled = [_settle(dict.fromkeys(costs, start), costs, edges) for start in starts]
+    return min(settled, key=lambda modes: _total(modes, costs, edges))
+
+
+Costs = dict[Mode, float]
+Edge = tuple[int, int, float]
+
+
+def _settle(modes: dict[int, Mode], costs: Mapping[int, Costs], edges: Sequence[Edge]) -> dict[int, Mode]:
+    touching: dict[int, list[Edge]] = {key: [] for key in modes}
+    for edge in edges:
+        touching[edge[0]].append(edge)
+        touching[edge[1]].append(edge)
+
+    def local(key: int, mode: Mode) -> float:
+        others = ((right if left == key else left, cycles) for left, right, cycles in touching[key])
+        return costs[key][mode] + sum(cycles for other, cycles in others if modes[other] != mode)
+
+    improved = True
+    while improved:
+        improved = False
+        for key, mode in modes.items():
+            other: Mode = "pixels" if mode == "channels" else "channels"
+            if local(key, other) < local(key, mode) - 1e-6:
+                modes[key] = other
+                improved = True
+    return modes
+
+
+def _total(modes: Modes, costs: Mapping[int, Costs], edges: Sequence[Edge]) -> float:
+    changes = sum(cycles for left, right, cycles in edges if modes[left] != modes[right])
+    return changes + sum(costs[key][mode] for key, mode in modes.items())
+
+
+def _edges(images: Sequence[Group], trace: Trace) -> list[Edge]:
+    """Which results read which, and the cycles to bring them from one layout to the other."""
+    producer = {id(group.output): id(group.anchor) for group in images}
+    edges = []
+    for group in images:
+        for value in group.reads:
+            if value.const_value is not None or value.shape is None:
+                continue
+            root = trace.origin(value).root
+            if id(root) in producer and id(root) != id(group.output) and _pixels(shape_of(value)) > 1:
+                cycles = CHANGE_CYCLES * float(np.prod(shape_of(value)))
+                edges.append((producer[id(root)], id(group.anchor), cycles))
+    return edges
+
+
+def _costs(group: Group, machine: Machine) -> Costs:
+    """Estimated cycles in both layouts; nothing for what takes about the same in either."""
+    window = window_of(group)
+    if group.kind != "conv2d" or window is None or group.layer is None or _pixels(shape_of(group.output)) == 1:
+        return {"channels": 0.0, "pixels": 0.0}
+    weights = read_weight(group.layer)
+    source, target = shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0])
+
+    def problem(mode: Mode) -> Conv2d:
+        x, _ = new_home("x", source, mode, window.halo(source, target), image=True)
+        y, _ = new_home("y", target, mode, (0, 0, 0, 0), image=True)
+        views = image_view(x.place), image_view(y.place)
+        geometry = (window.kernel, window.strides, window.dilations, window.pads[:2])
+        return Conv2d(*views, *geometry, group.layer.groups, bias=True, epilogue=())
+
+    return {
+        "channels": estimate_channels(problem("channels"), weights, machine),
+        "pixels": estimate_pixels(problem("pixels"), weights, machine),
+    }
+
+
+def _has_scattered_zeros(images: Sequence[Group], lanes: int) -> bool:
+    """Whether the convolutions hold many zeros that vectors of `lanes` output channels do not share."""
+    kept = stored = 0.0
+    for group in images:
+        if group.kind == "conv2d" and group.layer is not None:
+            weights = read_weight(group.layer)
+            kept += float(np.count_nonzero(weights))
+            stored += weights.size * stored_share(weights, Pattern(1, lanes))
+    return kept < _SCATTERED * stored
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    _, _, height, width = image_shape(shape)
+    return height * width
