@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from tvm import tirx
@@ -45,6 +46,16 @@ class _Block:
 
 
 @dataclass(frozen=True)
+class _Work:
+    """What one unit of work is about."""
+
+    problem: Conv2d
+    part: Part
+    buffers: _Buffers
+    block: _Block
+
+
+@dataclass(frozen=True)
 class _Tile:
     """The tile at hand: its pixels, and the index of its first pixel in the input, the output and the residuals."""
 
@@ -52,6 +63,32 @@ class _Tile:
     columns: int
     x: Any
     outputs: tuple[Any, ...]
+
+    @property
+    def pixels(self) -> list[tuple[int, int]]:
+        """The (row, column) of each pixel within the tile."""
+        return [(row, column) for row in range(self.rows) for column in range(self.columns)]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The accumulators of a tile, which LLVM keeps in registers: for each chain, pixel and vector of the block one."""
+
+    buffer: Any
+    pixels: int
+    vectors: tuple[int, ...]
+
+    def _place(self, chain: int, pixel: int, vector: int) -> Any:
+        first = (chain * self.pixels + pixel) * sum(self.vectors) + sum(self.vectors[:vector])
+        return vector_index(first, 1, self.vectors[vector])
+
+    def load(self, chain: int, pixel: int, vector: int) -> Any:
+        """One vector of sums."""
+        return tirx.BufferLoad(self.buffer, [self._place(chain, pixel, vector)])
+
+    def store(self, chain: int, pixel: int, vector: int, value: Any) -> None:
+        """Replace one vector of sums."""
+        script.buffer_store(self.buffer, value, [self._place(chain, pixel, vector)])
 
 
 @lru_cache(maxsize=512)
@@ -114,19 +151,14 @@ def _parts(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, uni
 
 def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any) -> None:
     part = variant.parts[index]
-    pixels, blocks = _pixel_units(problem, part), problem.groups * part.blocks
     if variant.block_outer:
-        number, place = _divided(unit, pixels)
+        number, place = _divided(unit, _pixel_units(problem, part))
     else:
-        place, number = _divided(unit, blocks)
-    block = _block(problem, variant, index, buffers, number)
+        place, number = _divided(unit, problem.groups * part.blocks)
+    work = _Work(problem, part, buffers, _block(problem, variant, index, buffers, number))
     lines, chunk = _divided(place, part.chunks)
     image, piece = _divided(lines, part.rows.tiles)
-
-    def columns(row: Any, rows: int) -> None:
-        _columns(problem, part, buffers, block, image, row, rows, chunk)
-
-    _pieces_of_rows(part.rows, piece, columns)
+    _pieces_of_rows(part.rows, piece, lambda row, rows: _columns(work, image, row, rows, chunk))
 
 
 def _divided(value: Any, divisor: int) -> tuple[Any, Any]:
@@ -158,34 +190,20 @@ def _pieces_of_rows(rows: Split, piece: Any, body: Callable[[Any, int], None]) -
             body(start, rows.size)
 
 
-def _columns(
-    problem: Conv2d, part: Part, buffers: _Buffers, block: _Block, image: Any, row: Any, rows: int, chunk: Any
-) -> None:
-    images, lines, columns = problem.grid
-    split = part.columns
-    first = script.bind(tirx.truncdiv(chunk * split.tiles, part.chunks))
-    last = script.bind(tirx.truncdiv((chunk + 1) * split.tiles, part.chunks))
-    x = script.bind(image * images.input_step + row * lines.input_step + problem.x.offset)
-    views = (problem.y, *(step.view for step in residuals(problem.epilogue)))
-    outputs = tuple(
-        script.bind(
-            image * images.output_steps[i]
-            + row * lines.output_steps[i]
-            + block.channel * view.channel_stride
-            + view.offset
-        )
-        for i, view in enumerate(views)
-    )
+def _columns(work: _Work, image: Any, row: Any, rows: int, chunk: Any) -> None:
+    images, lines, columns = work.problem.grid
+    split, chunks = work.part.columns, work.part.chunks
+    x = script.bind(image * images.input_step + row * lines.input_step + work.problem.x.offset)
+    outputs = _output_places(work, image, row)
 
     def run(start: Any, stop: Any, size: int, skipped: int) -> None:
         with script.serial(0, stop - start) as number:
             column = script.bind((number + start) * size + skipped)
-            places = tuple(
-                script.bind(output + column * step) for output, step in zip(outputs, columns.output_steps, strict=True)
-            )
-            tile = _Tile(rows, size, script.bind(x + column * columns.input_step), places)
-            _tile(problem, part, buffers, block, tile)
+            places = [script.bind(at + column * step) for at, step in zip(outputs, columns.output_steps, strict=True)]
+            _tile(work, _Tile(rows, size, script.bind(x + column * columns.input_step), tuple(places)))
 
+    first = script.bind(tirx.truncdiv(chunk * split.tiles, chunks))
+    last = script.bind(tirx.truncdiv((chunk + 1) * split.tiles, chunks))
     if split.longer:
         run(first, tirx.min(last, split.longer), split.size + 1, 0)
         run(tirx.max(first, split.longer), last, split.size, split.longer)
@@ -193,32 +211,30 @@ def _columns(
         run(first, last, split.size, 0)
 
 
-def _tile(problem: Conv2d, part: Part, buffers: _Buffers, block: _Block, tile: _Tile) -> None:
-    pixels = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
-    lanes = part.vectors
-    sums = script.alloc_buffer((part.chains * len(pixels) * part.width,), "float32", scope="local")
+def _output_places(work: _Work, image: Any, row: Any) -> list[Any]:
+    images, lines, _ = work.problem.grid
+    views = (work.problem.y, *(step.view for step in residuals(work.problem.epilogue)))
+    places = []
+    for view, image_step, row_step in zip(views, images.output_steps, lines.output_steps, strict=True):
+        channel = work.block.channel * view.channel_stride
+        places.append(script.bind(image * image_step + row * row_step + channel + view.offset))
+    return places
 
-    def place(chain: int, pixel: int, vector: int) -> Any:
-        return vector_index((chain * len(pixels) + pixel) * part.width + sum(lanes[:vector]), 1, lanes[vector])
 
-    def each(chains: int) -> list[tuple[int, int, int]]:
-        return [(s, p, v) for s in range(chains) for p in range(len(pixels)) for v in range(len(lanes))]
-
-    def held(chain: int, pixel: int, vector: int) -> Any:
-        return tirx.BufferLoad(sums, [place(chain, pixel, vector)])
-
-    for chain, pixel, vector in each(part.chains):
-        start = _start(buffers, block, part, vector) if chain == 0 else _zero(lanes[vector])
-        script.buffer_store(sums, start, [place(chain, pixel, vector)])
-    with script.serial(0, tirx.max(tirx.truncdiv(block.entries, part.chains), 1)) as turn:
+def _tile(work: _Work, tile: _Tile) -> None:
+    part, count = work.part, len(tile.pixels)
+    buffer = script.alloc_buffer((part.chains * count * part.width,), "float32", scope="local")
+    sums = _Sums(buffer, count, part.vectors)
+    for chain, pixel, vector in product(range(part.chains), range(count), range(len(part.vectors))):
+        sums.store(chain, pixel, vector, _start(work, vector) if chain == 0 else _zero(part.vectors[vector]))
+    with script.serial(0, tirx.max(tirx.truncdiv(work.block.entries, part.chains), 1)) as turn:
         for chain in range(part.chains):
-            _entry(problem, part, buffers, block, tile, turn * part.chains + chain, chain, pixels, place, sums)
-    for pixel, (row, column) in enumerate(pixels):
-        for vector in range(len(lanes)):
-            total = held(0, pixel, vector)
-            for chain in range(1, part.chains):
-                total = total + held(chain, pixel, vector)
-            _finish(problem, part, buffers, tile, row, column, vector, total)
+            _entry(work, tile, sums, turn * part.chains + chain, chain)
+    for pixel, vector in product(range(count), range(len(part.vectors))):
+        total = sums.load(0, pixel, vector)
+        for chain in range(1, part.chains):
+            total = total + sums.load(chain, pixel, vector)
+        _finish(work, tile, pixel, vector, script.bind(total))
 
 
 def _zero(lanes: int) -> Any:
@@ -226,58 +242,47 @@ def _zero(lanes: int) -> Any:
     return zero if lanes == 1 else tirx.Broadcast(zero, lanes)
 
 
-def _start(buffers: _Buffers, block: _Block, part: Part, vector: int) -> Any:
-    if buffers.bias is None:
-        return _zero(part.vectors[vector])
-    return load_vector(buffers.bias, block.bias + sum(part.vectors[:vector]), 1, part.vectors[vector])
+def _start(work: _Work, vector: int) -> Any:
+    vectors = work.part.vectors
+    if work.buffers.bias is None:
+        return _zero(vectors[vector])
+    return load_vector(work.buffers.bias, work.block.bias + sum(vectors[:vector]), 1, vectors[vector])
 
 
-def _entry(
-    problem: Conv2d,
-    part: Part,
-    buffers: _Buffers,
-    block: _Block,
-    tile: _Tile,
-    entry: Any,
-    chain: int,
-    pixels: list[tuple[int, int]],
-    place: Callable[[int, int, int], Any],
-    sums: Any,
-) -> None:
-    _, rows, columns = problem.grid
-    offset = tirx.BufferLoad(buffers.offsets, [block.offsets + entry])
-    for pixel, (row, column) in enumerate(pixels):
+def _entry(work: _Work, tile: _Tile, sums: _Sums, entry: Any, chain: int) -> None:
+    _, rows, columns = work.problem.grid
+    vectors = work.part.vectors
+    offset = tirx.BufferLoad(work.buffers.offsets, [work.block.offsets + entry])
+    for pixel, (row, column) in enumerate(tile.pixels):
         step = row * rows.input_step + column * columns.input_step
-        value = tirx.BufferLoad(buffers.x, [tile.x + offset + step])
-        for vector, lanes in enumerate(part.vectors):
+        value = tirx.BufferLoad(work.buffers.x, [tile.x + offset + step])
+        for vector, lanes in enumerate(vectors):
             spread = value if lanes == 1 else tirx.Broadcast(value, lanes)
-            at = block.weights + entry * part.width + sum(part.vectors[:vector])
-            held = tirx.BufferLoad(sums, [place(chain, pixel, vector)])
-            product = spread * load_vector(buffers.weights, at, 1, lanes)
-            script.buffer_store(sums, held + product, [place(chain, pixel, vector)])
+            place = work.block.weights + entry * work.part.width + sum(vectors[:vector])
+            weights = load_vector(work.buffers.weights, place, 1, lanes)
+            sums.store(chain, pixel, vector, sums.load(chain, pixel, vector) + spread * weights)
 
 
-def _finish(
-    problem: Conv2d, part: Part, buffers: _Buffers, tile: _Tile, row: int, column: int, vector: int, total: Any
-) -> None:
-    _, rows, columns = problem.grid
-    before = sum(part.vectors[:vector])
-    lanes = part.vectors[vector]
-    total = script.bind(total)
-    for first, count in _stores(min(lanes, part.valid - before), lanes):
-        piece = _lanes(total, lanes, first, count)
+def _finish(work: _Work, tile: _Tile, pixel: int, vector: int, total: Any) -> None:
+    _, rows, columns = work.problem.grid
+    row, column = tile.pixels[pixel]
+    before, lanes = sum(work.part.vectors[:vector]), work.part.vectors[vector]
 
-        def index(output: int, channel_stride: int, first: int = first) -> Any:
-            step = row * rows.output_steps[output] + column * columns.output_steps[output]
-            return tile.outputs[output] + (step + (before + first) * channel_stride)
+    def place(output: int, channel: int, stride: int) -> Any:
+        step = row * rows.output_steps[output] + column * columns.output_steps[output]
+        return tile.outputs[output] + (step + channel * stride)
 
-        def load(position: int, residual: Residual, count: int = count, index: Callable[..., Any] = index) -> Any:
+    def finish_piece(channel: int, count: int, value: Any) -> None:
+        def load(position: int, residual: Residual) -> Any:
             stride = residual.view.channel_stride
-            return load_vector(buffers.residuals[position], index(position + 1, stride), stride, count)
+            return load_vector(work.buffers.residuals[position], place(position + 1, channel, stride), stride, count)
 
-        value = apply_epilogue(problem.epilogue, piece, load)
-        stride = problem.y.channel_stride
-        script.buffer_store(buffers.y, value, [vector_index(index(0, stride), stride, count)])
+        stride = work.problem.y.channel_stride
+        value = apply_epilogue(work.problem.epilogue, value, load)
+        script.buffer_store(work.buffers.y, value, [vector_index(place(0, channel, stride), stride, count)])
+
+    for first, count in _stores(min(lanes, work.part.valid - before), lanes):
+        finish_piece(before + first, count, _lanes(total, lanes, first, count))
 
 
 def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:
