@@ -59,6 +59,7 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
     table: dict[str, Callable[[Expansion], None]] = {
         "Celu": _celu,
         "GRU": expand_gru,
+        "Gather": _gather,
         "LSTM": expand_lstm,
         "OneHot": _one_hot,
         "RNN": expand_rnn,
@@ -92,6 +93,29 @@ def _celu(e: Expansion) -> None:
     alpha = e.constant(np.float32(e.attributes.get("alpha", 1.0)))
     scaled = e.add("Div", e.input(0), alpha)
     e.add("Mul", e.add("Elu", scaled, alpha=1.0), alpha, to=e.node.output[0])
+
+
+def _gather(e: Expansion) -> None:
+    """A slice, where the indices are constant and evenly spaced: it needs no handling of negative indices."""
+    axis = e.attributes.get("axis", 0) % len(e.shape(0))
+    extent = e.shape(0)[axis]
+    indices = e.constants.get(e.input(1))
+    spans = None if indices is None else _span(indices.reshape(-1) % max(1, extent))
+    if indices is None or spans is None:
+        e.nodes.append(e.node)
+        return
+    bounds = [e.constant(np.array([number], np.int64)) for number in (spans[0], spans[1], axis, spans[2])]
+    flat = e.add("Slice", e.input(0), *bounds)
+    shape = [*e.shape(0)[:axis], *indices.shape, *e.shape(0)[axis + 1 :]]
+    e.add("Reshape", flat, e.constant(np.array(shape, np.int64)), to=e.node.output[0])
+
+
+def _span(indices: np.ndarray) -> tuple[int, int, int] | None:
+    """Start, end and step of rising, evenly spaced indices."""
+    steps = np.unique(np.diff(indices))
+    if indices.size == 0 or steps.size > 1 or (steps.size and steps[0] < 1):
+        return None
+    return int(indices[0]), int(indices[-1]) + 1, int(steps[0]) if steps.size else 1
 
 
 def _one_hot(e: Expansion) -> None:

@@ -92,6 +92,16 @@ pads = whole(0, 1, 2, 0, 2, 1)
 sizes = {"s": whole(1, 3, 10, 9)}
 boxes = ["x", "", "", "s"]
 
+
+def recurrent(op: str, gates: int, directions: int, **attributes: object) -> onnx.ModelProto:
+    """3 steps, batch 2, 4 inputs, 5 hidden values; the initial states are inputs."""
+    states = dict.fromkeys(("h", "c")[:2 if op == "LSTM" else 1], ((directions, 2, 5), F))
+    weights = {"w": reals(directions, gates * 5, 4), "r": reals(directions, gates * 5, 5)}
+    order = ["x", "w", "r", "b", "", *states]
+    constants = {**weights, "b": reals(directions, 2 * gates * 5)}
+    return model_of(op, {**x(3, 2, 4), **states}, constants, 1 + len(states), order=order, hidden_size=5, **attributes)
+
+
 CASES: dict[str, onnx.ModelProto] = {op: model_of(op, x(3, 7)) for op in UNARY}
 CASES |= {op: model_of(op, x(3, 5, 16), {"a": whole(1)}) for op in REDUCTIONS}
 CASES |= {op: model_of(op, two((3, 4), (1, 4))) for op in COMPARISONS}
@@ -178,4 +188,15 @@ CASES |= {
     "grid_sample": model_of("GridSample", {"x": ((1, 2, 4, 5), F), "g": ((1, 3, 3, 2), F)}),
     "quantize": model_of("QuantizeLinear", x(3, 4), {"s": np.float32(0.1), "z": np.uint8(128)}),
     "dequantize": model_of("DequantizeLinear", x(3, 4, kind=TensorProto.INT8), {"s": np.float32(0.1), "z": np.int8(3)}),
+    "one_hot": model_of("OneHot", x(3, kind=I), {"d": np.int64(4), "v": np.array([-1, 2], np.float32)}),
+    "one_hot_front": model_of("OneHot", x(3, kind=I), {"d": np.int64(4), "v": np.array([0, 1], np.float32)}, axis=0),
+    "celu": model_of("Celu", x(3, 4), alpha=0.7),
+    "gather_one": model_of("Gather", x(5, 6), {"i": np.int64(-2)}, axis=1),
+    "gather_even": model_of("Gather", x(5, 6), {"i": whole(1, 3, 5)}, axis=1),
+    "lstm": recurrent("LSTM", 4, 1),
+    "lstm_reverse": recurrent("LSTM", 4, 1, direction="reverse"),
+    "lstm_both": recurrent("LSTM", 4, 2, direction="bidirectional"),
+    "gru": recurrent("GRU", 3, 1),
+    "gru_both": recurrent("GRU", 3, 2, direction="bidirectional", linear_before_reset=1),
+    "rnn": recurrent("RNN", 1, 1, activations=["Relu"]),
 }

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from library_runner import Context, build, load
 from onnx import TensorProto, helper, numpy_helper
-from region_cases import CASES, feeds_of, model_of, reals, reference, whole, x
+from region_cases import CASES, feeds_of, model_of, reals, recurrent, reference, whole, x
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.plan import Buffer, Call, Constant, Layer, Plan, Port
@@ -139,6 +139,12 @@ def test_what_has_no_static_form_is_a_clear_error(op: str, constants: dict[str, 
     assert caught.value.code == "op-unsupported"
     assert f"the_{op}" in caught.value.where
     assert "lowering" in caught.value.where
+
+
+def test_a_rare_form_of_a_recurrent_layer_is_a_clear_error() -> None:
+    with pytest.raises(EdgepruneError, match="LSTM with attribute clip") as caught:
+        lower_region(recurrent("LSTM", 4, 1, clip=1.0), TARGET, "r")
+    assert caught.value.code == "op-unsupported"
 
 
 def test_the_error_names_the_op_among_others() -> None:
