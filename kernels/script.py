@@ -59,6 +59,13 @@ class Memory:
         half = lanes // 2
         return shuffle(halves, [2 * i for i in range(half)] + [lanes + 1 + 2 * i for i in range(half)])
 
+    def load_woven(self, index: Any, lanes: int, stride: int) -> Any:
+        """As `load`, but the lanes may come in the order that costs least; `unwoven` puts results in order."""
+        if not _weaves(lanes, stride):
+            return self.load(index, lanes, stride)
+        halves = (self.load(index, lanes), self.load(index + (lanes - 1), lanes))
+        return shuffle(halves, [2 * i if i < lanes // 2 else 2 * i + 1 for i in _weave(lanes)])
+
     def store(self, index: Any, value: Any, lanes: int = 1, stride: int = 1) -> None:
         """Write `value` to `lanes` elements from `index` on, `stride` apart."""
         script.buffer_store(self.buffer, value, [_span(index, lanes, stride)])
@@ -83,6 +90,24 @@ def finish(
         return load_view(memories[position], step.view, at, lanes, along)
 
     return apply_epilogue(epilogue, value, residual)
+
+
+def _weaves(lanes: int, stride: int) -> bool:
+    return stride == 2 and lanes > 4
+
+
+def _weave(lanes: int) -> list[int]:
+    """The pixel that each lane holds when runs of four lanes take two pixels from the lower and upper half each."""
+    half = lanes // 2
+    return [2 * (lane // 4) + lane % 2 + half * (lane % 4 // 2) for lane in range(lanes)]
+
+
+def unwoven(value: Any, lanes: int, stride: int) -> Any:
+    """Results of `Memory.load_woven` values of the same `lanes` and `stride`, in order."""
+    if not _weaves(lanes, stride):
+        return value
+    order = _weave(lanes)
+    return shuffle([value], [order.index(lane) for lane in range(lanes)])
 
 
 def splat(value: Any, lanes: int) -> Any:

@@ -158,7 +158,7 @@ def _accumulate(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _T
         weight = script.let(script.splat(pointers.values.load(entry), width))
         origin = script.let(pointers.offsets.load(entry) + tile.x)
         for place, row, column in _vectors(variant, tile):
-            value = pointers.x.load(origin + (row * rows.input_step + column * step), width, step)
+            value = pointers.x.load_woven(origin + (row * rows.input_step + column * step), width, step)
             sums.store(place, sums.load(place, width) + weight * value, width)
 
 
@@ -173,5 +173,6 @@ def _store(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, 
         def residual(number: int, _: Any, at: list[Any] = at) -> Any:
             return pointers.residuals[number].load(at[number + 1], width, columns.output_steps[number + 1])
 
-        value = apply_epilogue(problem.epilogue, sums.load(place, width), residual)
+        total = script.unwoven(sums.load(place, width), width, columns.input_step)
+        value = apply_epilogue(problem.epilogue, total, residual)
         pointers.y.store(at[0], value, width, columns.output_steps[0])

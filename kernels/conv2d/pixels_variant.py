@@ -13,9 +13,12 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 _LINE = 64
 _LATENCY = 4.2
 _ENTRY = 0.8
+_LOAD = 0.97
+_ALIGNED_LOAD = 0.75
+_STRIDED_LOAD = 1.7
 _FAR_LOAD = 0.9
 _NEAR = 0.9
-_OUTPUT_OVERHEAD = 14.0
+_OUTPUT_OVERHEAD = 8.0
 _TILE_OVERHEAD = 40.0
 _CHANNELS_AT_ONCE = 8
 _CHANNELS_BLOCKED = 64
@@ -95,19 +98,30 @@ def _channel_bytes(problem: Conv2d, variant: Variant) -> int:
     return height * (length * 4 + _LINE)
 
 
+def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:
+    """Cycles from one multiply-add of a tile to the next: vectors that are not aligned straddle cache lines."""
+    steps = (problem.x.offset, problem.x.batch_stride, problem.x.channel_stride, problem.grid[1].input_step)
+    if problem.grid[2].input_step != 1:
+        load = _STRIDED_LOAD
+    elif problem.taps == 1 and not any(step % variant.width for step in steps):
+        load = _ALIGNED_LOAD
+    else:
+        load = _LOAD
+    return load * (1.3 if machine.lanes <= 4 else 1.0)
+
+
 def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> float:
     """Cycles of one run on one core, with `entries` weights kept in all."""
     outer, _, _ = problem.grid
     down, across = tiles(problem, variant)
     registers = variant.rows * variant.vectors
-    load = 1.0 if problem.grid[2].input_step == 1 else 2.2
-    if machine.lanes <= 4:
-        load *= 1.3
+    load = _load_cost(problem, variant, machine)
     beyond = variant.block * _channel_bytes(problem, variant) / machine.l1_bytes - _NEAR
     load += _FAR_LOAD * min(1.0, max(0.0, beyond / 3))
     each = max(_LATENCY, registers * load) + _ENTRY
     turns = blocks(problem, variant)
-    outputs = problem.y.channels * turns * (_OUTPUT_OVERHEAD + 2.0 * registers)
+    traffic = registers * (1.0 if turns == 1 else 3.0)
+    outputs = problem.y.channels * turns * (_OUTPUT_OVERHEAD + traffic)
     tile = entries * each + outputs + _TILE_OVERHEAD * problem.y.channels / variant.channels
     return outer.count * down * across * tile
 

@@ -52,8 +52,9 @@ def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any],
         right = tap_column * problem.dilations[1]
         for offset, uses in reads:
             place = origin + (right + offset * problem.x.row_stride)
-            value = script.let(pointers.x.load(place, lanes, problem.strides[1]))
+            value = script.let(pointers.x.load_woven(place, lanes, problem.strides[1]))
             for pixel, tap in uses:
                 sums[pixel] = script.let(sums[pixel] + value * taps[tap])
-    for below, total in enumerate(sums):
+    for below, woven in enumerate(sums):
+        total = script.unwoven(woven, lanes, problem.strides[1])
         pointers.store(problem, total, (image, channel, row + below, column), lanes, "pixel")

@@ -68,7 +68,7 @@ def _outputs(
     origin = script.let(element(problem.x, image, channel, rows.first, columns.first))
 
     def take(start: Any) -> None:
-        value = memories[0].load(start, lanes, problem.strides[1])
+        value = memories[0].load_woven(start, lanes, problem.strides[1])
         result.store(0, problem.combine(result.load(0, lanes), value), lanes)
 
     with script.serial(rows.low, rows.high) as tap_row:
@@ -79,4 +79,5 @@ def _outputs(
         else:
             with script.serial(columns.low, columns.high) as tap:
                 take(start + tap * problem.dilations[1])
-    problem.store(memories, result.load(0, lanes), rows.count * columns.count, at, lanes, "pixel")
+    total = script.unwoven(result.load(0, lanes), lanes, problem.strides[1])
+    problem.store(memories, total, rows.count * columns.count, at, lanes, "pixel")
