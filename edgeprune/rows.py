@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,5 +40,6 @@ def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
 def write_rows(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
     """Write `outputs` by name to `path`, whole or not at all. Raises EdgepruneError (output-unwritable)."""
     stream = io.BytesIO()
-    np.savez(stream, **dict(outputs))
+    named: dict[str, Any] = dict(outputs)
+    np.savez(stream, **named)
     write_bytes(path, stream.getvalue())

@@ -39,7 +39,7 @@ def separate(buffer: str, places: np.ndarray) -> tuple[Strided, np.ndarray | Non
     first = fit(buffer, places[:, :1])
     if first is None:
         return None
-    offsets = places[(0, slice(None), *([0] * (places.ndim - 2)))] - places.flat[0]
+    offsets = places.reshape(*places.shape[:2], -1)[0, :, 0] - int(places.flat[0])
     spread = offsets.reshape((1, -1, *([1] * (places.ndim - 2))))
     if not np.array_equal(places, places[:, :1] + spread):
         return None
@@ -54,7 +54,7 @@ def _as_move(buffer: str, places: np.ndarray, target: Strided) -> Move | None:
     separated = separate(buffer, places) if places.ndim == 4 else None
     if separated is None or separated[1] is None:
         return None
-    base, offsets = separated
+    base, offsets = separated[0], separated[1]
     step = int(np.gcd.reduce(offsets)) or 1
     lowest = int(offsets.min())
     spread = (offsets - lowest) // step

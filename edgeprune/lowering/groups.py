@@ -158,7 +158,9 @@ def _is_pool(node: ir.Node) -> bool:
 def upsample_factors(node: ir.Node) -> tuple[int, int] | None:
     """The whole factors of a nearest-neighbour Resize that repeats pixels, or None for any other Resize."""
     source, target = node.inputs[0], node.outputs[0]
-    if not (is_image(source) and is_image(target)) or node.attributes.get_string("mode", "nearest") != "nearest":
+    if source is None or not (is_image(source) and is_image(target)):
+        return None
+    if node.attributes.get_string("mode", "nearest") != "nearest":
         return None
     (_, channels, height, width), (_, new_channels, new_height, new_width) = shape_of(source), shape_of(target)
     if channels != new_channels or new_height % height or new_width % width:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -91,7 +92,7 @@ def place_root(
     image = group.kind in IMAGE_KINDS or (group.kind == "movement" and len(shape_of(value)) == 4)
     home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode_of(group), halo, image)
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
-        storage = Storage(-(-home.place.size * value.dtype.itemsize // 4))
+        storage = Storage(math.ceil(home.place.size * value.dtype.itemsize / 4))
     layout.homes[id(value)] = home
     layout.buffers[home.place.buffer] = storage
 

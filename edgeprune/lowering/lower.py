@@ -8,11 +8,12 @@ from itertools import groupby
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout
 from edgeprune.lowering.modes import choose_modes
-from edgeprune.lowering.operands import copy, places_of
+from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.regions import emit_region

@@ -95,7 +95,7 @@ def _costs(group: Group, machine: Machine) -> Costs:
     window = window_of(group)
     if group.kind != "conv2d" or window is None or group.layer is None or _pixels(shape_of(group.output)) == 1:
         return {"channels": 0.0, "pixels": 0.0}
-    weights = read_weight(group.layer)
+    weights, groups = read_weight(group.layer), group.layer.groups
     source, target = shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0])
 
     def problem(mode: Mode) -> Conv2d:
@@ -103,7 +103,7 @@ def _costs(group: Group, machine: Machine) -> Costs:
         y, _ = new_home("y", target, mode, (0, 0, 0, 0), image=True)
         views = image_view(x.place), image_view(y.place)
         geometry = (window.kernel, window.strides, window.dilations, window.pads[:2])
-        return Conv2d(*views, *geometry, group.layer.groups, bias=True, epilogue=())
+        return Conv2d(*views, *geometry, groups, bias=True, epilogue=())
 
     return {
         "channels": estimate_channels(problem("channels"), weights, machine),

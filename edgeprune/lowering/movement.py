@@ -28,6 +28,8 @@ MOVEMENT_OPS = frozenset(
 ZERO = -1
 """The element number of a constant zero."""
 
+_FILL = "edgeprune_fill"
+
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:
     """The inputs of movement node `node` whose elements it moves (not shapes, axes or indices)."""
@@ -51,23 +53,31 @@ def is_movement(node: ir.Node) -> bool:
 
 def move_numbers(node: ir.Node, numbers: list[np.ndarray]) -> list[np.ndarray]:
     """Run `node` on int64 arrays of element numbers, one for each of its data inputs; gives one array an output."""
-    proto = ir.to_proto(node)
-    moved = {value.name: array for value, array in zip(data_inputs(node), numbers, strict=True)}
+    moved = {id(value): array for value, array in zip(data_inputs(node), numbers, strict=True)}
     feeds = {
-        value.name: moved.get(value.name) if value.name in moved else _parameter(node, value)
+        _name(value): moved[id(value)] if id(value) in moved else _constant(value)
         for value in node.inputs
         if value is not None
     }
+    proto = ir.to_proto(node)
     if node.op_type == "Pad":
-        _fill_with_zero(proto, node, feeds)
+        inputs = [*proto.input, "", ""][:2]
+        axes = list(proto.input[3:])
+        del proto.input[:]
+        proto.input.extend([*inputs, _FILL, *axes])
+        feeds[_FILL] = np.array(ZERO, dtype=np.int64)
     version = node.version or 18
     return [np.asarray(out) for out in ReferenceEvaluator(proto, opsets={"": version}).run(None, feeds)]
 
 
-def _parameter(node: ir.Node, value: ir.Value) -> np.ndarray:
-    if value.const_value is None:
-        raise ValueError(f"{node.name}: {value.name} is not constant")
+def _constant(value: ir.Value) -> np.ndarray:
+    assert value.const_value is not None, value.name
     return value.const_value.numpy()
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name is not None
+    return value.name
 
 
 def _pads_with_zeros(node: ir.Node) -> bool:
@@ -75,18 +85,4 @@ def _pads_with_zeros(node: ir.Node) -> bool:
     if mode is not None and mode.as_string() != "constant":
         return False
     fill = node.inputs[2] if len(node.inputs) > 2 else None
-    return fill is None or not np.any(fill.const_value.numpy())
-
-
-def _fill_with_zero(proto: object, node: ir.Node, feeds: dict[str, np.ndarray]) -> None:
-    fill = np.array(ZERO, dtype=np.int64)
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        feeds[node.inputs[2].name] = fill
-        return
-    while len(proto.input) < 2:
-        proto.input.append("")
-    if len(proto.input) == 2:
-        proto.input.append("edgeprune_fill")
-    else:
-        proto.input[2] = "edgeprune_fill"
-    feeds["edgeprune_fill"] = fill
+    return fill is None or not np.any(_constant(fill))

@@ -94,7 +94,7 @@ def _name(value: ir.Value) -> str:
 
 def _value_info(value: ir.Value) -> onnx.ValueInfoProto:
     assert value.dtype is not None
-    return onnx.helper.make_tensor_value_info(value.name, int(value.dtype), shape_of(value))
+    return onnx.helper.make_tensor_value_info(_name(value), int(value.dtype), shape_of(value))
 
 
 def _initializer(value: ir.Value) -> onnx.TensorProto:
