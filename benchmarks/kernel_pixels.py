@@ -49,7 +49,9 @@ def machine() -> Machine:
 
 
 def problem_of(shape: Shape) -> tuple[Conv2d, int, int]:
-    x, x_size = planar(1, shape.inputs, shape.height, shape.width, halo=(shape.pad,) * 4)
+    right = shape.pad + (-(shape.width + 2 * shape.pad) % machine().lanes if shape.pad else 0)
+    halo = (shape.pad, shape.pad, shape.pad, right)
+    x, x_size = planar(1, shape.inputs, shape.height, shape.width, halo=halo)
     y, y_size = planar(1, shape.outputs, *shape.size)
     pads, strides = (shape.pad,) * 2, (shape.stride,) * 2
     relu = (Activation("Relu"),)
