@@ -51,7 +51,11 @@ def _facts(name: str) -> Target:
 
 def target_names() -> list[str]:
     """Every name that `load_target` takes."""
-    found = [Path(entry.name).stem for entry in resources.files("edgeprune.targets").iterdir() if entry.name.endswith(".toml")]
+    found = [
+        Path(entry.name).stem
+        for entry in resources.files("edgeprune.targets").iterdir()
+        if entry.name.endswith(".toml")
+    ]
     return sorted([*found, "host"])
 
 
@@ -63,7 +67,13 @@ def load_target(name: str) -> Target:
     if name == "host":
         return detect_host()
     if name not in target_names():
-        raise EdgepruneError("target-unknown", f"there is no target '{name}'", where="--target", hint=nearest(name, target_names()), exit_code=2)
+        raise EdgepruneError(
+            "target-unknown",
+            f"there is no target '{name}'",
+            where="--target",
+            hint=nearest(name, target_names()),
+            exit_code=2,
+        )
     return _facts(name)
 
 
