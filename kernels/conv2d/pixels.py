@@ -21,11 +21,13 @@ def build_pixels(
 ) -> Kernel:
     """The kernel of `problem` in the variant the cost model likes best.
 
-    Images are planar; it is fastest where the row stride of an image with a halo, and the channel stride of one
-    without, are multiples of the lanes, so that few vectors straddle cache lines. `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out]
+    Images are planar. `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out]
     where the problem has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements
     from channel 0 of x, where that is not `channel_stride` times its number. Residuals do not overlap `y`: pixels
     where tiles meet are computed twice.
+
+    It is fastest where few vectors straddle cache lines: in a buffer that begins on one, the row stride of an image
+    with a halo, or the channel stride of one without, is best a multiple of the lanes.
     """
     return build_variant(problem, weights, bias, cheapest(problem, weights, machine)[1], channel_offsets)
 
