@@ -12,6 +12,7 @@ from tvm_ffi import structural_map, structural_walk
 _SPATIAL, _REDUCTION = 0, 2
 _TILE = 256
 _CHUNK = 1024
+_LANES = 8
 
 
 def schedule(func: Any) -> Any:
@@ -150,16 +151,48 @@ def _stride(load: Any, axis: Any) -> int | None:
 
 def _reduce(plan: Any, block: Any, loops: _Loops) -> None:
     """Reductions along rows keep one sum, others a tile of neighbouring sums in a local array."""
-    position = max(i for i, kind in enumerate(_kinds(plan, block)) if kind == _SPATIAL)
-    beside = _strides(plan, block, position)
-    extent = loops.extents[-1]
-    tile = max(size for size in range(1, min(extent, _TILE) + 1) if extent % size == 0)
-    wide = next((size for size in (32, 16, 8) if extent % size == 0), tile)
-    single = len(plan.get(block).writes) == 1
-    if wide > 1 and single and 1 in beside and all(stride in (0, 1) for stride in beside):
-        _reduce_tiles(plan, block, loops, wide)
+    kinds = _kinds(plan, block)
+    beside = _strides(plan, block, max(i for i, kind in enumerate(kinds) if kind == _SPATIAL))
+    along = _strides(plan, block, max(i for i, kind in enumerate(kinds) if kind == _REDUCTION))
+    width = int(plan.get(loops.reduction[-1]).extent)
+    tile = _tile(loops.extents[-1])
+    if len(plan.get(block).writes) != 1:
+        _reduce_rows(plan, block, loops)
+    elif tile > 1 and _contiguous(beside):
+        _reduce_tiles(plan, block, loops, tile)
+    elif width % _LANES == 0 and _contiguous(along) and _attempt(_reduce_lanes, plan.copy(), block, loops):
+        _reduce_lanes(plan, block, loops)
     else:
         _reduce_rows(plan, block, loops)
+
+
+def _tile(extent: int) -> int:
+    """The most neighbouring sums to keep at once: whole vectors where that divides the extent."""
+    whole = (size for size in (32, 16, _LANES) if extent % size == 0)
+    return next(whole, max(size for size in range(1, min(extent, _TILE) + 1) if extent % size == 0))
+
+
+def _contiguous(strides: list[int | None]) -> bool:
+    return 1 in strides and all(stride in (0, 1) for stride in strides)
+
+
+def _reduce_lanes(plan: Any, block: Any, loops: _Loops) -> None:
+    """Each row as one sum per lane, then the sum of the lanes."""
+    plan.reorder(*loops.spatial, *loops.reduction)
+    lane = plan.split(loops.reduction[-1], [None, _LANES])[1]
+    partial = plan.rfactor(lane, len(loops.spatial))
+    rows = plan.get_loops(block)[: len(loops.spatial)]
+    parallel = plan.fuse(*rows) if len(rows) > 1 else rows[0]
+    plan.parallel(parallel)
+    plan.set_scope(partial, 0, "local")
+    plan.compute_at(partial, parallel)
+    within = plan.get_loops(partial)[1:]
+    lane = next(loop for loop in within if int(plan.get(loop).extent) == _LANES)
+    plan.reorder(*(loop for loop in within if loop is not lane), lane)
+    plan.vectorize(lane)
+    start = plan.decompose_reduction(partial, plan.get_loops(partial)[1])
+    plan.vectorize(plan.get_loops(start)[-1])
+    plan.decompose_reduction(block, plan.get_loops(block)[1])
 
 
 def _reduce_rows(plan: Any, block: Any, loops: _Loops) -> None:
@@ -178,9 +211,9 @@ def _reduce_tiles(plan: Any, block: Any, loops: _Loops, tile: int) -> None:
     copy = plan.cache_write(block, 0, "local")
     plan.reverse_compute_at(copy, parallel)
     plan.parallel(parallel)
-    if tile % 8 == 0:
+    if tile % _LANES == 0:
         plan.vectorize(near)
         plan.vectorize(plan.get_loops(copy)[-1])
     start = plan.decompose_reduction(block, plan.get_loops(block)[1])
-    if tile % 8 == 0:
+    if tile % _LANES == 0:
         plan.vectorize(plan.get_loops(start)[-1])
