@@ -4,7 +4,7 @@
 
 Times are minima of alternating rounds on one thread, in microseconds; ours leave out the cost of an empty call from
 Python, ONNX Runtime's are those of a bound session of one node. `peak` is the share of two multiply-adds a cycle that
-the kept weights use, at the clock speed given by --gigahertz; `share` is time over kept share x dense time.
+the kept weights use, at the clock speed of the first line; `share` is time over kept share x dense time.
 """
 
 from __future__ import annotations
@@ -172,6 +172,20 @@ def our_runner(problem: Conv2d, weights: np.ndarray, bias: np.ndarray, variant, 
     return kernel, Compiled(kernel).prepared([x], y)
 
 
+def dependent_chain(entries: int) -> Callable[[], object]:
+    shape = linear(entries, machine().lanes, 1)
+    problem, x_size, y_size = problem_of(shape)
+    weights, bias = np.ones((1, 1, entries, shape.outputs), np.float32), np.zeros(shape.outputs, np.float32)
+    variant = next(v for v in variants(problem, machine()) if v.parts[0].chains == 1)
+    return our_runner(problem, weights, bias, variant, np.ones(x_size, np.float32), np.ones(y_size, np.float32))[1]
+
+
+def measured_gigahertz() -> float:
+    """The clock speed, from multiply-adds that wait for each other: four cycles each."""
+    short, long = fastest([dependent_chain(500), dependent_chain(1500)], 0.5, 20)
+    return 1000 * 4 / (long - short) / 1e9
+
+
 def report(shape: Shape, densities: list[float], options: argparse.Namespace) -> None:
     rng = np.random.default_rng(1)
     problem, x_size, y_size = problem_of(shape)
@@ -222,9 +236,11 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.6)
-    parser.add_argument("--gigahertz", type=float, default=3.5)
+    parser.add_argument("--gigahertz", type=float, help="clock speed; measured where not given")
     parser.add_argument("--search", type=int, default=0, help="also time this many variants")
     options = parser.parse_args()
+    options.gigahertz = options.gigahertz or measured_gigahertz()
+    print(f"{target().name} at {options.gigahertz:.2f} GHz")
     columns = f"{'ORT':>9} {'ours':>9} {'ratio':>6} {'peak':>5} {'share':>6} {'estimate':>9}"
     print(f"{'layer':28} {'kept':>5} {columns}  variant")
     for shape in SHAPES:

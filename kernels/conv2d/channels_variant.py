@@ -11,6 +11,7 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 _MOST_VECTORS = 4
 _MOST_ROWS = 4
 _UNIT_STEPS = 2048
+_LINE = 16
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,23 @@ def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) 
             for chains in (1, 2, 4, 8):
                 if pixels * chains <= room and (chains == 1 or pixels * vectors * chains <= 16):
                     found[(*pieces, chains)] = None
-    return [_part(share, entries, *shape) for shape in found]
+    parts = []
+    for row_pieces, column_pieces, chains in found:
+        chunks = _chunks(problem, share, entries, row_pieces, column_pieces, machine)
+        parts.append(
+            Part(share.start, share.blocks, share.vectors, share.valid, row_pieces, column_pieces, chains, chunks)
+        )
+    return parts
 
 
-def _part(share: Channels, entries: float, rows: Split, columns: Split, chains: int) -> Part:
+def _chunks(problem: Conv2d, share: Channels, entries: float, rows: Split, columns: Split, machine: Machine) -> int:
+    """Runs of column pieces: a unit is worth its call, and blocks that follow each other find its pixels in cache.
+
+    The output counts among those where blocks write parts of a cache line.
+    """
     steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
-    chunks = min(columns.tiles, 1 << max(0, round(math.log2(steps / _UNIT_STEPS))))
-    return Part(share.start, share.blocks, share.vectors, share.valid, rows, columns, chains, chunks)
+    strides = problem.strides[0] * problem.strides[1]
+    written = problem.y.channels if sum(share.vectors) < _LINE else 0
+    footprint = 4 * rows.most * columns.count * (problem.x.channels * strides + written)
+    wanted = max(1.0, steps / _UNIT_STEPS, 2 * footprint / machine.l1_bytes)
+    return min(columns.tiles, 1 << round(math.log2(wanted)))

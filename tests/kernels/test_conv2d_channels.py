@@ -196,3 +196,11 @@ def test_halo_is_what_the_taps_reach():
     problem = make(height=8, width=8, kernel=(3, 5), strides=(2, 1), pads=(1, 2)).problem
     assert problem.halo() == (1, 2, 0, 2)
     assert replace(problem, pads=(0, 0)).halo() == (0, 0, 1, 4)
+
+
+def test_axes_that_run_on_in_memory_are_one():
+    flat = make(batch=2, inputs=4, outputs=8, height=5, width=7, kernel=(1, 1), pads=(0, 0), planar_output=True).problem
+    assert [axis.count for axis in flat.grid] == [2, 5, 7]
+    x, y = channels_last(2, 4, 5, 7)[0], channels_last(2, 8, 5, 7)[0]
+    assert [axis.count for axis in Conv2d(x, y, (1, 1)).grid] == [1, 1, 70]
+    assert [axis.count for axis in Conv2d(x, y, (1, 1), epilogue=(Residual(flat.y),)).grid] == [2, 5, 7]
