@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from edgeprune.ir.weights import read_weight
 from edgeprune.kernels.abi import Machine
@@ -26,53 +28,46 @@ CHANGE_CYCLES = 2.0
 _SCATTERED = 0.9
 """Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
 
+_LARGEST_SUM = 1 << 30
+
 Modes = Mapping[int, Mode]
 """The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
 
 
 def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Modes:
-    """The layouts with the smallest estimated total of convolutions and layout changes.
-
-    Starts from all channels-last and from all planar and flips one image at a time while that helps.
-    """
+    """The layouts with the smallest estimated total of convolutions and layout changes."""
     images = [group for group in groups if group.kind in IMAGE_KINDS or id(group.output) in trace.assemblies]
     if not _has_scattered_zeros(images, machine.lanes):
         return {}
     costs = {id(group.anchor): _costs(group, machine) for group in images}
-    edges = _edges(images, trace)
-    starts: tuple[Mode, ...] = ("channels", "pixels")
-    settled = [_settle(dict.fromkeys(costs, start), costs, edges) for start in starts]
-    return min(settled, key=lambda modes: _total(modes, costs, edges))
+    return cheapest(costs, _edges(images, trace))
 
 
 Costs = dict[Mode, float]
 Edge = tuple[int, int, float]
 
 
-def _settle(modes: dict[int, Mode], costs: Mapping[int, Costs], edges: Sequence[Edge]) -> dict[int, Mode]:
-    touching: dict[int, list[Edge]] = {key: [] for key in modes}
-    for edge in edges:
-        touching[edge[0]].append(edge)
-        touching[edge[1]].append(edge)
+def cheapest(costs: Mapping[int, Costs], edges: Sequence[Edge]) -> Modes:
+    """The mode of every key with the smallest sum of its own costs and of the edges whose ends differ.
 
-    def local(key: int, mode: Mode) -> float:
-        others = ((right if left == key else left, cycles) for left, right, cycles in touching[key])
-        return costs[key][mode] + sum(cycles for other, cycles in others if modes[other] != mode)
-
-    improved = True
-    while improved:
-        improved = False
-        for key, mode in modes.items():
-            other: Mode = "pixels" if mode == "channels" else "channels"
-            if local(key, other) < local(key, mode) - 1e-6:
-                modes[key] = other
-                improved = True
-    return modes
-
-
-def _total(modes: Modes, costs: Mapping[int, Costs], edges: Sequence[Edge]) -> float:
-    changes = sum(cycles for left, right, cycles in edges if modes[left] != modes[right])
-    return changes + sum(costs[key][mode] for key, mode in modes.items())
+    Two labels and no reward for differing: a minimum cut gives the exact answer (Greig, Porteous and Seheult, 1989).
+    """
+    keys = list(costs)
+    number = {key: index for index, key in enumerate(keys)}
+    source, sink = len(keys), len(keys) + 1
+    arcs = [(source, number[key], cost["pixels"]) for key, cost in costs.items()]
+    arcs += [(number[key], sink, cost["channels"]) for key, cost in costs.items()]
+    for left, right, cycles in edges:
+        arcs += [(number[left], number[right], cycles), (number[right], number[left], cycles)]
+    tails, heads, cycles_of = zip(*arcs, strict=True)
+    unit = max(1.0, sum(cycles_of) / _LARGEST_SUM)
+    capacities = np.round(np.array(cycles_of) / unit).astype(np.int32)
+    network = csr_matrix((capacities, (tails, heads)), shape=(sink + 1, sink + 1))
+    left_over = network - maximum_flow(network, source, sink).flow
+    left_over.data[left_over.data < 0] = 0
+    left_over.eliminate_zeros()
+    reached = set(breadth_first_order(left_over, source, return_predecessors=False).tolist())
+    return {key: "channels" if number[key] in reached else "pixels" for key in keys}
 
 
 def _edges(images: Sequence[Group], trace: Trace) -> list[Edge]:

@@ -6,6 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from edgeprune.ir.canonical_version import CANONICAL_OPSET
+
 MOVEMENT_OPS = frozenset(
     {
         "Concat",
@@ -66,7 +68,7 @@ def move_numbers(node: ir.Node, numbers: list[np.ndarray]) -> list[np.ndarray]:
         del proto.input[:]
         proto.input.extend([*inputs, _FILL, *axes])
         feeds[_FILL] = np.array(ZERO, dtype=np.int64)
-    version = node.version or 18
+    version = node.version or CANONICAL_OPSET
     return [np.asarray(out) for out in ReferenceEvaluator(proto, opsets={"": version}).run(None, feeds)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 import onnx_ir as ir
 
+from edgeprune.ir.canonical_version import CANONICAL_OPSET
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.movement import is_movement
 from edgeprune.lowering.operands import dense_operand
@@ -83,7 +84,7 @@ def _model(
         [_value_info(value) for value in outputs],
         [_initializer(value) for value in constants],
     )
-    version = max((node.version or 0 for node in nodes), default=0) or 18
+    version = max((node.version or 0 for node in nodes), default=0) or CANONICAL_OPSET
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
 
 
