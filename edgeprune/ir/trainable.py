@@ -29,7 +29,9 @@ _TRAINED: dict[str, tuple[int, ...]] = {
     "LayerNormalization": (1, 2),
     "RMSNormalization": (1,),
 }
-"""Which inputs of an op are trained where they are constants of more than one element."""
+"""Which inputs of an op are trained where they are constants."""
+_ARITHMETIC = ("Add", "Mul", "MatMul")
+"""Ops whose constants of one element are part of a formula."""
 
 
 After = Callable[[str, Tensor], Tensor]
@@ -180,7 +182,9 @@ def _trained_values(model: ir.Model) -> Iterator[ir.Value]:
         for index in _TRAINED.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
             constant = None if value is None else value.const_value
-            if value is not None and constant is not None and constant.dtype.is_floating_point() and constant.size > 1:
+            if value is None or constant is None or not constant.dtype.is_floating_point():
+                continue
+            if constant.size > 1 or node.op_type not in _ARITHMETIC:
                 yield value
 
 

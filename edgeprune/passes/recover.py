@@ -59,6 +59,8 @@ class Recover:
 
         Labels count where the metric ranks classes. Raises EdgepruneError (op-untrainable).
         """
+        if self.epochs < 1 or train.count < 1:
+            return pruned
         with _threads(self.threads):
             return _Training(self, pruned, original, train, validate, progress).run()
 
@@ -85,7 +87,7 @@ class _Training:
         self.loss = distillation_for(original, options.metric)
         self.augment = augment_for(next(iter(train.inputs.values())).shape[1:]) if len(train.inputs) == 1 else None
         seen = train.slice(0, _STATISTICS_ROWS)
-        places = [np.arange(start, min(start + self.batch, seen.count)) for start in range(0, seen.count, self.batch)]
+        places = [np.arange(first, first + self.batch) for first in range(0, seen.count - self.batch + 1, self.batch)]
         start = pruned if options.levels is None else _with_weights_of(self.teacher, pruned)
         self.student = Student(start, [_batch(seen, rows) for rows in places])
         self.tightening = None if options.levels is None else Tightening(self.student.model, options.levels)

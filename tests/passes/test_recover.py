@@ -218,6 +218,20 @@ def test_student_starts_as_the_model_and_folds_back_to_it() -> None:
     np.testing.assert_allclose(folded, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_convolution_of_one_channel_is_folded() -> None:
+    values = {"w": np.ones((1, 3, 1, 1), np.float32), "b": np.ones(1, np.float32)}
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="only")
+    ports = [helper.make_tensor_value_info(*port) for port in (("x", 1, [1, 3, 8, 8]), ("y", 1, [1, 1, 8, 8]))]
+    held = [numpy_helper.from_array(array, name) for name, array in values.items()]
+    graph = helper.make_graph([node], "one", ports[:1], ports[1:], held)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
+    rows = Samples({"x": np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)}, specs=())
+    student = Student(model, [{"x": torch.from_numpy(rows.inputs["x"])}])
+    expected = Session(model).run_rows(rows)["y"]
+    found = Session(student.write(student.plain_weights())).run_rows(rows)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_folded_weights_compute_what_training_computes() -> None:
     model = network()
     rows = samples(model, 48, 4, False)
