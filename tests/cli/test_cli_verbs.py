@@ -119,7 +119,7 @@ def test_bench(cli, road, model):
     assert road.calls[0][2]["vs"] == ("onnxruntime", "openvino")
     assert road.calls[0][2]["threads"] == 2
     text = cli("bench", model, "--vs", "onnxruntime").out
-    for figure in ("0.25 ms", "0.9 ms", "3.60x", "measured", "12.5 us"):
+    for figure in ("0.250 ms", "0.900 ms", "3.60x", "measured", "12.5 us"):
         assert figure in text
 
 
@@ -157,7 +157,7 @@ def test_demo(cli, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "edgeprune.demo", fake)
     assert cli("demo", "--json").json["rows"] == rows
     text = cli("demo").out
-    assert "99.0 %" in text and "80 us" in text and "edgeprune compile" in text
+    assert "99.0 %" in text and "0.080 ms" in text and "edgeprune compile" in text
 
 
 def test_help_of_every_verb_shows_an_example(cli):
