@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from trainable_cases import Case, arrays, build, cases
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.frontend.load import load
 from edgeprune.ir.execute import Session
 from edgeprune.ir.trainable import to_torch, write_back
 from edgeprune.ir.trainable_ops import OPS
@@ -122,3 +124,18 @@ def test_gradient_matches_finite_differences() -> None:
 def test_scalars_and_integers_are_not_trained() -> None:
     case = Case("Mul", ((1, 5), np.array(2.0, np.float32)), (1,))
     assert not to_torch(build(case, arrays(case, 0))).weights
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "cifar_resnet/resnet20.onnx",
+        "squeezenet_dc/squeezenet1.0_deepcompressed.onnx",
+        "ultraface/version-RFB-320.onnx",
+        "fastestdet/FastestDet.onnx",
+        "stories260K/stories260K_t64.onnx",
+    ],
+)
+def test_real_model_in_a_batch_matches_onnx_runtime(data_dir: Path, file: str) -> None:
+    model = load(data_dir / "models" / file)
+    assert_matches(model, rows(model, seed=1, count=2))
