@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.board import Board, board_names, load_board
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.target import target_names
 
 
@@ -80,11 +80,15 @@ def check_output(path: Path, *, where: str = "--output") -> None:
         raise usage_error("output-unwritable", f"nothing can be written to {folder}", where, "choose another folder")
 
 
-def check_file(path: str | Path, *, where: str) -> None:
-    """Refuse a path that is no file: EdgepruneError (file-missing)."""
-    if not Path(path).is_file():
-        what = f"{path} is a folder" if Path(path).is_dir() else f"there is no file {path}"
-        raise EdgepruneError("file-missing", what, where=where, hint="check the path")
+def check_file(path: str | Path, *, where: str, code: str = "file-missing") -> None:
+    """Refuse a path that is no file: EdgepruneError (`code`) with the nearest names of its folder."""
+    file = Path(path)
+    if file.is_file():
+        return
+    what = f"{path} is a folder" if file.is_dir() else f"there is no file {path}"
+    siblings = (entry.name for entry in file.parent.glob("*") if entry.suffix == file.suffix)
+    hint = nearest(file.name, siblings)
+    raise EdgepruneError(code, what, where=where, hint=hint if hint.startswith("did you mean") else "check the path")
 
 
 def check_model(source: str) -> None:

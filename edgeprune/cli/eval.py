@@ -47,7 +47,7 @@ def eval_verb(
     if data is None:
         what = "random inputs have no labels: there is no metric" if random_calibration else "no data card was given"
         raise usage_error("data-missing", what, "--data", "give a card that has labels: --data CARD.toml")
-    check_file(data, where="--data")
+    check_file(data, where="--data", code="card-missing")
     for source in filter(None, (model_or_package, reference)):
         check_model(source)
     from edgeprune import flow

@@ -141,7 +141,7 @@ def _check(request: RoadRequest) -> None:
     load_target(request.target)
     check_output(request.output)
     if request.data is not None:
-        check_file(request.data, where="--data")
+        check_file(request.data, where="--data", code="card-missing")
         if request.options.random_calibration:
             hint = "drop one of them"
             raise usage_error("option-conflict", "--data and --random-calibration exclude each other", "--data", hint)

@@ -75,6 +75,12 @@ def test_a_file_that_is_not_there(cli, road, card, tmp_path, verb):
     assert road.calls == []
 
 
+def test_a_card_that_is_not_there_suggests_its_neighbours(cli, road, model, card, tmp_path):
+    finished = cli("compile", model, "--data", tmp_path / "cards.toml", "-o", tmp_path / "x.edge", "--json")
+    assert (finished.code, finished.json["error"]["code"]) == (1, "card-missing")
+    assert finished.json["error"]["hint"] == "did you mean card.toml?"
+
+
 RAISED = [
     (EdgepruneError("model-corrupt", "cut short", where="a.onnx", hint="get it again"), 1, "model-corrupt"),
     (OSError(errno.ENOSPC, "No space left on device", "out.edge"), 1, "disk-full"),
