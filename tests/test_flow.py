@@ -41,7 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Relu", ["b"], ["br"], name="relu2"),
         helper.make_node("GlobalAveragePool", ["br"], ["g"], name="pool"),
         helper.make_node("Flatten", ["g"], ["f"], name="flatten"),
-        helper.make_node("Gemm", ["f", "w3", "b3"], ["scores"], name="classify", transB=1),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["logits"], name="classify", transB=1),
+        helper.make_node("Softmax", ["logits"], ["scores"], name="softmax", axis=1),
     ]
     graph = helper.make_graph(
         nodes,
@@ -53,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.onnx"
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(network, path)
-    centred = -_oracle(path, _rows(80)).mean(axis=0) + constants["b3"]
+    centred = constants["b3"] - np.log(_oracle(path, _rows(80))).mean(axis=0)
     network.graph.initializer[3].CopyFrom(numpy_helper.from_array(centred, "b3"))
     onnx.save(network, path)
     return path

@@ -211,7 +211,7 @@ class _Walk:
     def _emit(self, symbol: str, nest: Nest, names: dict[Any, str], label: str) -> None:
         arguments = tuple(names[buffer] for buffer in nest.operands)
         writes = tuple(names[buffer] for buffer in nest.writes)
-        self.region.calls.append(RegionCall(symbol, arguments, writes, nest.units, label))
+        self.region.calls.append(RegionCall(symbol, arguments, writes, nest.units, str(label)))
 
     def _own(self, value: Value) -> str:
         """The value in a buffer that is this output's alone."""

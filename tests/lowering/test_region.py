@@ -123,6 +123,7 @@ def test_every_output_has_a_buffer_of_its_own_that_a_call_writes() -> None:
     known = {*region.buffers, *region.constants, *region.inputs.values()}
     assert all(set(call.arguments) <= known and set(call.writes) <= set(call.arguments) for call in region.calls)
     assert all(name.startswith("r") for name in [*known, *region.functions])
+    assert all(type(call.label) is str for call in region.calls)
 
 
 def test_lowering_twice_gives_the_same_library() -> None:
