@@ -50,7 +50,7 @@ class Recover:
     seed: int = 0
     threads: int = 1
     largest_batch: int = 64
-    rate: float = 0.008
+    rate: float = 0.0025
 
     def __call__(
         self, pruned: ir.Model, original: ir.Model, train: Samples, validate: Samples, progress: Progress = silent
