@@ -18,7 +18,7 @@ from edgeprune.metric import better, evaluate, needs_labels
 from edgeprune.passes.recover_augment import augment_for
 from edgeprune.passes.recover_loss import distillation_for
 from edgeprune.passes.recover_masks import Gradual, Tightening, zeros_as_masks
-from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate
+from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
 from edgeprune.passes.recover_student import Student
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress, silent
@@ -39,8 +39,9 @@ class Recover:
 
     Without `levels` the zeros of the pruned model are held. With `levels` (by node name) training starts from the
     original's weights and prunes to them step by step, as `gradual` says, then trains what is kept: weights that are
-    masked go on learning until then, so that they can return (Lin et al., 2020). The same seed and threads give the
-    same weights.
+    masked go on learning until then, so that they can return (Lin et al., 2020). `rate` is the highest share of its
+    size that a weight changes by in one step; where it is None the number of steps decides. The same seed and threads
+    give the same weights.
     """
 
     epochs: int
@@ -50,7 +51,7 @@ class Recover:
     seed: int = 0
     threads: int = 1
     largest_batch: int = 64
-    rate: float = 0.0025
+    rate: float | None = None
 
     def __call__(
         self, pruned: ir.Model, original: ir.Model, train: Samples, validate: Samples, progress: Progress = silent
@@ -135,7 +136,8 @@ class _Training:
         gradients = {name: tensor for name, tensor in zip(trained, found, strict=True) if tensor is not None}
         if self.settled:
             gradients.update({name: gradients[name] * mask for name, mask in self.student.masks.items()})
-        optimiser.step(gradients, learning_rate(self.options.rate, done / total), self.student.masks)
+        peak = rate_for(total) if self.options.rate is None else self.options.rate
+        optimiser.step(gradients, learning_rate(peak, done / total), self.student.masks)
         return loss.item()
 
     def _tighten(self, done: int, total: int) -> None:

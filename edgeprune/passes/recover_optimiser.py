@@ -12,6 +12,9 @@ Tensor = torch.Tensor
 _FIRST, _SECOND = 0.9, 0.99
 _SMALLEST_SIZE = 1e-2
 """The size that a small bias is taken to have; folded networks hold biases of zero."""
+_LONG_RATE, _LONG_STEPS = 0.0025, 600
+"""A rate that does little harm to a trained network, and the number of steps from which on it goes far enough."""
+_HIGHEST_RATE = 0.01
 
 
 class RelativeAdam:
@@ -44,6 +47,11 @@ class RelativeAdam:
             size = self._sizes.get(name)
             size = max(_SMALLEST_SIZE, _root_mean_square(parameter, masks.get(name))) if size is None else size
             parameter.sub_(direction, alpha=rate * size / max(length, 1e-12))
+
+
+def rate_for(steps: int) -> float:
+    """The highest rate for a training of `steps` steps: few steps must each go further."""
+    return min(_HIGHEST_RATE, max(_LONG_RATE, _LONG_RATE * math.sqrt(_LONG_STEPS / steps)))
 
 
 def learning_rate(peak: float, done: float, warm: float = 0.05) -> float:

@@ -20,7 +20,7 @@ from edgeprune.passes.prune import Prune
 from edgeprune.passes.recover import Recover
 from edgeprune.passes.recover_augment import Augment, augment_for
 from edgeprune.passes.recover_masks import Gradual, Tightening
-from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate
+from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
 from edgeprune.passes.recover_student import Student
 from edgeprune.pattern import Level, parse_pattern
 
@@ -275,6 +275,11 @@ def test_step_is_relative_to_the_size() -> None:
     RelativeAdam(parameters, {}).step({name: torch.ones(8) for name in parameters}, 0.01, {})
     np.testing.assert_allclose(parameters["large"].numpy(), 99.0, rtol=1e-5)
     np.testing.assert_allclose(parameters["small"].numpy(), 0.099, rtol=1e-5)
+
+
+def test_few_steps_go_further() -> None:
+    rates = [rate_for(steps) for steps in (1, 30, 100, 600, 10_000)]
+    assert rates == sorted(rates, reverse=True) and rates[0] <= 0.01 and rates[-1] == rates[-2]
 
 
 def test_learning_rate_rises_and_falls_to_zero() -> None:
