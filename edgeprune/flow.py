@@ -9,10 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.budgets import accuracy_shortfall, check_supported, latency_shortfall, size_shortfall
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.progress import Progress, silent
+from edgeprune.road.budgets import accuracy_shortfall, check_supported, latency_shortfall, size_shortfall
 from edgeprune.target import load_target
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def prune(
     progress: Progress = silent,
 ) -> PruneResult:
     """The road up to the pruned IR, written to `output` as a plain ONNX file unless a limit is missed."""
-    from edgeprune.inspecting import inspect_model
     from edgeprune.ir.ports import save_ir
-    from edgeprune.judging import judge_of
-    from edgeprune.pruning import prune_for
+    from edgeprune.road.inspecting import inspect_model
+    from edgeprune.road.judging import judge_of
+    from edgeprune.road.pruning import prune_for
 
     options = options or Options()
     check_supported(options)
@@ -90,13 +90,13 @@ def compile(
     progress: Progress = silent,
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
-    from edgeprune.assembly import assemble, latency_of, measure, provenance_of
     from edgeprune.compiled import Package
-    from edgeprune.judging import judge_of
     from edgeprune.lowering.build import build
     from edgeprune.lowering.lower import lower
     from edgeprune.package.manifest import inspection
-    from edgeprune.pruning import prune_for
+    from edgeprune.road.assembly import assemble, latency_of, measure, provenance_of
+    from edgeprune.road.judging import judge_of
+    from edgeprune.road.pruning import prune_for
 
     options = options or Options()
     check_supported(options)
@@ -135,8 +135,8 @@ def evaluate(
     progress: Progress = silent,
 ) -> Score:
     """The metric of a data card for a model or a package; `reference` is the model that fidelity compares with."""
-    from edgeprune.judging import evaluate_runner
-    from edgeprune.opened import open_runner
+    from edgeprune.road.judging import evaluate_runner
+    from edgeprune.road.opened import open_runner
 
     with open_runner(model_or_package, threads) as opened:
         compared = None if reference is None else load_model(reference)
@@ -147,9 +147,9 @@ def run(
     package: Source, input: Source, output: Source, *, threads: int = 1, progress: Progress = silent
 ) -> dict[str, Any]:
     """One inference for every row of the .npz file `input`; the outputs by name go to the .npz file `output`."""
-    from edgeprune.judging import run_rows
-    from edgeprune.opened import open_runner
-    from edgeprune.rows import read_rows, write_rows
+    from edgeprune.road.judging import run_rows
+    from edgeprune.road.opened import open_runner
+    from edgeprune.road.rows import read_rows, write_rows
 
     with open_runner(package, threads) as opened:
         rows = read_rows(Path(input), opened.inputs)
@@ -168,16 +168,16 @@ def bench(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Latency on this machine, in rounds that alternate with the runtimes `vs` on `model`."""
-    from edgeprune.measuring import measure_package
+    from edgeprune.road.measuring import measure_package
 
     return measure_package(Path(package), tuple(vs), model, threads, seconds, progress)
 
 
 def inspect(model_or_package: Source) -> dict[str, Any]:
     """What is inside a package or a model file."""
-    from edgeprune.inspecting import inspect_model, is_package
     from edgeprune.package.manifest import inspection
     from edgeprune.package.read import read_package
+    from edgeprune.road.inspecting import inspect_model, is_package
 
     if is_package(model_or_package):
         return inspection(read_package(model_or_package).manifest)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeprune.data.samples import InputSpec
-from edgeprune.inspecting import is_package
+from edgeprune.road.inspecting import is_package
 
 if TYPE_CHECKING:
     from edgeprune.deploy.local import LocalRunner

@@ -18,7 +18,7 @@ from edgeprune.progress import Progress, silent
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgeprune.opened import Opened
+    from edgeprune.road.opened import Opened
 
 _RANDOM_ROWS = 64
 

@@ -13,14 +13,14 @@ import msgspec
 
 from edgeprune import __version__
 from edgeprune.ir.cost import model_cost
-from edgeprune.judging import Judge
 from edgeprune.metric import Score
-from edgeprune.opened import local_runner
 from edgeprune.options import Options
 from edgeprune.package.format import LIBRARY, MODEL, write_package
 from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
+from edgeprune.road.judging import Judge
+from edgeprune.road.opened import local_runner
 from edgeprune.target import Target, host_cpu_flags
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def latency_of(draft: Draft, options: Options, progress: Progress = silent) -> f
     Raises EdgepruneError (cpu-missing-features) where this machine cannot run it.
     """
     from edgeprune.bench.compare import Rivals
-    from edgeprune.measuring import measure as measure_latency
+    from edgeprune.road.measuring import measure as measure_latency
 
     package = PackageFile(Path(), draft.manifest, draft.members)
     report = measure_latency(package, Rivals(), options.threads, _LATENCY_SECONDS, progress)

@@ -10,10 +10,10 @@ from edgeprune.bench.compare import Rivals
 from edgeprune.bench.compare import bench as compare
 from edgeprune.bench.peers import check_peers
 from edgeprune.data.samples import InputSpec, random_samples
-from edgeprune.opened import local_runner
 from edgeprune.package.format import MODEL
 from edgeprune.package.read import PackageFile, read_package
 from edgeprune.progress import Progress
+from edgeprune.road.opened import local_runner
 
 
 def measure_package(

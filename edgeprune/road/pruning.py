@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.judging import Judge
 from edgeprune.metric import Score, drop_points, evaluate
 from edgeprune.options import Options
 from edgeprune.passes.recognise import Recognise, is_sparse
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level, Pattern, parse_pattern
 from edgeprune.progress import Progress
+from edgeprune.road.judging import Judge
 from edgeprune.search.levels import global_levels
 from edgeprune.target import Target
 
