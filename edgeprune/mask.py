@@ -15,7 +15,10 @@ from edgeprune.pattern import Pattern
 
 def block_scores(scores: np.ndarray, pattern: Pattern) -> np.ndarray:
     """The mean score of every block: [groups, taps, ceil(in / block_k), ceil(out / block_n)]."""
-    return _block_sums(scores, pattern) / _block_sums(np.ones(scores.shape[-2:]), pattern)
+    sums = _block_sums(scores, pattern)
+    if (pattern.block_k, pattern.block_n) == (1, 1):
+        return sums
+    return sums / _block_sums(np.ones(scores.shape[-2:]), pattern)
 
 
 def mask_from_scores(scores: np.ndarray, pattern: Pattern, density: float | None = None) -> np.ndarray:
@@ -66,26 +69,42 @@ def coarsest_fit(weights: np.ndarray, patterns: Iterable[Pattern]) -> Pattern | 
 
 
 def _block_sums(array: np.ndarray, pattern: Pattern) -> np.ndarray:
-    rows = np.arange(0, array.shape[-2], pattern.block_k)
-    columns = np.arange(0, array.shape[-1], pattern.block_n)
-    summed = np.add.reduceat(np.asarray(array, np.float64), rows, axis=-2)
-    return np.add.reduceat(summed, columns, axis=-1)
+    rows, columns = array.shape[-2:]
+    if (pattern.block_k, pattern.block_n) == (1, 1):
+        return np.asarray(array, np.float64)
+    if rows % pattern.block_k == 0 and columns % pattern.block_n == 0:
+        height, width = rows // pattern.block_k, columns // pattern.block_n
+        parted = array.reshape(*array.shape[:-2], height, pattern.block_k, width, pattern.block_n)
+        return np.asarray(parted.sum(axis=(-3, -1), dtype=np.float64))
+    summed = np.add.reduceat(np.asarray(array, np.float64), np.arange(0, rows, pattern.block_k), axis=-2)
+    return np.add.reduceat(summed, np.arange(0, columns, pattern.block_n), axis=-1)
 
 
 def _highest(blocks: np.ndarray, density: float | None) -> np.ndarray:
     count = max(1, round((1.0 if density is None else density) * blocks.size))
-    order = np.argsort(-blocks, axis=None, kind="stable")
-    kept = np.zeros(blocks.size, bool)
-    kept[order[:count]] = True
+    scores = blocks.reshape(-1)
+    if count >= scores.size:
+        return np.ones(blocks.shape, bool)
+    threshold = np.partition(scores, scores.size - count)[scores.size - count]
+    kept = scores > threshold
+    kept[np.flatnonzero(scores == threshold)[: count - int(kept.sum())]] = True
     return kept.reshape(blocks.shape)
 
 
 def _balanced(blocks: np.ndarray, pattern: Pattern) -> np.ndarray:
+    """In every group along axis 2 the blocks that fewer than the count to keep precede in rank."""
     assert pattern.keep is not None and pattern.group is not None
+    size, length = pattern.group, blocks.shape[2]
     kept = np.zeros(blocks.shape, bool)
-    for start in range(0, blocks.shape[2], pattern.group):
-        part = blocks[:, :, start : start + pattern.group]
-        count = -(-part.shape[2] * pattern.keep // pattern.group)
-        chosen = np.argsort(-part, axis=2, kind="stable")[:, :, :count]
-        np.put_along_axis(kept[:, :, start : start + pattern.group], chosen, True, axis=2)
+    for place in range(size):
+        here = blocks[:, :, place::size]
+        rank = np.zeros(here.shape, np.int32)
+        for other in range(size):
+            there = blocks[:, :, other::size]
+            common = min(here.shape[2], there.shape[2])
+            ahead = np.greater_equal if other < place else np.greater
+            if other != place:
+                rank[:, :, :common] += ahead(there[:, :, :common], here[:, :, :common])
+        lengths = np.minimum(size, length - np.arange(0, length, size)[: here.shape[2]])
+        kept[:, :, place::size] = rank < -(-lengths * pattern.keep // size)[:, None]
     return kept

@@ -20,7 +20,7 @@ class Session:
     def __init__(self, model: ir.Model, threads: int = 1) -> None:
         self.specs = input_specs(model)
         self.outputs = output_names(model)
-        self._session = _start(ir.to_proto(model).SerializeToString(), threads)
+        self._session = start(ir.to_proto(model).SerializeToString(), threads)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by input name, with their batch axis, to arrays by output name.
@@ -61,7 +61,11 @@ def _fitted(inputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...],
     return np.asarray(array, order="C")
 
 
-def _start(model: bytes, threads: int) -> Any:
+def start(model: bytes, threads: int) -> Any:
+    """An ONNX Runtime session on the CPU for a serialized model.
+
+    Raises EdgepruneError (model-not-runnable).
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

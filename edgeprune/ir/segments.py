@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.data.samples import Samples
-from edgeprune.ir.execute import Session
+from edgeprune.errors import EdgepruneError
+from edgeprune.ir.execute import Session, start
 from edgeprune.ir.ports import dtype_name, input_specs, static_shape
+
+STACKED_BYTES = 1 << 22
+"""About how many bytes a piece of the model makes in one run of several rows."""
 
 
 class SegmentedRun:
@@ -54,20 +58,79 @@ class SegmentedRun:
         if not produced:
             return {}
         read = dict.fromkeys(str(value.name) for node in nodes for value in _inputs(node))
-        names = [name for name in read if name in self._held]
-        graph = ir.convenience.extract(self._model.graph, names, [str(value.name) for value in produced])
-        session = Session(ir.Model(graph, ir_version=self._model.ir_version), self._threads)
+        inputs = {name: self._held[name] for name in read if name in self._held}
+        graph = ir.convenience.extract(self._model.graph, list(inputs), [str(value.name) for value in produced])
+        piece = ir.Model(graph, ir_version=self._model.ir_version)
+        session = Session(piece, self._threads)
         count = len(next(iter(self._held.values())))
-        rows: dict[str, np.ndarray] = {}
-        for index in range(count):
-            for name, array in session.run({name: self._held[name][index] for name in names}).items():
-                if name not in rows:
-                    rows[name] = np.empty((count, *array.shape), array.dtype)
-                rows[name][index] = array
+        rows = {
+            str(value.name): np.empty((count, *static_shape(value)), np.dtype(dtype_name(value))) for value in produced
+        }
+        if not inputs or not _run_stacked(piece, session, inputs, rows, self._threads):
+            for index in range(count):
+                for name, array in _row(session, inputs, index).items():
+                    rows[name][index] = array
         return rows
 
 
-def peak_bytes(model: ir.Model, stops: Iterable[int]) -> int:
+def _row(session: Session, inputs: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    return session.run({name: array[index] for name, array in inputs.items()})
+
+
+def _run_stacked(
+    piece: ir.Model, session: Session, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], threads: int
+) -> bool:
+    """Fill `rows` by runs of several rows along the batch axis; False where `piece` does not give the same so.
+
+    The first and the last row of the first run are compared with runs of their own. Changes the shapes in `piece`.
+    """
+    count, per_row = len(next(iter(rows.values()))), sum(array[0].nbytes for array in rows.values())
+    step = min(count, max(1, STACKED_BYTES // max(1, per_row)))
+    if any(array.ndim < 2 or array.shape[1] != 1 for array in (*inputs.values(), *rows.values())):
+        return False
+    alone = {index: _row(session, inputs, index) for index in {0, step - 1}}
+    try:
+        stacked = _Stacked(piece, inputs, rows, threads)
+        stacked.run(0, step)
+    except (EdgepruneError, RuntimeError, ValueError):
+        return False
+    if not all(_close(rows[name][index], array) for index, row in alone.items() for name, array in row.items()):
+        return False
+    for begin in range(step, count, step):
+        stacked.run(begin, min(begin + step, count))
+    return True
+
+
+class _Stacked:
+    """A piece of a model with an open batch axis that reads and writes arrays in place."""
+
+    def __init__(
+        self, piece: ir.Model, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], threads: int
+    ) -> None:
+        for value in piece.graph.inputs:
+            value.shape = ir.Shape(["rows", *static_shape(value)[1:]])
+        for value in (value for node in piece.graph for value in node.outputs):
+            value.shape = None
+        self._session = start(ir.to_proto(piece).SerializeToString(), threads)
+        self._inputs = {name: array[:, 0] for name, array in inputs.items()}
+        self._rows = {name: array[:, 0] for name, array in rows.items()}
+
+    def run(self, begin: int, end: int) -> None:
+        binding = self._session.io_binding()
+        for name, array in self._inputs.items():
+            binding.bind_cpu_input(name, array[begin:end])
+        for name, array in self._rows.items():
+            part = array[begin:end]
+            binding.bind_output(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
+        self._session.run_with_iobinding(binding)
+
+
+def _close(found: np.ndarray, wanted: np.ndarray) -> bool:
+    scale = float(np.abs(wanted).max(initial=0)) if wanted.dtype.kind == "f" else 0.0
+    return bool(np.allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale))
+
+
+def peak_bytes(model: ir.Model, stops: Sequence[int]) -> int:
     """The most bytes that a `SegmentedRun` holds of one row when it stops at the positions `stops`."""
     nodes = list(model.graph)
     last = {value.name: index for index, node in enumerate(nodes) for value in _inputs(node)}

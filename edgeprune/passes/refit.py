@@ -7,24 +7,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
+from threadpoolctl import threadpool_limits
 
 from edgeprune.data.samples import Samples
 from edgeprune.ir.copy import copy_model
-from edgeprune.ir.segments import SegmentedRun, peak_bytes
+from edgeprune.ir.segments import peak_bytes
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight, weighted_layers, write_bias, write_weight
 from edgeprune.mask import mask_from_scores
-from edgeprune.passes.least_squares import fit_kept
+from edgeprune.passes.calibration_road import CalibrationRoad
+from edgeprune.passes.fit import Keep, LayerFit, Solution, best_on
+from edgeprune.passes.observations import observe
 from edgeprune.passes.prune import check_levels, note_pattern
-from edgeprune.passes.selection import choose_mask
-from edgeprune.passes.statistics import LayerStatistics, gather_statistics
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress, silent
 
-REFIT_INPUTS = 6144
+REFIT_INPUTS = 4608
 """Layers with more inputs to one output (taps times input channels) are not refitted: the moments grow squared."""
 
-SELECTION_INPUTS = 2304
-"""In layers with more inputs, weights are chosen by squared weight times input power instead."""
+MOMENT_OPERATIONS = 1e11
+"""Positions are fewer where the moments of a layer's inputs would take more multiplications than this."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Refit:
     """Make every layer give what it gave in the original network, from what the pruned layers before it give.
 
     Layers go in graph order. In each, the inputs X come from the network as pruned and refitted so far and the
-    wanted outputs Z from the original network; the kept weights and the bias minimise |X W + b - Z|^2 plus `damping`
-    times the mean input power times their distance from what they were. Where the output goes straight into a
-    residual sum, Z also makes up for the error of the other operand. A layer of `levels` (by node name) first loses
-    weights down to its level: those whose loss the others can best make up for. Other layers keep the zeros they
-    have. At most `samples` rows are used, fewer where their tensors would take more than `memory` bytes, and at most
-    `positions` output positions of a layer (or eight for each of its inputs).
+    wanted outputs Z from the original network; the kept weights and the bias minimise |X W + b - Z|^2, behind the
+    rectifier where one follows, plus `damping` times the mean input power times their distance from what they were.
+    Where the output goes straight into a residual sum, Z also makes up for the error of the other operand. A layer
+    of `levels` (by node name) first loses weights down to its level: those whose loss the others can best make up
+    for. Other layers keep the zeros they have. On rows that were held back the fit has to be better than pruning by
+    size, or the layer is pruned by size; it goes only part of the way where that is better.
 
-    Layers that share a weight or have more than REFIT_INPUTS inputs are pruned by size and not refitted.
+    At most `samples` rows are used, fewer where their tensors would take more than `memory` bytes, and at most
+    `positions` output positions of a layer. Layers that share a weight or have more than REFIT_INPUTS inputs are
+    pruned by size and not refitted; progress notes them.
     """
 
     levels: Mapping[str, Level] = field(default_factory=dict)
@@ -60,19 +63,9 @@ class Refit:
         reference = model if original is None else original
         fitted = copy_model(model)
         check_levels(fitted, self.levels)
-        road = _Road(reference, fitted, samples.slice(0, self._rows(reference, samples)), self.threads)
-        layers = weighted_layers(fitted)
-        generator = np.random.default_rng(self.seed)
-        changed = False
-        for index, layer in enumerate(layers):
-            progress("refit", index, len(layers), layer.name)
-            level = self.levels.get(layer.name)
-            changed = (
-                changed or level is not None or not np.array_equal(read_weight(layer), road.original_weight(layer))
-            )
-            if changed:
-                self._treat(layer, level, road, generator)
-        progress("refit", len(layers), len(layers), "")
+        with threadpool_limits(self.threads, user_api="blas"):
+            road = CalibrationRoad(reference, fitted, samples.slice(0, self._rows(reference, samples)), self.threads)
+            self._treat_all(weighted_layers(fitted), road, progress)
         return fitted
 
     def _rows(self, original: ir.Model, samples: Samples) -> int:
@@ -81,76 +74,68 @@ class Refit:
         fitting = self.memory // (2 * max(1, peak_bytes(original, [0, *stops])))
         return min(self.samples, samples.count, max(1, fitting))
 
-    def _treat(self, layer: WeightedLayer, level: Level | None, road: _Road, generator: np.random.Generator) -> None:
-        weight = read_weight(layer)
-        if layer.shared or weight.shape[1] * weight.shape[2] > REFIT_INPUTS:
-            write_weight(layer, weight * _kept(weight, level, weight**2))
-        else:
-            self._fit(layer, level, road, generator)
+    def _treat_all(self, layers: list[WeightedLayer], road: CalibrationRoad, progress: Progress) -> None:
+        generator = np.random.default_rng(self.seed)
+        changed = False
+        for index, layer in enumerate(layers):
+            progress("refit", index, len(layers), layer.name)
+            level = self.levels.get(layer.name)
+            changed = changed or level is not None
+            changed = changed or not np.array_equal(read_weight(layer), road.original_weight(layer))
+            note = self._treat(layer, level, road, generator) if changed else ""
+            if note:
+                progress("refit", index, len(layers), f"{layer.name}: {note}")
+        progress("refit", len(layers), len(layers), "")
+
+    def _treat(
+        self, layer: WeightedLayer, level: Level | None, road: CalibrationRoad, generator: np.random.Generator
+    ) -> str:
+        """Prune and fit one layer; a note where it was not fitted."""
+        note = _unfit(layer)
+        if note:
+            write_weight(layer, read_weight(layer) * _kept(read_weight(layer), level, read_weight(layer) ** 2))
+        elif not self._fit(layer, level, road, generator):
+            note = "the refit was no better on held-back rows"
         if level is not None:
             note_pattern(layer, level)
+        return f"{'pruned by size' if level is not None else 'left as it was'}, {note}" if note else ""
 
-    def _fit(self, layer: WeightedLayer, level: Level | None, road: _Road, generator: np.random.Generator) -> None:
-        weight = read_weight(layer)
-        positions = max(self.positions, 8 * weight.shape[1] * weight.shape[2])
-        bias = layer.bias is not None and read_bias(layer) is not None
-        inputs, targets = road.reach(layer)
-        statistics = gather_statistics(layer, inputs, targets, bias=bias, positions=positions, generator=generator)
-        fitted = fitted_weights(weight, level, statistics, self.damping)
-        write_weight(layer, fitted.reshape(weight.shape))
-        if bias:
-            write_bias(layer, (statistics.mean_out - (statistics.mean_in[:, None] @ fitted)[:, 0]).reshape(-1))
+    def _fit(
+        self, layer: WeightedLayer, level: Level | None, road: CalibrationRoad, generator: np.random.Generator
+    ) -> bool:
+        """Prune and fit one layer; whether the fit was better than pruning by size."""
+        weight, bias = read_weight(layer), read_bias(layer)
+        shape = (len(weight), -1, weight.shape[3])
+        centred = layer.bias is not None and bias is not None
+        observed, judge = observe(layer, *road.reach(layer), positions=self._positions(weight), generator=generator)
+        start_bias = np.zeros((len(weight), 1, weight.shape[3])) if bias is None else bias.reshape(len(weight), 1, -1)
+        start = Solution(weight.reshape(shape).astype(np.float64), start_bias.astype(np.float64))
+        keep = _keep(weight, level)
+        problem = LayerFit(start.weights, start.bias, observed, centred, self.damping)
+        plain = Solution(start.weights * keep(start.weights**2), start.bias)
+        solution, changed = best_on(judge, problem.solve(keep, choose=level is not None), plain, start)
+        write_weight(layer, solution.weights.reshape(weight.shape))
+        if centred:
+            write_bias(layer, solution.bias.reshape(-1))
+        return changed
 
-
-class _Road:
-    """The calibration rows on their way through the original network and the one being fitted, side by side."""
-
-    def __init__(self, original: ir.Model, fitted: ir.Model, rows: Samples, threads: int) -> None:
-        self._before = SegmentedRun(original, rows, threads)
-        self._after = SegmentedRun(fitted, rows, threads)
-        self._layers = {layer.name: layer for layer in weighted_layers(original)}
-        self._before_positions = {node.name: index for index, node in enumerate(original.graph)}
-        self._after_positions = {node.name: index for index, node in enumerate(fitted.graph)}
-
-    def original_weight(self, layer: WeightedLayer) -> np.ndarray:
-        """The weight that `layer` had in the original network."""
-        return read_weight(self._layers[layer.name])
-
-    def reach(self, layer: WeightedLayer) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs that `layer` gets in the fitted network and the outputs it should give, rows first."""
-        self._after.advance(self._after_positions[layer.node.name])
-        self._before.advance(self._before_positions[layer.node.name] + 1)
-        inputs = self._after.held(layer.node.inputs[0])
-        targets = self._before.held(self._layers[layer.name].node.outputs[0])
-        assert inputs is not None and targets is not None
-        correction = self._residual_error(layer)
-        return inputs, targets if correction is None else targets + correction
-
-    def _residual_error(self, layer: WeightedLayer) -> np.ndarray | None:
-        """What the other operand of a residual sum lacks in the fitted network; None where there is no such sum."""
-        output = layer.node.outputs[0]
-        uses = [usage.node for usage in output.uses()]
-        if len(uses) != 1 or uses[0].op_type != "Add" or output.is_graph_output():
-            return None
-        other = next((value for value in uses[0].inputs if value is not output), None)
-        before, after = self._before.held(other), self._after.held(other)
-        if other is None or other.shape != output.shape or before is None or after is None:
-            return None
-        return before - after
+    def _positions(self, weight: np.ndarray) -> int:
+        inputs = weight.shape[1] * weight.shape[2]
+        return min(self.positions, int(MOMENT_OPERATIONS / (len(weight) * inputs**2)))
 
 
-def fitted_weights(weight: np.ndarray, level: Level | None, statistics: LayerStatistics, damping: float) -> np.ndarray:
-    """The fitted weights [groups, taps * in, out] that `level`, or else the zeros of `weight`, leave."""
-    start = weight.reshape(len(weight), -1, weight.shape[3]).astype(np.float64)
-    power = np.diagonal(statistics.second, axis1=1, axis2=2)
-    ridge = damping * float(power.mean()) + np.finfo(np.float32).tiny
-    second = statistics.second + ridge * np.eye(start.shape[1])
-    cross = statistics.cross + ridge * start
-    if level is not None and start.shape[1] <= SELECTION_INPUTS:
-        chosen = choose_mask(second, cross, lambda scores: _kept(weight, level, scores).reshape(start.shape))
-    else:
-        chosen = _kept(weight, level, start**2 * power[:, :, None]).reshape(start.shape)
-    return np.stack([fit_kept(*parts) for parts in zip(second, cross, chosen, start, strict=True)])
+def _unfit(layer: WeightedLayer) -> str:
+    """Why a layer cannot be fitted; empty where it can."""
+    if layer.shared:
+        return "it shares its weight"
+    shape = read_weight(layer).shape
+    inputs = shape[1] * shape[2]
+    return f"it has {inputs} inputs to one output, more than {REFIT_INPUTS}" if inputs > REFIT_INPUTS else ""
+
+
+def _keep(weight: np.ndarray, level: Level | None) -> Keep:
+    """From scores [groups, F, out] to what `level`, or else the zeros of `weight`, leave."""
+    return lambda scores: _kept(weight, level, scores).reshape(scores.shape)
 
 
 def _kept(weight: np.ndarray, level: Level | None, scores: np.ndarray) -> np.ndarray:

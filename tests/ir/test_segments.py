@@ -63,3 +63,39 @@ def test_peak_counts_the_tensors_held_together_at_the_stops():
     assert peak_bytes(model, [0, 1]) == 1 * 4 * 4
     assert peak_bytes(model, [1, 2, 3]) == 2 * 4 * 4
     assert peak_bytes(model, [4]) == 1 * 4 * 4
+
+
+def batch_mixing():
+    """x [1, 4] -> Softmax along the batch axis -> y: rows may not be stacked."""
+    f, shape = ir.DataType.FLOAT, [1, 4]
+    x, y = ir.val("x", dtype=f, shape=shape), ir.val("y", dtype=f, shape=shape)
+    node = ir.node("Softmax", [x], {"axis": 0}, outputs=[y], name="softmax")
+    return ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 18}, name="g"), ir_version=9), y
+
+
+def reshaping():
+    """x [1, 4] -> Reshape to [2, 2] -> y: the batch axis is gone."""
+    f = ir.DataType.FLOAT
+    x, y = ir.val("x", dtype=f, shape=[1, 4]), ir.val("y", dtype=f, shape=[1, 2, 2])
+    shape = ir.val("shape", const_value=ir.tensor(np.array([1, 2, 2]), name="shape"))
+    node = ir.node("Reshape", [x, shape], outputs=[y], name="reshape")
+    graph = ir.Graph([x], [y], nodes=[node], initializers=[shape], opset_imports={"": 18}, name="g")
+    return ir.Model(graph, ir_version=9), y
+
+
+@pytest.mark.parametrize("build", [batch_mixing, reshaping])
+def test_rows_run_alone_where_stacking_them_gives_something_else(build):
+    model, y = build()
+    run = SegmentedRun(model, samples(5))
+    run.advance(1)
+    np.testing.assert_array_equal(run.held(y)[:, 0], Session(model).run_rows(samples(5))["y"])
+
+
+def test_stacked_runs_of_any_length(monkeypatch):
+    model, values = chain()
+    for size in (1, 32, 64, 1 << 20):
+        monkeypatch.setattr("edgeprune.ir.segments.STACKED_BYTES", size)
+        run = SegmentedRun(model, samples(5))
+        run.advance(2)
+        run.advance(4)
+        np.testing.assert_array_equal(run.held(values["y"])[:, 0], Session(model).run_rows(samples(5))["y"])

@@ -10,8 +10,10 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.load import load
 from edgeprune.ir.execute import Session
 from edgeprune.ir.ports import input_specs
+from edgeprune.ir.segments import SegmentedRun
 from edgeprune.ir.weights import read_bias, read_weight, weighted_layers
 from edgeprune.metric import score
+from edgeprune.passes.observations import HELD_EVERY
 from edgeprune.passes.prune import PATTERN_KEY, Prune
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level, parse_pattern
@@ -32,7 +34,8 @@ def linear_model():
     return build.model(y)
 
 
-def test_one_linear_layer_is_the_least_squares_solution():
+def test_one_linear_layer_is_the_least_squares_solution(monkeypatch):
+    monkeypatch.setattr("edgeprune.passes.fit.SHARES", (1.0,))
     model, rng = linear_model(), np.random.default_rng(0)
     x = (rng.standard_normal((60, 9)) @ rng.standard_normal((9, 9)) + 2).astype(np.float32)
     level = {"y": Level(parse_pattern("1x1"), 0.4)}
@@ -40,10 +43,11 @@ def test_one_linear_layer_is_the_least_squares_solution():
     fitted = Refit(damping=1e-9)(pruned, Samples({"x": x}), original=model)
     (layer,) = weighted_layers(fitted)
     wanted = outputs(model, Samples({"x": x}))
+    used = np.arange(len(x)) % HELD_EVERY != HELD_EVERY - 1
     for column in range(4):
         kept = weights(pruned)["y"][0, 0, :, column] != 0
         design = np.column_stack([x[:, kept], np.ones(len(x))])
-        solution = np.linalg.lstsq(design, wanted[:, column], rcond=None)[0]
+        solution = np.linalg.lstsq(design[used], wanted[used, column], rcond=None)[0]
         np.testing.assert_allclose(read_weight(layer)[0, 0, kept, column], solution[:-1], atol=1e-3)
         np.testing.assert_allclose(read_bias(layer)[column], solution[-1], atol=1e-2)
 
@@ -124,6 +128,49 @@ def test_layers_that_share_a_weight_are_pruned_by_size():
     fitted = Refit({"one": level, "two": level})(model, rows)
     by_size = Prune({"one": level, "two": level})(model)
     np.testing.assert_array_equal(weights(fitted)["two"], weights(by_size)["two"])
+
+
+def test_layers_with_too_many_inputs_are_noted(monkeypatch):
+    monkeypatch.setattr("edgeprune.passes.refit.REFIT_INPUTS", 8)
+    model, notes = linear_model(), []
+    level = {"y": Level(parse_pattern("1x1"), 0.4)}
+    rows = Samples({"x": np.random.default_rng(0).standard_normal((20, 9)).astype(np.float32)})
+    fitted = Refit(level)(model, rows, progress=lambda *step: notes.append(step[3]))
+    np.testing.assert_array_equal(weights(fitted)["y"], weights(Prune(level)(model))["y"])
+    assert "y: pruned by size, it has 9 inputs to one output, more than 8" in notes
+
+
+def test_a_fit_that_does_not_carry_over_to_held_back_rows_is_not_used():
+    """The last row of eight is a hundred thousand times as large as the others, too few to fit nine inputs on."""
+    model = linear_model()
+    x = np.full((8, 9), 1e-3, np.float32) * np.random.default_rng(0).standard_normal((8, 9)).astype(np.float32)
+    x[7] = 100 * np.random.default_rng(1).standard_normal(9)
+    level = {"y": Level(parse_pattern("1x1"), 0.5)}
+    by_size, fitted = Prune(level)(model), Refit(level, damping=1e-12)(model, Samples({"x": x}))
+    held = Samples({"x": x[7:]})
+    errors = [np.mean((outputs(m, held) - outputs(model, held)) ** 2) for m in (fitted, by_size)]
+    assert errors[0] <= errors[1]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 9, 40])
+def test_the_first_layer_is_never_worse_than_by_size_on_held_back_rows(rows):
+    model, samples = small_network(), random_samples(rows)
+    level = {"first": Level(parse_pattern("1x4"), 0.3)}
+    fitted, by_size = Refit(level)(model, samples), Prune(level)(model)
+    errors = [_first_error(model, pruned, samples) for pruned in (fitted, by_size)]
+    assert errors[0] <= errors[1] * (1 + 1e-5)
+
+
+def _first_error(model, pruned, samples):
+    """The error of the first layer behind its rectifier on the rows that are not fitted on."""
+    every = min(HELD_EVERY, samples.count)
+    held = [samples.slice(row, row + 1) for row in range(every - 1, samples.count, every)]
+    runs = [[SegmentedRun(m, row) for row in held] for m in (model, pruned)]
+    for run in (*runs[0], *runs[1]):
+        run.advance(2)
+    value = next(iter(model.graph)).outputs[0].uses()[0].node.outputs[0]
+    pairs = zip(*runs, strict=True)
+    return sum(float(np.mean((a.held(value) - b.held(value)) ** 2)) for a, b in pairs)
 
 
 def test_unknown_layer():
