@@ -51,22 +51,27 @@ def global_levels(
 
     Of all weights of the prunable layers the share `sparsity` is removed. Block scores (squared weights, or
     `scores` by layer name, [groups, taps, in, out]) are divided by their layer's mean, which makes layers of any
-    scale and width comparable and keeps the share of removed work near that of removed weights; one threshold over
-    all of them then decides, but no layer falls below FLOOR times the network's density. An `n:m` pattern has its
-    own level, the same everywhere, and takes no sparsity.
+    scale and width comparable, and by the square root of its share of the work, so that layers that cost little
+    lose little; one threshold over all of them then decides, but no layer falls below FLOOR times the network's
+    density. The share of removed work stays near that of removed weights. An `n:m` pattern has its own level, the
+    same everywhere, and takes no sparsity.
     """
     layers = prunable_layers(model)
     if pattern.density is not None:
         return {layer.name: Level(pattern, pattern.density) for layer in layers}
-    blocks = [_normalised(layer, pattern, None if scores is None else scores[layer.name]) for layer in layers]
+    work = np.array([float(read_weight(layer).size) * output_positions(layer) for layer in layers])
+    costs = np.sqrt(work / work.sum())
+    given = [None if scores is None else scores[layer.name] for layer in layers]
+    blocks = [_normalised(*parts, pattern) for parts in zip(layers, given, costs, strict=True)]
     kept = _above_threshold(blocks, sparsity)
     return {layer.name: Level(pattern, density) for layer, density in zip(layers, kept, strict=True)}
 
 
-def _normalised(layer: WeightedLayer, pattern: Pattern, scores: np.ndarray | None) -> _Blocks:
+def _normalised(layer: WeightedLayer, scores: np.ndarray | None, cost: float, pattern: Pattern) -> _Blocks:
     weight = read_weight(layer)
     blocks = np.sort(block_scores(weight**2 if scores is None else scores, pattern), axis=None)
-    return _Blocks(layer.name, blocks / max(float(blocks.mean()), np.finfo(np.float64).tiny), weight.size / blocks.size)
+    scale = max(float(blocks.mean()) * cost, float(np.finfo(np.float64).tiny))
+    return _Blocks(layer.name, blocks / scale, weight.size / blocks.size)
 
 
 def _above_threshold(blocks: list[_Blocks], sparsity: float) -> list[float]:
