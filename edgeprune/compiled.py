@@ -20,6 +20,7 @@ from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.package.format import LIBRARY, MODEL
 from edgeprune.package.manifest import Manifest, inspection
 from edgeprune.package.read import PackageFile, read_package
+from edgeprune.progress import Progress, silent
 
 Rows = np.ndarray | Mapping[str, np.ndarray]
 
@@ -113,12 +114,15 @@ class Package:
 
     def bench(self, seconds: float = 2.0, threads: int = 1, vs: tuple[str, ...] = ()) -> dict[str, Any]:
         """Latency on random inputs, beside the runtimes `vs` on the pruned model of the package: `edgeprune bench`."""
+        rivals = Rivals(vs, self.member(MODEL), "the pruned model in the package") if vs else Rivals()
+        return self.bench_beside(rivals, threads, seconds)
+
+    def bench_beside(self, rivals: Rivals, threads: int, seconds: float, progress: Progress = silent) -> dict[str, Any]:
+        """Latency on one row of seeded noise, in turns with `rivals`."""
         feeds = random_samples(self.inputs, 1, seed=0).row(0)
-        rivals = Rivals(vs, self.member(MODEL), "the pruned model in the package") if vs else None
+        facts = {"precision": self.manifest.precision, "threads": threads, "seconds": seconds}
         with self.runner(threads) as runner:
-            return bench(
-                runner, feeds, precision=self.manifest.precision, threads=threads, seconds=seconds, rivals=rivals
-            )
+            return bench(runner, feeds, rivals=rivals, progress=progress, **facts)
 
     def _samples(self, rows: Rows) -> Samples:
         specs = self.inputs

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeprune import __version__
+from edgeprune.bench.compare import Rivals
+from edgeprune.compiled import Package
 from edgeprune.ir.cost import model_cost
 from edgeprune.metric import Score
 from edgeprune.options import Options
@@ -20,7 +22,6 @@ from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Pro
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
 from edgeprune.road.judging import Judge
-from edgeprune.road.opened import local_runner
 from edgeprune.target import Target, host_cpu_flags
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Draft:
             return self
         accuracy = Accuracy(after.metric, before.value, after.value, after.samples)
         return Draft(msgspec.structs.replace(self.manifest, accuracy=accuracy), self.members)
+
+    def package(self) -> Package:
+        """The package as it would be opened, without a file."""
+        return Package(PackageFile(Path(), self.manifest, self.members))
 
     def write(self, path: str | PathLike[str]) -> Manifest:
         """Write the package to `path`, whole or not at all."""
@@ -95,7 +100,7 @@ def measure(draft: Draft, judge: Judge, fallback: Score | None, progress: Progre
     """The test score of the compiled library where this machine can run it, else `fallback`, that of the pruned IR."""
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
         return fallback
-    with local_runner(PackageFile(Path(), draft.manifest, draft.members), threads=1) as runner:
+    with draft.package() as package, package.runner() as runner:
         return judge.score_runner(runner.run, progress)
 
 
@@ -104,11 +109,8 @@ def latency_of(draft: Draft, options: Options, progress: Progress = silent) -> f
 
     Raises EdgepruneError (cpu-missing-features) where this machine cannot run it.
     """
-    from edgeprune.bench.compare import Rivals
-    from edgeprune.road.measuring import measure as measure_latency
-
-    package = PackageFile(Path(), draft.manifest, draft.members)
-    report = measure_latency(package, Rivals(), options.threads, _LATENCY_SECONDS, progress)
+    with draft.package() as package:
+        report = package.bench_beside(Rivals(), options.threads, _LATENCY_SECONDS, progress)
     return float(report["latency_ms"]["median"])
 
 

@@ -6,16 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeprune.data.samples import InputSpec
 from edgeprune.road.inspecting import is_package
-
-if TYPE_CHECKING:
-    from edgeprune.deploy.local import LocalRunner
-    from edgeprune.package.read import PackageFile
 
 Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -42,12 +37,3 @@ def open_runner(source: str | PathLike[str], threads: int = 1) -> Iterator[Opene
 
     with Package.open(source) as package, package.runner(threads) as runner:
         yield Opened(package.inputs, runner.run)
-
-
-@contextmanager
-def local_runner(package: PackageFile, threads: int) -> Iterator[LocalRunner]:
-    """The library of a verified package, loaded from a private folder that is removed at the end of the block."""
-    from edgeprune.compiled import Package
-
-    with Package(package) as unpacked, unpacked.runner(threads) as runner:
-        yield runner
