@@ -107,17 +107,3 @@ def test_attainable_targets_bound_the_error_closer_than_the_targets():
     for seed in range(5):
         other = weights + np.random.default_rng(seed).standard_normal(weights.shape)
         assert nearer.error(other, bias) >= observed.error(other, bias)
-
-
-def test_moments_are_those_of_numpy():
-    observed, weights, bias = rectified(2)
-    seen = input_moments(observed, centred=True)
-    given = target_moments(observed, seen, weights, bias)
-    aims = observed.attainable(weights, bias)
-    for group in range(2):
-        both = np.cov(np.hstack([observed.inputs[group], aims[group]]), rowvar=False, bias=True)
-        np.testing.assert_allclose(seen.second[group], both[:5, :5], atol=1e-4)
-        np.testing.assert_allclose(given.cross[group], both[:5, 5:], atol=1e-4)
-    plain = input_moments(observed, centred=False)
-    assert not plain.mean.any()
-    np.testing.assert_allclose(plain.second[0], observed.inputs[0].T @ observed.inputs[0] / 5000, atol=1e-4)
