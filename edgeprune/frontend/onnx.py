@@ -12,7 +12,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.external import embed_external_data
 from edgeprune.ir.canonical import canonicalize
 from edgeprune.ir.canonical_stage import reason, stage
-from edgeprune.ir.canonical_version import OLDEST_OPSET
+from edgeprune.ir.canonical_version import CANONICAL_OPSET, OLDEST_OPSET
 
 _LARGEST_FILE = (1 << 31) - 1
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -106,7 +106,7 @@ def _check_opset(proto: onnx.ModelProto, source: Path) -> None:
             "opset-unsupported",
             f"the model uses operator set {version}; {OLDEST_OPSET} to {newest} can be read",
             where=str(source),
-            hint="export the model again with opset_version=18",
+            hint=f"export the model again with opset_version={CANONICAL_OPSET}",
         )
 
 

@@ -15,12 +15,19 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.canonical_activation import recognise_activations
 from edgeprune.ir.canonical_affine import fold_affine
+from edgeprune.ir.canonical_bounds import simplify_bounds
 from edgeprune.ir.canonical_fold import fold_constants, remove_no_ops, remove_unused
 from edgeprune.ir.canonical_gemm import normalise_linear
+from edgeprune.ir.canonical_movement import join_movements
+from edgeprune.ir.canonical_norm import write_out_group_norms
 from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
+from edgeprune.ir.canonical_preceding import fold_preceding
 from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
+from edgeprune.ir.canonical_spatial import name_global_pools, untranspose_convolutions
 from edgeprune.ir.canonical_stage import reason, stage
+from edgeprune.ir.canonical_transpose import sink_movements
 from edgeprune.ir.canonical_version import CANONICAL_OPSET, IR_VERSION, to_canonical_opset
 from edgeprune.ir.canonical_window import fold_pads, make_windows_explicit
 from edgeprune.ir.copy import copy_model
@@ -34,9 +41,16 @@ _SIMPLIFICATION: tuple[Step, ...] = (
     remove_no_ops,
     infer_shapes,
     make_windows_explicit,
+    join_movements,
     fold_pads,
     normalise_linear,
+    simplify_bounds,
+    recognise_activations,
     fold_affine,
+    fold_preceding,
+    name_global_pools,
+    untranspose_convolutions,
+    sink_movements,
 )
 _WEIGHT_READERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU", "RNN")
 
@@ -54,6 +68,7 @@ def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None, *
         common.RemoveInitializersFromInputsPass()(model)
         common.InlinePass()(model)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        write_out_group_norms(model)
         remove_unused(model)
         _check_weights(model)
         fix_inputs(model, dimensions or {})
@@ -80,6 +95,7 @@ def _settle(model: ir.Model, steps: Sequence[Step], verify: bool) -> None:
     for _ in range(_ROUNDS):
         for step in steps:
             step(model)
+            _name_values(model.graph)
             if verify:
                 _verify(model, step)
         now = [(node.op_type, len(node.inputs)) for node in model.graph]
@@ -122,6 +138,21 @@ def _name_nodes(model: ir.Model) -> None:
             name, count = f"{base}_{count}", count + 1
         taken.add(name)
         node.name = name
+
+
+def _name_values(graph: ir.Graph) -> None:
+    """Give every computed value a name of its own; inputs, outputs and initializers keep theirs."""
+    kept = {id(value) for value in graph.outputs}
+    taken = {value.name for value in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
+    for value in (output for node in graph for output in node.outputs):
+        if id(value) in kept or value.name == "":
+            continue
+        base = value.name or "value"
+        name, count = base, 1
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        taken.add(name)
+        value.name = name
 
 
 def _check_weights(model: ir.Model) -> None:

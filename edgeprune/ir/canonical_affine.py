@@ -31,25 +31,27 @@ def fold_affine(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.graph is None:
             continue
-        affine = _read_affine(node)
+        affine = read_affine(node)
         if affine is None:
             continue
-        source = _data_input(node)
+        source = data_input(node)
         layer = source.producer()
-        if layer is not None and only_consumer(source) is node and _absorb(layer, affine, source):
+        if layer is not None and only_consumer(source) is node and _absorb_in(layer, affine, source):
             bypass(node, source)
         elif node.op_type == "BatchNormalization":
             _split_batch_norm(node, affine)
 
 
-def _data_input(node: ir.Node) -> ir.Value:
+def data_input(node: ir.Node) -> ir.Value:
+    """The input of a batch norm, or of arithmetic with a constant, that is not constant."""
     index = 1 if node.op_type in _ARITHMETIC and constant(node.inputs[0]) is not None else 0
     value = node.inputs[index]
     assert value is not None
     return value
 
 
-def _read_affine(node: ir.Node) -> Affine | None:
+def read_affine(node: ir.Node) -> Affine | None:
+    """What a batch norm, or arithmetic with a constant, does to its data; None where it is not a fixed affine map."""
     if node.op_type == "BatchNormalization":
         return _read_batch_norm(node)
     if node.op_type in _ARITHMETIC:
@@ -79,7 +81,7 @@ def _read_batch_norm(node: ir.Node) -> Affine | None:
 def _read_arithmetic(node: ir.Node) -> Affine | None:
     left, right = constant(node.inputs[0]), constant(node.inputs[1])
     value = right if left is None else left
-    data, result = _data_input(node), node.outputs[0]
+    data, result = data_input(node), node.outputs[0]
     if value is None or (left is not None and right is not None) or value.dtype.kind != "f":
         return None
     if data.shape is None or data.shape != result.shape or value.ndim > len(data.shape):
@@ -93,6 +95,24 @@ def _read_arithmetic(node: ir.Node) -> Affine | None:
     if node.op_type == "Mul":
         return Affine(array, zero)
     return Affine(one / array, zero) if left is None and np.all(array) else None
+
+
+def _absorb_in(layer: ir.Node, affine: Affine, output: ir.Value) -> bool:
+    """Fold `affine` into `layer`, or where that adds a constant to a matrix product, a scale into both."""
+    if layer.op_type != "Add" or np.any(affine.shift):
+        return _absorb(layer, affine, output)
+    added = read_affine(layer)
+    product = data_input(layer)
+    multiply = product.producer()
+    if added is None or multiply is None or multiply.op_type != "MatMul" or only_consumer(product) is not layer:
+        return False
+    if not _absorb(multiply, affine, product):
+        return False
+    index = 1 if layer.inputs[0] is product else 0
+    old = constant(layer.inputs[index])
+    assert old is not None
+    replace_input(layer, index, (added.shift * affine.scale).astype(old.dtype), "bias")
+    return True
 
 
 def _absorb(layer: ir.Node, affine: Affine, output: ir.Value) -> bool:
@@ -113,11 +133,11 @@ def _absorb(layer: ir.Node, affine: Affine, output: ir.Value) -> bool:
     scale, shift = vectors
     if scale is None or shift is None or (layer.op_type == "MatMul" and (np.any(shift) or weight.ndim != 2)):
         return False
-    _replace_input(layer, 1, _scaled_weight(layer, weight.astype(np.float64), scale).astype(weight.dtype), "weight")
+    replace_input(layer, 1, _scaled_weight(layer, weight.astype(np.float64), scale).astype(weight.dtype), "weight")
     old_bias = constant(bias)
     if layer.op_type != "MatMul" and (old_bias is not None or np.any(shift)):
         new_bias = shift + (0.0 if old_bias is None else old_bias.astype(np.float64) * scale)
-        _replace_input(layer, 2, new_bias.astype(weight.dtype), "bias")
+        replace_input(layer, 2, new_bias.astype(weight.dtype), "bias")
     return True
 
 
@@ -139,7 +159,8 @@ def _scaled_weight(layer: ir.Node, weight: np.ndarray, scale: np.ndarray) -> np.
     return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
-def _replace_input(layer: ir.Node, index: int, array: np.ndarray, role: str) -> None:
+def replace_input(layer: ir.Node, index: int, array: np.ndarray, role: str) -> None:
+    """Give `layer` the constant `array` as input `index`; other readers of the old constant keep it."""
     graph = layer.graph
     assert isinstance(graph, ir.Graph)
     old = layer.inputs[index] if index < len(layer.inputs) else None

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgeprune.kernels.abi import Activation
 
-BINARY_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
+BINARY_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
 """Binary ops that the elementwise family computes."""
 
 _LIMIT = 3.4028234663852886e38
@@ -42,25 +42,41 @@ def _hard_sigmoid(node: ir.Node) -> Activation | None:
 
 
 def _gelu(node: ir.Node) -> Activation | None:
-    return Activation("Gelu") if node.attributes.get_string("approximate", "none") == "none" else None
+    return Activation("Gelu" if node.attributes.get_string("approximate", "none") == "none" else "GeluTanh")
+
+
+def _selu(node: ir.Node) -> Activation | None:
+    alpha = node.attributes.get_float("alpha", 1.67326319217681884765625)
+    return Activation("Selu", alpha, node.attributes.get_float("gamma", 1.05070102214813232421875))
 
 
 _TABLE: dict[str, Callable[[ir.Node], Activation | None]] = {
     "Abs": _plain,
+    "Ceil": _plain,
+    "Celu": _with_alpha(1.0),
     "Clip": _clip,
     "Elu": _with_alpha(1.0),
+    "Erf": _plain,
     "Exp": _plain,
+    "Floor": _plain,
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _plain,
     "LeakyRelu": _with_alpha(0.01),
+    "Log": _plain,
     "Mish": _plain,
     "Neg": _plain,
+    "Reciprocal": _plain,
     "Relu": _plain,
+    "Round": _plain,
+    "Selu": _selu,
     "Sigmoid": _plain,
+    "Sign": _plain,
     "Softplus": _plain,
+    "Softsign": _plain,
     "Sqrt": _plain,
     "Tanh": _plain,
+    "ThresholdedRelu": _with_alpha(1.0),
 }
 
 

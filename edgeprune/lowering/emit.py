@@ -14,7 +14,7 @@ from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.depthwise.problem import Depthwise
-from edgeprune.kernels.elementwise.elementwise import Elementwise, build_elementwise
+from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.kernels.pool.pool import Pool, build_pool
 from edgeprune.lowering.geometry import window_of
@@ -122,7 +122,7 @@ def _elementwise(program: Program, group: Group) -> None:
     y = _output_view(program, group)
     mode = program.layout.mode_of(group)
     operands = [_broadcast_operand(program, value, y, mode) for value in group.inputs]
-    steps: list[tuple[object, ...]] = [("input", index) for index in range(len(operands))]
+    steps: list[Step] = [("input", index) for index in range(len(operands))]
     if len(operands) > 1:
         steps.append((group.anchor.op_type,))
     for step in group.epilogue:
@@ -130,7 +130,7 @@ def _elementwise(program: Program, group: Group) -> None:
             steps += [("input", len(operands)), ("Add",)]
             operands.append(_image_residual(program, group.residuals[step.index], mode))
         else:
-            steps.append(("activation", step))
+            steps.append(step)
     problem = Elementwise(y=y, inputs=tuple(operand.view for operand in operands), program=tuple(steps))
     _call(program, group, build_elementwise(problem, program.machine), [operand.buffer for operand in operands])
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 import pytest
-from canonical_cases import Graph, check
+from canonical_cases import Graph, check, operators
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.canonical import canonicalize
+from edgeprune.ir.execute import Session
 
 Build = Callable[[Graph], str]
 
@@ -105,19 +106,109 @@ def test_older_forms_compute_the_same(case: str, opset: int):
     check(graph.model({"x": ["n", 3, 5, 6]}, [y], opset))
 
 
-@pytest.mark.parametrize(
-    ("opset", "build"),
-    [
-        (19, lambda g: g.node("Pad", "x", indices(g, 0, 0, 1, 1, 0, 0, 1, 1), mode="wrap")),
-        (21, lambda g: g.node("GroupNormalization", "x", g.weight(3), g.weight(3), num_groups=3)),
-        (20, lambda g: g.node("Gelu", "x")),
-        (23, lambda g: g.node("RMSNormalization", "x", g.weight(6))),
-    ],
-)
-def test_later_meanings_are_refused(opset: int, build: Build):
+LATER: dict[str, tuple[tuple[int, ...], Build]] = {
+    "gelu": ((20, 21, 24), lambda g: g.node("Gelu", "x")),
+    "gelu by tanh": ((20, 22), lambda g: g.node("Gelu", "x", approximate="tanh")),
+    "group norm of groups": (
+        (18, 20),
+        lambda g: g.node("GroupNormalization", even(g), g.weight(2), g.weight(2), num_groups=2),
+    ),
+    "group norm of channels": (
+        (21, 23),
+        lambda g: g.node("GroupNormalization", even(g), g.weight(6), g.weight(6), num_groups=2),
+    ),
+    "root mean square norm": ((23, 24), lambda g: g.node("RMSNormalization", "x", g.weight(6), epsilon=1e-3)),
+    "swish": ((24,), lambda g: g.node("Swish", "x")),
+    "attention": ((23, 24), lambda g: g.node("Attention", "x", "x", g.node("Neg", "x"), is_causal=1)),
+    "rotary embedding": (
+        (23,),
+        lambda g: g.node("RotaryEmbedding", "x", *(g.weight(1, 5, 3) for _ in range(2))),
+    ),
+    "sampling on a grid": (
+        (16, 20, 22),
+        lambda g: g.node("GridSample", "x", g.constant(g.random.uniform(-1, 1, (1, 4, 3, 2)).astype(np.float32))),
+    ),
+    "padding around": ((19, 21), lambda g: g.node("Pad", "x", indices(g, 0, 0, 1, 1, 0, 0, 1, 1), mode="wrap")),
+    "symmetric resizing": ((19, 21), lambda g: resize(g, "half_pixel_symmetric", "linear")),
+    "average with a ceiling": (
+        (19, 22),
+        lambda g: g.node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1] * 4),
+    ),
+}
+
+
+def even(graph: Graph) -> str:
+    return graph.node("Concat", "x", graph.node("Neg", "x"), axis=1)
+
+
+@pytest.mark.parametrize(("case", "opset"), [(case, opset) for case, (opsets, _) in LATER.items() for opset in opsets])
+def test_later_operators_compute_the_same(case: str, opset: int):
     graph = Graph()
-    model = graph.model({"x": [1, 3, 5, 6]}, [build(graph)], opset)
+    y = LATER[case][1](graph)
+    check(graph.model({"x": ["n", 3, 5, 6]}, [y], opset))
+
+
+def test_gelu_stays_one_node():
+    graph = Graph()
+    model = check(graph.model({"x": [2, 3]}, [graph.node("Gelu", "x", approximate="tanh")], 22))
+    assert operators(model) == ["Gelu"]
+
+
+def test_a_later_operator_without_a_definition_is_refused():
+    graph = Graph()
+    y = graph.node("TensorScatter", "x", "x", graph.constant(np.zeros(1, np.int64)))
     with pytest.raises(EdgepruneError) as caught:
-        canonicalize(ir.from_proto(model))
+        canonicalize(ir.from_proto(graph.model({"x": [1, 3, 5, 6]}, [y], 24)))
     assert caught.value.code == "opset-unsupported"
-    assert f"needs opset {opset}" in str(caught.value)
+    assert "operator TensorScatter of node 'TensorScatter' needs opset 24" in str(caught.value)
+
+
+def network(graph: Graph, opset: int) -> str:
+    """One network, with every operator in the form that `opset` has for it."""
+    statistics = [graph.positive(4), graph.weight(4), graph.weight(4), graph.positive(4)]
+    conv = graph.node("Conv", "x", graph.weight(4, 3, 3, 3), pads=[1] * 4)
+    x = graph.node("Relu", graph.node("BatchNormalization", conv, *statistics))
+    amounts, bounds = [0, 0, 1, 0, 0, 0, 1, 1], [np.float32(0.1), np.float32(2)]
+    x = graph.node("Pad", x, pads=amounts) if opset < 11 else graph.node("Pad", x, indices(graph, *amounts))
+    x = graph.node("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1])
+    if opset < 11:
+        x = graph.node("Clip", x, min=0.1, max=2.0)
+    else:
+        x = graph.node("Clip", x, *(graph.constant(bound) for bound in bounds))
+    x = enlarged(graph, x, opset)
+    if opset < 18:
+        x = graph.node("ReduceMean", x, axes=[2, 3], keepdims=0)
+    else:
+        x = graph.node("ReduceMean", x, indices(graph, 2, 3), keepdims=0)
+    if opset < 13:
+        x = graph.node("Squeeze", graph.node("Unsqueeze", x, axes=[1]), axes=[1])
+    else:
+        x = graph.node("Squeeze", graph.node("Unsqueeze", x, indices(graph, 1)), indices(graph, 1))
+    x = graph.node("Gemm", graph.node("Dropout", x), graph.weight(4, 5), graph.weight(5))
+    return graph.node("Softmax", x, axis=1)
+
+
+def enlarged(graph: Graph, x: str, opset: int) -> str:
+    factors = scales(graph)
+    if opset < 9:
+        return graph.node("Upsample", x, scales=[1.0, 1.0, 2.0, 3.0], mode="nearest")
+    if opset < 10:
+        return graph.node("Upsample", x, factors, mode="nearest")
+    if opset < 11:
+        return graph.node("Resize", x, factors, mode="nearest")
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.node("Resize", x, graph.constant(np.zeros(0, np.float32)), factors, mode="nearest", **options)
+
+
+def test_one_network_means_the_same_in_every_opset():
+    feed = np.random.default_rng(2).standard_normal((1, 3, 6, 5)).astype(np.float32)
+    results, forms = [], set()
+    for opset in (7, 9, 11, 13, 15, 17, 18, 20, 21, 22):
+        graph = Graph()
+        y = network(graph, opset)
+        model = check(graph.model({"x": [1, 3, 6, 5]}, [y], opset))
+        results.append(Session(model).run({"x": feed})[y])
+        forms.add(tuple(operators(model)))
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-6)
+    assert len(forms) == 1
