@@ -38,19 +38,14 @@ class CalibrationRoad:
         output = layer.node.outputs[0]
         if _rectified(output):
             return inputs, targets, np.broadcast_to(np.float32(0), targets.shape)
-        before, after = self._other_operand(output)
-        if before is None or after is None:
-            return inputs, targets, None
-        floor = -after if _rectified(_only_use(output, "Add").outputs[0]) else None
-        return inputs, targets + (before - after), floor
-
-    def _other_operand(self, output: ir.Value) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The other operand of the sum that `output` goes into, in both networks; None where there is no such sum."""
         sum_node = _only_use(output, "Add")
         other = None if sum_node is None else next((value for value in sum_node.inputs if value is not output), None)
-        if other is None or other.shape != output.shape:
-            return None, None
-        return self._before.held(other), self._after.held(other)
+        if sum_node is None or other is None or other.shape != output.shape:
+            return inputs, targets, None
+        before, after = self._before.held(other), self._after.held(other)
+        if before is None or after is None:
+            return inputs, targets, None
+        return inputs, targets + (before - after), -after if _rectified(sum_node.outputs[0]) else None
 
 
 def _only_use(value: ir.Value, op_type: str) -> ir.Node | None:
