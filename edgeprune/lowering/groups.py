@@ -98,7 +98,8 @@ def _anchor(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Gro
         step = activation_of(node)
         if step is not None:
             return Group(kind, node, (node,), inputs[:1], tuple(node.outputs), epilogue=(step,))
-    return Group(kind, node, (node,), inputs, tuple(node.outputs))
+    named = tuple(value for value in node.outputs if value.name)
+    return Group(kind, node, (node,), inputs, named)
 
 
 def _kind(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Kind:

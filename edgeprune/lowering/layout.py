@@ -181,7 +181,16 @@ def _hosts(
             if piece.root is value and id(whole) in layout.homes:
                 home = layout.homes[id(whole)]
                 found.append((_piece_place(value, home, piece), home.halo if _same_pixels(value, whole) else NO_HALO))
-    return [(place, halo) for place, halo in found if place is not None]
+    free = [(place, halo) for place, halo in found if place is not None]
+    if _has_zeros(trace, value):
+        return [(place, halo) for place, halo in free if place.buffer in layout.buffers]
+    return free
+
+
+def _has_zeros(trace: Trace, value: ir.Value) -> bool:
+    """Whether `value` is put together with zeros, for which its whole buffer is cleared: no output may be."""
+    _, pieces = trace.assemblies.get(id(value), (value, None))
+    return pieces is not None and sum(piece.positions.size for piece in pieces) < math.prod(shape_of(value))
 
 
 def _piece_place(value: ir.Value, home: Home, piece: Piece) -> Strided | None:

@@ -80,10 +80,12 @@ class Program:
             self.steps.append(ClearHalo(buffer, images, rows, columns, cell, top, bottom, left, right))
 
     def clear(self, buffer: str) -> None:
-        """Zero the whole of `buffer`."""
+        """Zero the whole of `buffer` before the first step that touches it: kernels may already write into it."""
         self._started.add(buffer)
         size = self._sizes[buffer] = 4 * self.layout.buffers[buffer].elements
-        self.steps.append(ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0))
+        touching = (index for index, step in enumerate(self.steps) if buffer in _buffers(step))
+        clearing = ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0)
+        self.steps.insert(next(touching, len(self.steps)), clearing)
 
     def call(
         self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str], layer: Layer, stem: str = "kernel"
@@ -120,7 +122,7 @@ class Program:
 
     def plan(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Plan:
         """The finished program; what no step touches is left out."""
-        used = {name for step in self.steps for name in (step.arguments if isinstance(step, Call) else (step.buffer,))}
+        used = {name for step in self.steps for name in _buffers(step)}
         symbols = {step.symbol for step in self.steps if isinstance(step, Call)}
         return Plan(
             inputs=inputs,
@@ -130,3 +132,7 @@ class Program:
             steps=tuple(self.steps),
             functions={name: function for name, function in self._functions.items() if name in symbols},
         )
+
+
+def _buffers(step: Step) -> tuple[str, ...]:
+    return step.arguments if isinstance(step, Call) else (step.buffer,)

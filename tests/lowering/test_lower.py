@@ -219,6 +219,25 @@ def grouped_and_one_dimensional(generator: np.random.Generator):
     return nodes, {"x": [1, 5, 31]}, ["y"], constants
 
 
+def padded_results(generator: np.random.Generator):
+    nodes = [
+        _conv("c1", "x", "w0", "a"),
+        helper.make_node("Pad", ["a", "around"], ["p"], name="pad"),
+        helper.make_node("Gather", ["p", "windows"], ["g"], name="gather", axis=2),
+        helper.make_node("Transpose", ["g"], ["y"], name="transpose", perm=[0, 1, 3, 2, 4]),
+        helper.make_node("Concat", ["p", "p"], ["z"], name="cat", axis=1),
+        _conv("c2", "x", "w0", "b"),
+        helper.make_node("Relu", ["b"], ["r"], name="relu"),
+        helper.make_node("Pad", ["r", "around"], ["q"], name="last"),
+    ]
+    constants = {
+        "w0": _weights(generator, 4, 3, 3, 3),
+        "around": np.array([0, 0, 1, 2, 0, 1, 1, 0]),
+        "windows": np.arange(3)[:, None] + np.arange(5)[None],
+    }
+    return nodes, {"x": [1, 3, 5, 6]}, ["y", "z", "q"], constants
+
+
 CASES: list[Case] = [
     residual_block,
     option_a_shortcut,
@@ -230,6 +249,7 @@ CASES: list[Case] = [
     token_mixer,
     batch_of_three,
     grouped_and_one_dimensional,
+    padded_results,
 ]
 
 
