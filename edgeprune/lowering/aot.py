@@ -146,10 +146,13 @@ def _call(step: Call, addresses: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class _Access:
-    """What one step touches: (space, first byte, end byte, name, reads, writes)."""
+    """What one step touches: (space, first byte, end byte, name, reads, writes).
+
+    `alone`: one thread does it all. `borders`: it clears a border and leaves the inside to others.
+    """
 
     alone: bool
-    clears: bool
+    borders: bool
     ranges: tuple[tuple[str, int, int, str, bool, bool], ...]
 
 
@@ -170,7 +173,8 @@ class _Barriers:
 
     def _access(self, step: Step) -> _Access:
         if isinstance(step, ClearHalo):
-            return _Access(True, True, ((*self._place(step.buffer), step.buffer, False, True),))
+            inside = step.top + step.bottom < step.rows and step.left + step.right < step.columns
+            return _Access(True, inside, ((*self._place(step.buffer), step.buffer, False, True),))
         ranges = tuple(
             (*self._place(name), name, name not in step.writes or step.arguments.count(name) > 1, name in step.writes)
             for name in dict.fromkeys(step.arguments)
@@ -190,7 +194,7 @@ def _clash(earlier: _Access, later: _Access) -> bool:
             if space != other_space or first >= other_end or other_first >= end or not (writes or other_writes):
                 continue
             # A halo and the inside that a kernel fills beside it are different bytes.
-            if name == other and ((earlier.clears and not other_reads) or (later.clears and not reads)):
+            if name == other and ((earlier.borders and not other_reads) or (later.borders and not reads)):
                 continue
             return True
     return False

@@ -83,6 +83,8 @@ def test_names_cannot_break_out_of_strings_and_comments() -> None:
         ([call("x a", "a", 1), call("a y", "y", 2)], "STEP MEET STEP"),
         ([call("x a", "a", 2), call("a y", "y", 1)], "STEP MEET STEP"),
         ([ClearHalo("a", 1, 4, 4, 16, 1, 1, 1, 1), call("x a", "a"), call("a y", "y")], "CLEAR STEP MEET STEP"),
+        ([ClearHalo("a", 1, 1, 1, 64, 1, 0, 0, 0), call("x a", "a")], "CLEAR MEET STEP"),
+        ([ClearHalo("a", 1, 4, 4, 16, 1, 1, 2, 2), call("x a", "a")], "CLEAR MEET STEP"),
         ([call("x a", "a"), ClearHalo("a", 1, 4, 4, 16, 1, 1, 1, 1), call("a y", "y")], "STEP CLEAR MEET STEP"),
         ([ClearHalo("a", 1, 4, 4, 16, 1, 1, 1, 1), call("a a", "a"), call("a y", "y")], "CLEAR MEET STEP MEET STEP"),
         ([call("x a", "a"), call("x a", "a")], "STEP MEET STEP"),
