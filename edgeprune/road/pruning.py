@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from edgeprune.metric import Score, drop_points, evaluate
 from edgeprune.options import Options
 from edgeprune.passes.recognise import Recognise, is_sparse
 from edgeprune.passes.refit import Refit
-from edgeprune.pattern import Level, Pattern, parse_pattern
+from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.judging import Judge
 from edgeprune.search.levels import global_levels
@@ -63,7 +62,7 @@ def prune_to(judge: Judge, pattern: Pattern, sparsity: float, options: Options, 
     refit = Refit(levels, samples=CALIBRATION_ROWS, seed=options.seed, threads=options.threads)
     pruned = refit(judge.original, calibration, progress=progress)
     epochs = _epochs(judge, options)
-    return pruned if epochs == 0 else _recovered(judge, pruned, levels, epochs, options, progress)
+    return pruned if epochs == 0 else _recovered(judge, pruned, epochs, options, progress)
 
 
 def _search(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Pruned:
@@ -90,13 +89,11 @@ def _validated(judge: Judge, model: ir.Model, validate: Samples, options: Option
     return evaluate(judge.metric, outputs, validate.labels, reference)
 
 
-def _recovered(
-    judge: Judge, pruned: ir.Model, levels: Mapping[str, Level], epochs: int, options: Options, progress: Progress
-) -> ir.Model:
-    """Train towards `levels` with the original as teacher; the best on the validate rows, `pruned` included."""
+def _recovered(judge: Judge, pruned: ir.Model, epochs: int, options: Options, progress: Progress) -> ir.Model:
+    """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included."""
     from edgeprune.passes.recover import Recover
 
-    recover = Recover(epochs, judge.metric, levels, seed=options.seed, threads=max(options.threads, _cores()))
+    recover = Recover(epochs, judge.metric, seed=options.seed, threads=max(options.threads, _cores()))
     return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
 
 
