@@ -11,7 +11,54 @@ from tvm import relax, te, tirx
 
 def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
     """The table for Relax's LegalizeOps: operation name to (block builder, call) -> expression."""
-    return {"relax.cumsum": _cumulative_sum, "relax.topk": _top_k}
+    return {
+        "relax.cumsum": _cumulative_sum,
+        "relax.gather_elements": _gather_elements,
+        "relax.gather_nd": _gather_nd,
+        "relax.take": _take,
+        "relax.topk": _top_k,
+    }
+
+
+def _take(builder: Any, call: Any) -> Any:
+    """An index beyond the data reads its nearest entry: indices may come from outside, and nothing may read further."""
+    data, indices = call.args
+    return builder.call_te(tvm.topi.take, data, indices, call.attrs.axis, mode="clip", primfunc_name_hint="take")
+
+
+def _gather_elements(builder: Any, call: Any) -> Any:
+    axis = int(call.attrs.axis)
+
+    def compute(data: Any, indices: Any) -> Any:
+        place = axis % len(data.shape)
+
+        def element(*at: Any) -> Any:
+            return data(*at[:place], _within(indices, at, data.shape[place]), *at[place + 1 :])
+
+        return te.compute(indices.shape, element, name="gather_elements")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="gather_elements")
+
+
+def _gather_nd(builder: Any, call: Any) -> Any:
+    """Rows of `indices` along its last axis are places in `data`, after `batch_dims` axes that both share."""
+    batch = int(call.attrs.batch_dims)
+
+    def compute(data: Any, indices: Any) -> Any:
+        rows, depth = len(indices.shape) - 1, int(indices.shape[-1])
+
+        def element(*at: Any) -> Any:
+            numbers = [_within(indices, (*at[:rows], k), data.shape[batch + k]) for k in range(depth)]
+            return data(*at[:batch], *numbers, *at[rows:])
+
+        return te.compute([*indices.shape[:-1], *data.shape[batch + depth :]], element, name="gather_nd")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="gather_nd")
+
+
+def _within(indices: Any, at: tuple[Any, ...], extent: Any) -> Any:
+    last = tirx.const(int(extent) - 1, indices.dtype)
+    return tirx.max(tirx.min(indices(*at), last), tirx.const(0, indices.dtype))
 
 
 def _cumulative_sum(builder: Any, call: Any) -> Any:

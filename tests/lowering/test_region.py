@@ -9,7 +9,7 @@ import onnx
 import pytest
 from library_runner import Context, build, load
 from onnx import TensorProto, helper, numpy_helper
-from region_cases import CASES, feeds_of, model_of, reals, recurrent, reference, whole, x
+from region_cases import CASES, F, I, feeds_of, model_of, reals, recurrent, reference, whole, x
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.plan import Buffer, Call, Constant, Layer, Plan, Port
@@ -161,3 +161,16 @@ def test_a_small_language_model_as_one_region(data_dir: Path) -> None:
     found = run(model)["logits"]
     wanted = reference(model, feeds_of(model))["logits"]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("op", ["Gather", "GatherElements", "GatherND"])
+def test_an_index_beyond_the_data_reads_the_nearest_entry(op: str) -> None:
+    shape = (2, 1) if op == "GatherND" else (2, 6)
+    model = model_of(op, {"x": ((5, 6), F), "i": (shape, I)})
+    feeds = feeds_of(model)
+    given, near = (np.broadcast_to(np.array(pair, np.int64)[:, None], shape) for pair in ([10**15, -(10**15)], [4, 0]))
+    plan = plan_of(model, lower_region(model, TARGET, "r"))
+    context = Context(load(build(plan, TARGET).so), plan.inputs, plan.outputs, 1)
+    found = context.run({**feeds, "i": given})["y0"]
+    context.close()
+    np.testing.assert_array_equal(found, reference(model, {**feeds, "i": near})["y0"])
