@@ -35,8 +35,8 @@ def mask_from_scores(scores: np.ndarray, pattern: Pattern, density: float | None
 
 def expand_blocks(blocks: np.ndarray, pattern: Pattern, inputs: int, outputs: int) -> np.ndarray:
     """Each block's value at each of its weights: [groups, taps, inputs, outputs]."""
-    rows = np.repeat(blocks, pattern.block_k, axis=-2)[..., :inputs, :]
-    return np.repeat(rows, pattern.block_n, axis=-1)[..., :outputs]
+    rows = np.repeat(blocks, min(pattern.block_k, inputs), axis=-2)[..., :inputs, :]
+    return np.repeat(rows, min(pattern.block_n, outputs), axis=-1)[..., :outputs]
 
 
 def stored_share(weights: np.ndarray, pattern: Pattern) -> float:
@@ -94,7 +94,8 @@ def _highest(blocks: np.ndarray, density: float | None) -> np.ndarray:
 def _balanced(blocks: np.ndarray, pattern: Pattern) -> np.ndarray:
     """In every group along axis 2 the blocks that fewer than the count to keep precede in rank."""
     assert pattern.keep is not None and pattern.group is not None
-    size, length = pattern.group, blocks.shape[2]
+    length = blocks.shape[2]
+    size = min(pattern.group, length)
     kept = np.zeros(blocks.shape, bool)
     for place in range(size):
         here = blocks[:, :, place::size]
@@ -106,5 +107,5 @@ def _balanced(blocks: np.ndarray, pattern: Pattern) -> np.ndarray:
             if other != place:
                 rank[:, :, :common] += ahead(there[:, :, :common], here[:, :, :common])
         lengths = np.minimum(size, length - np.arange(0, length, size)[: here.shape[2]])
-        kept[:, :, place::size] = rank < -(-lengths * pattern.keep // size)[:, None]
+        kept[:, :, place::size] = rank < -(-lengths * pattern.keep // pattern.group)[:, None]
     return kept

@@ -130,3 +130,11 @@ def test_dense_weights_fit_no_block_pattern():
     weights = np.ones((1, 1, 8, 8), np.float32)
     assert not fits(weights, parse_pattern("1x8"))
     assert fits(weights, Pattern())
+
+
+@pytest.mark.parametrize(("text", "kept"), [("999999999x1", 5), ("1x999999999", 6), ("1:999999999", 6)])
+def test_blocks_and_groups_larger_than_the_weight(text, kept):
+    pattern = parse_pattern(text)
+    scores = np.random.default_rng(0).random((1, 1, 5, 6))
+    mask = mask_from_scores(scores, pattern, None if pattern.group else 0.2)
+    assert mask.sum() == kept
