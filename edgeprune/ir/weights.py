@@ -41,7 +41,10 @@ class WeightedLayer:
 
 
 def weighted_layers(model: ir.Model) -> list[WeightedLayer]:
-    """Every Conv, Gemm and MatMul of the main graph whose weight is a constant, in graph order."""
+    """Every Conv, Gemm and MatMul of the main graph whose weight is a constant, in graph order.
+
+    Raises EdgepruneError (model-corrupt) where a weight does not fit what its node reads.
+    """
     found = (_weighted_layer(node) for node in model.graph)
     return [layer for layer in found if layer is not None]
 
@@ -128,12 +131,30 @@ def _weighted_layer(node: ir.Node) -> WeightedLayer | None:
     if weight is None or weight.const_value is None or not weight.const_value.dtype.is_floating_point():
         return None
     name = node.name or f"{node.op_type}({weight.name})"
-    rank = len(weight.const_value.shape)
+    sizes = weight.const_value.shape.numpy()
     if node.op_type != "Conv":
-        return WeightedLayer(name, node, weight, "linear", 1) if rank == 2 else None
+        if len(sizes) != 2:
+            return None
+        _check_inputs(name, node, -1, int(sizes[1 if _transposed(node) else 0]))
+        return WeightedLayer(name, node, weight, "linear", 1)
     groups = node.attributes.get_int("group", 1)
-    depthwise = groups > 1 and weight.const_value.shape[1] == 1
+    _check_inputs(name, node, 1, int(sizes[1]) * groups)
+    depthwise = groups > 1 and sizes[1] == 1
     return WeightedLayer(name, node, weight, "depthwise" if depthwise else "conv", groups)
+
+
+def _check_inputs(name: str, node: ir.Node, axis: int, wanted: int) -> None:
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    if shape is None or not shape.is_static() or node.attributes.get_int("transA", 0):
+        return
+    given = shape.numpy()[axis]
+    if given != wanted:
+        raise EdgepruneError(
+            "model-corrupt",
+            f"the weight takes {wanted} input channels, and there are {given}",
+            where=f"node {name} ({node.op_type})",
+            hint="export the model again; ONNX Runtime cannot run it either",
+        )
 
 
 def _constant(layer: WeightedLayer) -> np.ndarray:

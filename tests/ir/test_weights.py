@@ -5,6 +5,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.ir.weights import output_positions, read_bias, read_weight, weighted_layers, write_weight
 
 
@@ -127,3 +128,19 @@ def test_zero_group_and_kernel_order_of_a_small_example():
     weight = np.arange(16).reshape(2, 2, 2, 2)
     (layer,) = weighted_layers(model_of("Conv", None, weight))
     assert read_weight(layer)[0, 1].tolist() == [[1, 9], [5, 13]]
+
+
+@pytest.mark.parametrize(
+    ("op", "x_shape", "weight_shape", "attributes"),
+    [
+        ("Conv", [1, 8, 5, 5], (4, 7, 3, 3), {}),
+        ("Conv", [1, 8, 5, 5], (4, 8, 3, 3), {"group": 2}),
+        ("Gemm", [2, 8], (4, 7), {"transB": 1}),
+        ("MatMul", [2, 8], (7, 4), {}),
+    ],
+)
+def test_a_weight_that_does_not_fit_its_input_is_refused(op, x_shape, weight_shape, attributes):
+    with pytest.raises(EdgepruneError) as caught:
+        weighted_layers(model_of(op, x_shape, np.zeros(weight_shape), **attributes))
+    assert caught.value.code == "model-corrupt"
+    assert "layer" in caught.value.where
