@@ -122,7 +122,7 @@ def run_rows(run: Runner, samples: Samples, progress: Progress = silent) -> dict
         rows.append(run(samples.row(index)))
         progress("evaluating", index + 1, samples.count, "")
     if not rows:
-        raise EdgepruneError("data-empty", "there is no row to run", where="data card")
+        raise EdgepruneError("data-empty", "there is no row to run", where="data card", hint="give at least one row")
     return {name: np.stack([_without_batch(row[name]) for row in rows]) for name in rows[0]}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from edgeprune.files import write_bytes
 def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     """The rows of `path` for a model with `inputs`; a lone input may be called `x`.
 
-    Raises EdgepruneError: data-file-missing, data-key-missing, data-shape, data-dtype.
+    Raises EdgepruneError: data-file-missing, data-key-missing, data-shape, data-dtype, data-empty.
     """
     names = array_names(path)
     keys = {spec.name: spec.name for spec in inputs}
@@ -33,13 +33,18 @@ def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     counts = {name: len(array) for name, array in rows.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise EdgepruneError("data-shape", f"the inputs differ in their number of rows ({told})", where=str(path))
+        what = f"the inputs differ in their number of rows ({told})"
+        raise EdgepruneError("data-shape", what, where=str(path), hint="give every input one row an inference")
+    if not all(counts.values()):
+        raise EdgepruneError("data-empty", "there is no row to run", where=str(path), hint="store at least one row")
     return Samples(rows, None, tuple(inputs))
 
 
 def write_rows(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
     """Write `outputs` by name to `path`, whole or not at all. Raises EdgepruneError (output-unwritable)."""
     stream = io.BytesIO()
-    named: dict[str, Any] = dict(outputs)
-    np.savez(stream, **named)
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     write_bytes(path, stream.getvalue())
