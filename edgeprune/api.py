@@ -59,6 +59,7 @@ def _not_met(shortfall: str) -> EdgepruneError:
     return EdgepruneError(
         "limit-not-met",
         shortfall,
+        where="what was asked of the result",
         hint="allow more (max_drop, latency, size), or take what there is with best_effort=True",
         exit_code=3,
     )

@@ -93,7 +93,7 @@ class Package:
 
     def runner(self, threads: int = 1) -> LocalRunner:
         """A new context of the model with `threads` threads. Raises EdgepruneError (cpu-missing-features, ...)."""
-        return LocalRunner(self.library(), self.manifest, threads)
+        return LocalRunner(self.library(), self.manifest, threads, source=self.path)
 
     def run(self, rows: Rows, threads: int = 1) -> dict[str, np.ndarray]:
         """One inference a row: real-valued arrays by input name (or one array, where there is one input), rows along

@@ -85,16 +85,33 @@ def check_file(path: str | Path, *, where: str, code: str = "file-missing") -> N
     file = Path(path)
     if file.is_file():
         return
-    what = f"{path} is a folder" if file.is_dir() else f"there is no file {path}"
+    if file.is_dir():
+        raise EdgepruneError(code, f"{path} is a folder", where=where, hint="name a file in it")
     siblings = (entry.name for entry in file.parent.glob("*") if entry.suffix == file.suffix)
     hint = nearest(file.name, siblings)
-    raise EdgepruneError(code, what, where=where, hint=hint if hint.startswith("did you mean") else "check the path")
+    hint = hint if hint.startswith("did you mean") else "check the path"
+    raise EdgepruneError(code, f"there is no file {path}", where=where, hint=hint)
 
 
 def check_model(source: str) -> None:
     """Refuse a model whose file is not there; `module.py:callable` names a file before its last colon."""
     name, colon, _ = source.rpartition(":")
     check_file(name if colon and name.endswith(".py") else source, where="MODEL")
+
+
+def check_architecture(arch: str, model: str) -> None:
+    """Refuse an `--arch` that is not `file.py:callable`, or stands beside a model that brings its own network.
+
+    Raises EdgepruneError (option-conflict, arch-invalid, usage; file-missing).
+    """
+    if ".py:" in model or Path(model).suffix.lower() in (".onnx", ".pt2", ".tflite"):
+        what = f"--arch builds the network of a checkpoint, and {model} brings its own"
+        raise usage_error("option-conflict", what, "--arch", "leave --arch out")
+    name, colon, function = arch.rpartition(":")
+    if not (colon and name.endswith(".py") and function.isidentifier()):
+        hint = "write FILE.py:CALLABLE; it returns (module, (example,))"
+        raise usage_error("arch-invalid", f"'{arch}' does not name a function in a Python file", "--arch", hint)
+    check_file(name, where="--arch")
 
 
 def local_board(name: str) -> Board:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from typing import Any
 
 import typer
@@ -31,7 +32,8 @@ def usage_failure(error: Any) -> EdgepruneError:
 
 def unknown_verb(name: str, verbs: list[str]) -> EdgepruneError:
     """A verb that does not exist."""
-    return EdgepruneError("verb-unknown", f"there is no verb '{name}'", hint=nearest(name, verbs), exit_code=2)
+    what = f"there is no verb '{name}'"
+    return EdgepruneError("verb-unknown", what, where="edgeprune", hint=nearest(name, verbs), exit_code=2)
 
 
 def failure(error: Exception) -> EdgepruneError:
@@ -44,16 +46,20 @@ def failure(error: Exception) -> EdgepruneError:
         return _system_failure(error)
     if isinstance(error, MemoryError):
         return EdgepruneError(
-            "memory-exhausted", "there is not enough memory", hint="close other programs, or use less data"
+            "memory-exhausted",
+            "there is not enough memory",
+            where="this machine",
+            hint="close other programs, or use less data",
         )
     what = f"internal error: {type(error).__name__}: {error}".split("\n")[0]
     return EdgepruneError("internal", what, hint="run again with EDGEPRUNE_DEBUG=1 to see where, and report it")
 
 
 def _system_failure(error: OSError) -> EdgepruneError:
-    where = str(error.filename or "")
+    where = str(error.filename or f"standard output or temporary files in {tempfile.gettempdir()}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EdgepruneError("disk-full", "the disk is full", where=where, hint="free some space, or write elsewhere")
+        hint = "free some space, or write elsewhere (TMPDIR names the folder for temporary files)"
+        return EdgepruneError("disk-full", "the disk is full", where=where, hint=hint)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EdgepruneError("path-denied", "access is denied", where=where, hint="check the rights of this path")
     if error.errno == errno.ENOENT:

@@ -18,6 +18,7 @@ from edgeprune.cli.arguments import (
     RandomCalibration,
     TargetName,
     Threads,
+    check_architecture,
     check_file,
     check_model,
     check_output,
@@ -115,6 +116,7 @@ def limit_error(shortfall: str) -> EdgepruneError:
     return EdgepruneError(
         "limit-not-met",
         shortfall,
+        where="what was asked of the result",
         hint="allow more (--max-drop, --latency, --size, ...), or take what there is with --best-effort",
         exit_code=3,
     )
@@ -146,5 +148,7 @@ def _check(request: RoadRequest) -> None:
             hint = "drop one of them"
             raise usage_error("option-conflict", "--data and --random-calibration exclude each other", "--data", hint)
     check_model(request.model)
+    if request.arch is not None:
+        check_architecture(request.arch, request.model)
     if Path(request.model).exists() and request.output.exists() and request.output.samefile(request.model):
         raise usage_error("option-conflict", "--output would overwrite the model", str(request.output), "name another")

@@ -41,13 +41,15 @@ class LocalRunner:
     `close`, leaving a `with` block or the end of its life frees the context.
     """
 
-    def __init__(self, library: str | PathLike[str], manifest: Facts, threads: int = 1) -> None:
-        """Load `library`, a file compiled for `manifest.target`.
+    def __init__(
+        self, library: str | PathLike[str], manifest: Facts, threads: int = 1, *, source: str | PathLike[str] = ""
+    ) -> None:
+        """Load `library`, a file compiled for `manifest.target`; errors name `source`, where it came from.
 
         Raises EdgepruneError: cpu-missing-features before anything is loaded; library-unloadable; threads-invalid;
         memory-missing; threads-refused.
         """
-        _require_cpu(manifest.target, where=str(library))
+        _require_cpu(manifest.target, where=str(source) or str(library))
         if threads < 1:
             hint = "give a number of threads of at least 1"
             raise EdgepruneError("threads-invalid", f"{threads} threads", where="--threads", hint=hint, exit_code=2)

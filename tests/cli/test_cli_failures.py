@@ -32,6 +32,9 @@ WRONG_USAGE = [
     (["compile", "{model}", "-o", "{folder}/missing/x.edge"], "output-unwritable", "create"),
     (["compile", "{model}", "-o", "{model}"], "option-conflict", "another"),
     (["compile", "{model}", "-o", "{out}", "--data", "{card}", "--random-calibration"], "option-conflict", "drop one"),
+    (["compile", "{model}", "-o", "{out}", "--arch", "net.py:build"], "option-conflict", "leave"),
+    (["compile", "{checkpoint}", "-o", "{out}", "--arch", "resnet20"], "arch-invalid", "CALLABLE"),
+    (["compile", "{checkpoint}", "-o", "{out}", "--arch", "net.py:"], "arch-invalid", "CALLABLE"),
     (["prune", "{model}", "-o", "{folder}"], "output-unwritable", "file"),
     (["eval", "{model}"], "data-missing", "--data"),
     (["bench", "{model}", "--vs", "onxruntime"], "peer-unknown", "onnxruntime"),
@@ -41,13 +44,16 @@ WRONG_USAGE = [
 
 @pytest.mark.parametrize(("arguments", "code", "hint"), WRONG_USAGE, ids=lambda value: str(value)[:60])
 def test_wrong_usage_exits_2_and_starts_no_work(cli, road, model, card, tmp_path, arguments, code, hint):
-    places = {"model": model, "card": card, "folder": tmp_path, "out": tmp_path / "out.edge"}
+    checkpoint = tmp_path / "net.th"
+    checkpoint.write_bytes(b"not read here")
+    places = {"model": model, "card": card, "folder": tmp_path, "out": tmp_path / "out.edge", "checkpoint": checkpoint}
     finished = cli(*(argument.format(**places) for argument in arguments), "--json")
     assert finished.code == 2
     assert finished.json["error"]["code"] == code
     assert hint in finished.json["error"]["hint"]
+    assert finished.json["error"]["where"]
     assert road.calls == []
-    assert sorted(tmp_path.iterdir()) == sorted([model, card])
+    assert sorted(tmp_path.iterdir()) == sorted([model, card, checkpoint])
 
 
 def test_the_same_error_reads_well_without_json(cli):
@@ -73,6 +79,20 @@ def test_a_file_that_is_not_there(cli, road, card, tmp_path, verb):
     assert finished.json["error"]["code"] == "file-missing"
     assert "nothing.onnx" in finished.json["error"]["what"]
     assert road.calls == []
+
+
+def test_a_folder_in_place_of_a_model(cli, road, tmp_path):
+    finished = cli("inspect", tmp_path, "--json")
+    assert (finished.code, finished.json["error"]["code"]) == (1, "file-missing")
+    assert finished.json["error"]["hint"] == "name a file in it"
+
+
+def test_an_architecture_file_that_is_not_there(cli, road, tmp_path):
+    checkpoint = tmp_path / "net.th"
+    checkpoint.write_bytes(b"not read here")
+    finished = cli("compile", checkpoint, "-o", tmp_path / "x.edge", "--arch", f"{tmp_path}/net.py:build", "--json")
+    assert (finished.code, finished.json["error"]["code"]) == (1, "file-missing")
+    assert finished.json["error"]["where"] == "--arch"
 
 
 def test_a_card_that_is_not_there_suggests_its_neighbours(cli, road, model, card, tmp_path):

@@ -86,8 +86,10 @@ def test_a_missed_limit_exits_3_and_says_by_how_much(cli, road, model, card, tmp
 def test_a_checkpoint_is_loaded_with_its_architecture(cli, road, tmp_path):
     checkpoint = tmp_path / "weights.pth"
     checkpoint.touch()
-    assert cli("compile", checkpoint, "--arch", "net.py:build", "-o", tmp_path / "o.edge").code == 0
-    assert road.calls[0] == ("load_model", (str(checkpoint),), {"arch": "net.py:build"})
+    (tmp_path / "net.py").touch()
+    arch = f"{tmp_path}/net.py:build"
+    assert cli("compile", checkpoint, "--arch", arch, "-o", tmp_path / "o.edge").code == 0
+    assert road.calls[0] == ("load_model", (str(checkpoint),), {"arch": arch})
     assert road.calls[1][1] == ("a loaded model",)
 
 

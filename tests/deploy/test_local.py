@@ -125,6 +125,8 @@ def test_a_missing_cpu_feature_is_found_before_loading(tmp_path, monkeypatch):
     assert caught.code == "cpu-missing-features"
     assert "avx1024, amx9" in caught.what
     assert "sse2" not in caught.what
+    facts = SimpleNamespace(target=target)
+    assert error(lambda: LocalRunner(tmp_path / "x.so", facts, source="model.edge")).where == "model.edge"
 
 
 def test_codes_of_the_library(library):
