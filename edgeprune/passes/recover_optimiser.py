@@ -14,7 +14,7 @@ _SMALLEST_SIZE = 1e-2
 """The size that a small bias is taken to have; folded networks hold biases of zero."""
 _LONG_RATE, _LONG_STEPS = 0.0025, 600
 """A rate that does little harm to a trained network, and the number of steps from which on it goes far enough."""
-_HIGHEST_RATE = 0.01
+_HIGHEST_RATE = 0.004
 
 
 class RelativeAdam:

@@ -17,6 +17,8 @@ Tensor = torch.Tensor
 Tensors = dict[str, Tensor]
 
 _EPSILON = 1e-5
+_FEWEST_ROWS = 16
+"""Rows in a batch from which on its statistics speak for all rows."""
 _FEWEST_VALUES = 64
 """Values a channel needs in one batch for its mean and variance to say something."""
 
@@ -24,9 +26,9 @@ _FEWEST_VALUES = 64
 class Student:
     """A trainable copy of `model` that computes exactly what `model` does before its first step.
 
-    Front ends fold batch norm into the weights. Pruned networks train far better with it, so each convolution with
-    enough values a channel gets one back, its scale and shift set to undo what it does; `plain_weights` folds them in
-    again. `masks` (by initializer name) multiply the weights.
+    Front ends fold batch norm into the weights. Pruned networks train far better with it, so in batches that are
+    large enough each convolution gets one back, its scale and shift set to undo what it does; `plain_weights` folds
+    them in again. `masks` (by initializer name) multiply the weights.
     """
 
     def __init__(self, model: ir.Model, batches: list[Tensors]) -> None:
@@ -34,7 +36,8 @@ class Student:
         self.module = to_torch(self.model)
         self.masks: Tensors = {}
         self._batches = batches
-        self._folds = _folds(self.model)
+        rows = len(next(iter(batches[0].values())))
+        self._folds = _folds(self.model) if rows >= _FEWEST_ROWS else {}
         means, variances = self._statistics({}, normalised=False)
         self._folds = {name: fold for name, fold in self._folds.items() if name in means}
         self._scales = {name: (variances[name] + _EPSILON).sqrt().requires_grad_() for name in self._folds}

@@ -225,7 +225,7 @@ def test_convolution_of_one_channel_is_folded() -> None:
     held = [numpy_helper.from_array(array, name) for name, array in values.items()]
     graph = helper.make_graph([node], "one", ports[:1], ports[1:], held)
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
-    rows = Samples({"x": np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)}, specs=())
+    rows = Samples({"x": np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)}, specs=())
     student = Student(model, [{"x": torch.from_numpy(rows.inputs["x"])}])
     expected = Session(model).run_rows(rows)["y"]
     found = Session(student.write(student.plain_weights())).run_rows(rows)["y"]
