@@ -28,6 +28,8 @@ def join_movements(model: ir.Model) -> None:
             _join_slices(node)
         elif node.op_type == "Pad":
             _crop(node)
+        elif node.op_type == "GatherND":
+            _gather_rows(node)
         if node.graph is not None and node.op_type in _NO_OPS:
             _drop_no_op(node)
 
@@ -136,6 +138,32 @@ def _ranges(node: ir.Node, shape: list[int] | None) -> list[range] | None:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         ranges[axis] = ranges[axis][start:end:step]
     return ranges
+
+
+def _gather_rows(node: ir.Node) -> None:
+    """GatherND with constant indices as Gather: the axes that it indexes become one."""
+    shape, indices, data = static_shape(node.inputs[0]), constant(node.inputs[1]), node.inputs[0]
+    result = static_shape(node.outputs[0])
+    if (
+        shape is None
+        or indices is None
+        or data is None
+        or result is None
+        or node.attributes.get_int("batch_dims", 0) != 0
+    ):
+        return
+    axes = shape[: indices.shape[-1]]
+    wrapped = np.where(indices < 0, indices + np.array(axes), indices)
+    numbers = np.ravel_multi_index(tuple(np.moveaxis(wrapped, -1, 0)), axes).astype(np.int64)
+    name, graph = str(node.name), node.graph
+    assert isinstance(graph, ir.Graph)
+    rows = [int(np.prod(axes)), *shape[len(axes) :]]
+    flat = new_node("Reshape", [data, integers(node, "rows", rows)], name=f"{name}_rows", like=data)
+    flat.outputs[0].shape = ir.Shape(rows)
+    places = new_constant(graph, f"{name}_places", numbers)
+    gather = new_node("Gather", [flat.outputs[0], places], {"axis": 0}, name=name, like=node.outputs[0])
+    graph.insert_before(node, [flat])
+    _replace(node, gather)
 
 
 def _crop(node: ir.Node) -> None:

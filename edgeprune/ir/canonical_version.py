@@ -78,12 +78,12 @@ def _name_defaults(model: ir.Model, written: list[tuple[str, str]], version: int
             continue
         for name, attribute in onnx.defs.get_schema(node.op_type, version, "").attributes.items():
             if name not in node.attributes and attribute.default_value.name:
-                node.attributes.add(ir.from_proto(attribute.default_value))
+                node.attributes.add(ir.serde.deserialize_attribute(attribute.default_value))
 
 
 def _has_body(op_type: str, version: int) -> bool:
     schema = onnx.defs.get_schema(op_type, version, "")
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 def _relabel(model: ir.Model, version: int) -> None:

@@ -208,6 +208,14 @@ MOVEMENTS: dict[str, tuple[Build, list[str]]] = {
         ["Neg", "Concat", "Exp", "Concat", "Concat"],
     ),
     "a concatenation of one": (lambda g: g.node("Relu", g.node("Concat", "x", axis=1)), ["Relu"]),
+    "indices of rows": (
+        lambda g: g.node("GatherND", "x", g.constant(np.array([[[0, 2], [0, -1]], [[-1, 1], [0, 0]]]))),
+        ["Reshape", "Gather"],
+    ),
+    "indices of a batch stay": (
+        lambda g: g.node("GatherND", "x", g.constant(np.array([[[1, 2]]])), batch_dims=1),
+        ["GatherND"],
+    ),
     "a pad that crops": (
         lambda g: g.node("Pad", "x", integers(g, 0, 0, -1, 2, 0, 0, 0, -1), number(g, 1)),
         ["Slice", "Pad"],
