@@ -145,7 +145,7 @@ def _weighted_layer(node: ir.Node) -> WeightedLayer | None:
 
 def _check_inputs(name: str, node: ir.Node, axis: int, wanted: int) -> None:
     shape = None if node.inputs[0] is None else node.inputs[0].shape
-    if shape is None or not shape.is_static() or node.attributes.get_int("transA", 0):
+    if shape is None or not shape.is_static() or node.attributes.get_int("transA", 0) == 1:
         return
     given = shape.numpy()[axis]
     if given != wanted:

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.groups import Group, find_groups, shape_of
@@ -26,8 +27,9 @@ from edgeprune.target import Target
 def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: Progress = silent) -> Plan:
     """Lower canonical `model` for `target`; `mode` forces one layout on every image, else the fastest mix is chosen.
 
-    Raises EdgepruneError (op-unsupported) naming the op, the node and the stage.
+    Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
     """
+    _refuse_empty(model)
     groups = find_groups(model)
     trace = trace_movements(groups)
     modes = {id(group.anchor): mode for group in groups} if mode else choose_modes(groups, trace, machine_of(target))
@@ -42,6 +44,17 @@ def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: P
         for index, value in enumerate(model.graph.outputs)
     )
     return program.plan(inputs, outputs)
+
+
+def _refuse_empty(model: ir.Model) -> None:
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if 0 in shape_of(value):
+            raise EdgepruneError(
+                "shape-empty",
+                f"'{value.name}' of shape {list(shape_of(value))} holds no value",
+                where=f"input or output '{value.name}', stage lowering",
+                hint="export the model without it",
+            )
 
 
 def _emit_all(program: Program, model: ir.Model, groups: Sequence[Group], progress: Progress) -> None:

@@ -11,7 +11,10 @@ import pytest
 from lowered import canonical, graph_model, run_lowered
 from onnx import helper
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.layout import Mode
+from edgeprune.lowering.lower import lower
+from edgeprune.target import load_target
 
 Case = Callable[
     [np.random.Generator], tuple[list[onnx.NodeProto], dict[str, list[int]], list[str], dict[str, np.ndarray]]
@@ -268,3 +271,13 @@ def test_compiled_graph_equals_onnx_runtime(case: Case, mode: Mode, tmp_path: Pa
     found = run_lowered(model, feeds, tmp_path, mode)
     for name in outputs:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_an_output_without_values_is_refused() -> None:
+    node = helper.make_node("Slice", ["x", "start", "stop", "axes"], ["nothing"], name="slice")
+    constants = {name: np.array([number]) for name, number in {"start": 3, "stop": 3, "axes": 1}.items()}
+    model = canonical(graph_model([node], {"x": [1, 8, 4, 4]}, ["nothing"], constants))
+    with pytest.raises(EdgepruneError) as caught:
+        lower(model, load_target("x86-64-v3"))
+    assert caught.value.code == "shape-empty"
+    assert "nothing" in caught.value.what
