@@ -47,7 +47,9 @@ class Graph:
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names[0]
 
-    def model(self, inputs: dict[str, list], outputs: list[str], opset: int = 17, listed: bool = False) -> onnx.ModelProto:
+    def model(
+        self, inputs: dict[str, list], outputs: list[str], opset: int = 17, listed: bool = False
+    ) -> onnx.ModelProto:
         """The model; with `listed`, initializers are graph inputs too, as before IR version 4."""
         ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in inputs.items()]
         if listed or opset < 9:
@@ -55,7 +57,9 @@ class Graph:
         ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
         graph = helper.make_graph(self.nodes, "test", ports, ends, self.initializers)
         return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS.get(opset, 8 if opset < 19 else 10)
+            graph,
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=IR_VERSIONS.get(opset, 8 if opset < 19 else 10),
         )
 
 

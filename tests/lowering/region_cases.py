@@ -95,7 +95,7 @@ boxes = ["x", "", "", "s"]
 
 def recurrent(op: str, gates: int, directions: int, **attributes: object) -> onnx.ModelProto:
     """3 steps, batch 2, 4 inputs, 5 hidden values; the initial states are inputs."""
-    states = dict.fromkeys(("h", "c")[:2 if op == "LSTM" else 1], ((directions, 2, 5), F))
+    states = dict.fromkeys(("h", "c")[: 2 if op == "LSTM" else 1], ((directions, 2, 5), F))
     weights = {"w": reals(directions, gates * 5, 4), "r": reals(directions, gates * 5, 5)}
     order = ["x", "w", "r", "b", "", *states]
     constants = {**weights, "b": reals(directions, 2 * gates * 5)}
