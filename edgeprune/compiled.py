@@ -120,7 +120,7 @@ class Package:
     def bench_beside(self, rivals: Rivals, threads: int, seconds: float, progress: Progress = silent) -> dict[str, Any]:
         """Latency on one row of seeded noise, in turns with `rivals`."""
         feeds = random_samples(self.inputs, 1, seed=0).row(0)
-        facts = {"precision": self.manifest.precision, "threads": threads, "seconds": seconds}
+        facts: dict[str, Any] = {"precision": self.manifest.precision, "threads": threads, "seconds": seconds}
         with self.runner(threads) as runner:
             return bench(runner, feeds, rivals=rivals, progress=progress, **facts)
 

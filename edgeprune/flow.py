@@ -71,12 +71,13 @@ def prune(
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(load_model(model), data, options.seed, options.threads)
+    judge = judge_of(load_model(model), data, options.seed)
     pruned = prune_for(judge, facts, options, progress)
-    shortfall = accuracy_shortfall(options, judge.drop(pruned.score), pruned.by_hand)
+    score = judge.score(pruned.model)
+    shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
     if output is not None and (not shortfall or options.best_effort):
         save_ir(pruned.model, output)
-    inspection = inspect_model(pruned.model, target=facts.name, before=judge.before, after=pruned.score)
+    inspection = inspect_model(pruned.model, target=facts.name, before=judge.before, after=score)
     return PruneResult(pruned.model, inspection, not shortfall, shortfall)
 
 
@@ -102,7 +103,7 @@ def compile(
     check_supported(options)
     facts = load_target(target)
     original = load_model(model)
-    judge = judge_of(original, data, options.seed, options.threads)
+    judge = judge_of(original, data, options.seed)
     pruned = prune_for(judge, facts, options, progress)
     plan = lower(pruned.model, facts, progress=progress)
     built = build(plan, facts, progress=progress)
@@ -110,7 +111,7 @@ def compile(
     provenance = provenance_of(source, original, judge, options.seed)
     name = Path(source).stem if source is not None else pruned.model.graph.name or "model"
     draft = assemble(name, pruned.model, plan, built, facts, provenance, judge)
-    score = measure(draft, judge, pruned.score, progress)
+    score = measure(draft, judge, pruned.model, progress)
     draft = draft.with_accuracy(judge.before, score)
     missed = [
         accuracy_shortfall(options, judge.drop(score), pruned.by_hand),

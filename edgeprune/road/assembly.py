@@ -96,10 +96,10 @@ def assemble(
     return Draft(manifest, {LIBRARY: built.library, MODEL: serialized, **sources})
 
 
-def measure(draft: Draft, judge: Judge, fallback: Score | None, progress: Progress = silent) -> Score | None:
-    """The test score of the compiled library where this machine can run it, else `fallback`, that of the pruned IR."""
+def measure(draft: Draft, judge: Judge, model: ir.Model, progress: Progress = silent) -> Score | None:
+    """The test score of the compiled library where this machine can run it, else of the `model` it was made from."""
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
-        return fallback
+        return judge.score(model)
     with draft.package() as package, package.runner() as runner:
         return judge.score_runner(runner.run, progress)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -51,11 +52,13 @@ class Judge:
             return random_samples(specs, limit or _RANDOM_ROWS, self.seed)
         return self.card.load(split, specs, limit)
 
-    def score(self, model: ir.Model, threads: int = 1) -> Score | None:
-        """The test score of `model` on ONNX Runtime."""
+    def score(self, model: ir.Model) -> Score | None:
+        """The test score of `model` on ONNX Runtime; None without a card."""
+        if self.test is None:
+            return None
         from edgeprune.ir.execute import Session
 
-        return self.score_runner(Session(model, threads).run)
+        return self.score_runner(Session(model, available_cores()).run)
 
     def score_runner(self, run: Runner, progress: Progress = silent) -> Score | None:
         """The test score of whatever `run` computes; None without a card."""
@@ -70,7 +73,7 @@ class Judge:
         return drop_points(self.metric, self.before.value, score.value)
 
 
-def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, threads: int = 1) -> Judge:
+def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int) -> Judge:
     """The judge for `data`, with the original model measured on its test rows."""
     if data is None:
         return Judge(original, None, seed)
@@ -78,10 +81,15 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, th
     test = card.load("test", input_specs(original))
     from edgeprune.ir.execute import Session
 
-    outputs = run_rows(Session(original, threads).run, test)
+    outputs = run_rows(Session(original, available_cores()).run, test)
     _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
     return Judge(original, card, seed, before, test, outputs)
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def evaluate_runner(

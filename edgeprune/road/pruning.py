@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from edgeprune.passes.recognise import Recognise, is_sparse
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress
-from edgeprune.road.judging import Judge
+from edgeprune.road.judging import Judge, available_cores
 from edgeprune.search.levels import global_levels
 from edgeprune.target import Target
 
@@ -33,10 +32,9 @@ ENOUGH_ROWS = 1000
 
 @dataclass(frozen=True)
 class Pruned:
-    """A pruned model, its test score on ONNX Runtime, and whether the user set the level by hand."""
+    """A pruned model, and whether the user set the level by hand."""
 
     model: ir.Model
-    score: Score | None
     by_hand: bool
 
 
@@ -44,14 +42,14 @@ def prune_for(judge: Judge, target: Target, options: Options, progress: Progress
     """Prune the judge's original model for `target`: as asked, as it arrived, or as far as the limit allows."""
     original = judge.original
     if options.dense:
-        return Pruned(original, judge.before, by_hand=True)
+        return Pruned(original, by_hand=True)
     if options.sparsity is None and options.pattern is None and is_sparse(original):
-        return Pruned(Recognise(_patterns(target))(original), judge.before, by_hand=True)
+        return Pruned(Recognise(_patterns(target))(original), by_hand=True)
     _require_data(judge, options)
     pattern = parse_pattern(options.pattern) if options.pattern is not None else _patterns(target)[-1]
     if options.sparsity is not None or pattern.density is not None:
         model = prune_to(judge, pattern, options.sparsity or 0.0, options, progress)
-        return Pruned(model, judge.score(model, options.threads), by_hand=True)
+        return Pruned(model, by_hand=True)
     return _search(judge, pattern, options, progress)
 
 
@@ -68,24 +66,24 @@ def prune_to(judge: Judge, pattern: Pattern, sparsity: float, options: Options, 
 def _search(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Pruned:
     """The highest rung of the ladder within the limit on the validate rows; nothing is cut where none is."""
     validate = judge.rows("validate")
-    before = _validated(judge, judge.original, validate, options)
+    before = _validated(judge, judge.original, validate)
     found = judge.original
     for rung, sparsity in enumerate(LADDER):
         progress("choosing a level", rung, len(LADDER), f"{sparsity:.0%}")
         model = prune_to(judge, pattern, sparsity, options, progress)
-        after = _validated(judge, model, validate, options)
+        after = _validated(judge, model, validate)
         if drop_points(judge.metric, before.value, after.value) <= options.max_drop:
             found = model
             break
     progress("choosing a level", len(LADDER), len(LADDER), "")
-    return Pruned(found, judge.score(found, options.threads), by_hand=False)
+    return Pruned(found, by_hand=False)
 
 
-def _validated(judge: Judge, model: ir.Model, validate: Samples, options: Options) -> Score:
+def _validated(judge: Judge, model: ir.Model, validate: Samples) -> Score:
     from edgeprune.ir.execute import Session
 
-    outputs = Session(model, options.threads).run_rows(validate)
-    reference = Session(judge.original, options.threads).run_rows(validate) if judge.metric == "fidelity" else None
+    outputs = Session(model, available_cores()).run_rows(validate)
+    reference = Session(judge.original, available_cores()).run_rows(validate) if judge.metric == "fidelity" else None
     return evaluate(judge.metric, outputs, validate.labels, reference)
 
 
@@ -93,12 +91,8 @@ def _recovered(judge: Judge, pruned: ir.Model, epochs: int, options: Options, pr
     """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included."""
     from edgeprune.passes.recover import Recover
 
-    recover = Recover(epochs, judge.metric, seed=options.seed, threads=max(options.threads, _cores()))
+    recover = Recover(epochs, judge.metric, seed=options.seed, threads=max(options.threads, available_cores()))
     return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _epochs(judge: Judge, options: Options) -> int:
