@@ -64,6 +64,7 @@ def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None, *
     """
     with stage("reading the graph"):
         model = copy_model(model)
+        names = [str(value.name) for value in model.graph.outputs]
         model.ir_version = IR_VERSION
         common.RemoveInitializersFromInputsPass()(model)
         common.InlinePass()(model)
@@ -84,7 +85,7 @@ def canonicalize(model: ir.Model, dimensions: Mapping[str, int] | None = None, *
     with stage("simplification"):
         _settle(model, _SIMPLIFICATION, verify)
     with stage("shape inference"):
-        _finish(model)
+        _finish(model, names)
     _check_weights(model)
     return model
 
@@ -116,9 +117,10 @@ def _verify(model: ir.Model, step: Step) -> None:
         ) from error
 
 
-def _finish(model: ir.Model) -> None:
+def _finish(model: ir.Model, names: Sequence[str]) -> None:
     common.DeduplicateInitializersPass()(model)
     common.OutputFixPass()(model)
+    _restore_output_names(model.graph, names)
     remove_unused(model)
     common.TopologicalSortPass()(model)
     _name_nodes(model)
@@ -126,6 +128,21 @@ def _finish(model: ir.Model) -> None:
     infer_shapes(model)
     fill_gaps(model)
     check_static(model)
+
+
+def _restore_output_names(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Call every output what the user called it, where removing copies or telling outputs apart renamed it."""
+    outputs = list(graph.outputs)
+    if len(set(names)) < len(names) or [value.name for value in outputs] == list(names):
+        return
+    wanted = set(names)
+    for index, value in enumerate(outputs):
+        value.name = f"edgeprune.output.{index}"
+    for value in (value for node in graph for value in node.outputs):
+        if value.name in wanted:
+            value.name = f"{value.name}.inner"
+    for value, name in zip(outputs, names, strict=True):
+        value.name = name
 
 
 def _name_nodes(model: ir.Model) -> None:

@@ -209,6 +209,16 @@ def test_outputs_that_are_inputs_or_constants_keep_their_names():
     check(graph.model({"x": [2, 3]}, [same, fixed, twice]))
 
 
+def test_an_output_and_its_copy_keep_their_names():
+    graph = Graph()
+    first = conv_block(graph, "x")
+    copied = graph.node("Identity", first)
+    model = graph.model({"x": [1, 3, 5, 5]}, [first, copied])
+    check(model)
+    canonical_model = canonicalize(ir.from_proto(model))
+    assert [value.name for value in canonical_model.graph.outputs] == [first, copied]
+
+
 def test_splitting_constants_folds():
     graph = Graph()
     first = graph.node("Split", graph.weight(4, 6), outputs=2, axis=0)
