@@ -30,6 +30,8 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options, parse_bytes
 from edgeprune.target import load_target
 
+_NOTED_SHORTAGE = 0.05
+
 
 @dataclass(frozen=True)
 class RoadRequest:
@@ -133,10 +135,24 @@ def finish(request: RoadRequest, result: Any, title: str) -> None:
     request.console.result(report, summary_table(f"{title} {output or '(not written)'}", report))
     if report.get("accuracy") is None:
         request.console.note("warning: no accuracy was checked; give labelled data with --data CARD.toml")
+    shortage = _sparsity_shortage(request.options.sparsity, report)
+    if shortage:
+        request.console.note(shortage)
     if error is not None:
         if not request.console.as_json:
             show_error(error, as_json=False)
         raise typer.Exit(error.exit_code)
+
+
+def _sparsity_shortage(asked: float | None, report: dict[str, Any]) -> str:
+    """A warning where clearly fewer weights were removed than asked for, or nothing."""
+    removed = 1 - report["nonzero_weights"] / max(1, report["weights"])
+    if asked is None or removed >= asked - _NOTED_SHORTAGE:
+        return ""
+    return (
+        f"warning: {removed:.0%} of all weights were removed, {asked:.0%} of the prunable ones were asked for: "
+        "depthwise, transposed and recurrent layers stay dense"
+    )
 
 
 def _check(request: RoadRequest) -> None:

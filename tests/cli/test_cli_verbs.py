@@ -63,6 +63,15 @@ def test_compile_tells_a_person_what_changed(cli, road, model, card, tmp_path):
         assert figure in text
 
 
+def test_compile_says_when_fewer_weights_were_removed_than_asked_for(cli, road, model, card, tmp_path):
+    facts = road.answers["compile"].inspection
+    facts["nonzero_weights"] = int(0.9 * facts["weights"])
+    finished = cli("compile", model, "-d", card, "--sparsity", "0.5", "-o", tmp_path / "o.edge")
+    assert "10% of all weights were removed, 50% of the prunable ones were asked for" in finished.err
+    facts["nonzero_weights"] = facts["weights"] // 2
+    assert "were removed" not in cli("compile", model, "-d", card, "--sparsity", "0.5", "-o", tmp_path / "p.edge").err
+
+
 def test_compile_says_loudly_that_no_accuracy_was_checked(cli, road, model, tmp_path):
     road.answers["compile"].inspection["accuracy"] = None
     finished = cli("compile", model, "--random-calibration", "-o", tmp_path / "o.edge")
