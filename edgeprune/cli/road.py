@@ -65,7 +65,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         random_calibration: RandomCalibration = False,
         sparsity: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 <= F < 1.")] = None,
         pattern: Annotated[str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16.")] = None,
-        criterion: Annotated[str, typer.Option(help="How importance is judged.")] = "magnitude",
+        criterion: Annotated[str, typer.Option(help="How the level of each layer is judged.")] = "magnitude",
         dense: Annotated[bool, typer.Option("--dense", help="Remove nothing.")] = False,
         precision: Annotated[str, typer.Option(help="auto, fp32, int8, or fp16 where the target has it.")] = "auto",
         max_drop: Annotated[
