@@ -11,7 +11,21 @@ from edgeprune.pattern import parse_pattern
 
 PRECISIONS = ("auto", "fp32", "int8", "fp16")
 BACKENDS = ("tvm", "tflite")
-CRITERIA = ("magnitude",)
+CRITERIA = (
+    "auto",
+    "magnitude",
+    "wanda",
+    "apoz",
+    "taylor",
+    "taylor2",
+    "fisher",
+    "ablation",
+    "batchnorm",
+    "sparsegpt",
+    "obs",
+    "alps",
+)
+"""How it is judged what may go; auto is what measured best."""
 
 _BYTES = re.compile(r"(\d{1,15}(?:\.\d*)?|\.\d+)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -26,7 +40,8 @@ class Options:
     of the metric); `max_drop_given` tells a wish of the user from the default. Budgets: `latency` in
     milliseconds, `size` and `ram` in bytes, `energy` in millijoules. `epochs` of recovery training; None lets
     edgeprune choose, 0 trains nothing. `best_effort` writes the result even where a budget or the limit is not
-    met.
+    met. `criterion` judges what may go. `minutes` of wall clock end the recovery training early. `permute` lets
+    channels change their order where blocks lose less then.
     """
 
     sparsity: float | None = None
@@ -45,7 +60,9 @@ class Options:
     threads: int = 1
     random_calibration: bool = False
     best_effort: bool = False
-    criterion: str = "magnitude"
+    criterion: str = "auto"
+    minutes: float | None = None
+    permute: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what no road can do: EdgepruneError (option-range, option-conflict, ...), exit code 2."""
@@ -76,6 +93,7 @@ class Options:
         for name, value in (("--latency", self.latency), ("--size", self.size), ("--ram", self.ram)):
             _check_positive(name, value)
         _check_positive("--energy", self.energy)
+        _check_positive("--minutes", self.minutes)
         if not math.isfinite(self.max_drop) or self.max_drop < 0:
             raise _range("--max-drop", f"{self.max_drop:g}", "give points of accuracy, 0 or more, such as 1.0")
         if self.epochs is not None and self.epochs < 0:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from edgeprune.errors import EdgepruneError
+
+Structure = Literal["block", "channel", "head", "layer"]
+"""What is removed as one: a block of weights, or with all that depends on it a channel, a head, a residual branch."""
 
 _BLOCK = re.compile(r"(\d+)x(\d+)")
 _BALANCE = re.compile(r"(\d+):(\d+)")
@@ -17,15 +21,18 @@ class Pattern:
 
     A block is `block_k` consecutive entries along the reduction axis (input channels of one kernel tap) times
     `block_n` consecutive output channels. Where `keep` and `group` are set, `keep` of every `group` blocks
-    along the reduction axis stay.
+    along the reduction axis stay. Any other `structure` than "block" is removed whole, and has no block size.
     """
 
     block_k: int = 1
     block_n: int = 1
     keep: int | None = None
     group: int | None = None
+    structure: Structure = "block"
 
     def __str__(self) -> str:
+        if self.structure != "block":
+            return self.structure
         block = f"{self.block_k}x{self.block_n}"
         if self.group is None:
             return block
@@ -47,10 +54,13 @@ class Level:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Read `1x1`, `4x16`, `2:4` or `2:4/1x16`.
+    """Read `1x1`, `4x16`, `2:4`, `2:4/1x16`, `channel`, `head` or `layer`.
 
     Raises EdgepruneError (pattern-unknown, usage) where the text is no pattern.
     """
+    structure = next((name for name in get_args(Structure)[1:] if name == text.strip()), None)
+    if structure is not None:
+        return Pattern(structure=structure)
     balance_text, slash, block_text = text.strip().rpartition("/")
     if not slash and _BALANCE.fullmatch(block_text):
         balance_text, block_text = block_text, "1x1"
@@ -70,6 +80,6 @@ def _unknown(text: str) -> EdgepruneError:
         "pattern-unknown",
         f"'{text}' is not a pruning pattern",
         where="--pattern",
-        hint="write 1x1, a block such as 1x16 or 4x16, a balance such as 2:4, or both: 2:4/1x16",
+        hint="write 1x1, a block such as 1x16 or 4x16, a balance such as 2:4, both: 2:4/1x16, or channel, head, layer",
         exit_code=2,
     )

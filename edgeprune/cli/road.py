@@ -27,10 +27,14 @@ from edgeprune.cli.arguments import (
 from edgeprune.cli.console import Console, show_error
 from edgeprune.cli.tables import summary_table
 from edgeprune.errors import EdgepruneError
-from edgeprune.options import Options, parse_bytes
+from edgeprune.options import CRITERIA, Options, parse_bytes
 from edgeprune.target import load_target
 
 _NOTED_SHORTAGE = 0.05
+
+
+def _complete_criterion(incomplete: str) -> list[str]:
+    return [name for name in CRITERIA if name.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,12 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         data: DataCard = None,
         random_calibration: RandomCalibration = False,
         sparsity: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 <= F < 1.")] = None,
-        pattern: Annotated[str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16.")] = None,
-        criterion: Annotated[str, typer.Option(help="How the level of each layer is judged.")] = "magnitude",
+        pattern: Annotated[
+            str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16, channel.")
+        ] = None,
+        criterion: Annotated[
+            str, typer.Option(help="What judges what may go.", autocompletion=_complete_criterion)
+        ] = "auto",
         dense: Annotated[bool, typer.Option("--dense", help="Remove nothing.")] = False,
         precision: Annotated[str, typer.Option(help="auto, fp32, int8, or fp16 where the target has it.")] = "auto",
         max_drop: Annotated[
@@ -76,6 +84,11 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         ram: Annotated[str | None, typer.Option(metavar="BYTES", help="Budget: working memory, as 1.5M.")] = None,
         energy: Annotated[float | None, typer.Option(metavar="MJ", help="Budget: millijoules an inference.")] = None,
         epochs: Annotated[int | None, typer.Option(help="Recovery training; 0 = none, one shot.")] = None,
+        minutes: Annotated[float | None, typer.Option(help="Wall clock that recovery training may take.")] = None,
+        permute: Annotated[
+            bool,
+            typer.Option("--permute/--no-permute", help="Let channels change their order so that blocks lose less."),
+        ] = True,
         backend: Annotated[str, typer.Option(help="tvm or tflite.")] = "tvm",
         seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
         threads: Threads = 1,
@@ -104,6 +117,8 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             random_calibration=random_calibration,
             best_effort=best_effort,
             criterion=criterion,
+            minutes=minutes,
+            permute=permute,
         )
         request = RoadRequest(model, arch, target, data, output, options, Console(as_json, quiet))
         _check(request)

@@ -1,0 +1,1 @@
+"""Which weights have to be removed together."""

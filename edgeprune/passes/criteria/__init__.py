@@ -1,0 +1,1 @@
+"""What may go: one criterion a file."""

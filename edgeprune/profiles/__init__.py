@@ -1,0 +1,1 @@
+"""Presets of the fields where this is used, a TOML table each."""

@@ -1,0 +1,1 @@
+"""Many models, targets and budgets, on one machine or many."""

@@ -1,0 +1,1 @@
+"""Pruning inside a user's own training loop."""
