@@ -26,6 +26,8 @@ CRITERIA = (
     "alps",
 )
 """How it is judged what may go; auto is what measured best."""
+OBJECTIVES = ("latency", "energy", "size", "ram", "throughput", "drop")
+"""What is made best where several results keep every limit; a profile sets it."""
 
 _BYTES = re.compile(r"(\d{1,15}(?:\.\d*)?|\.\d+)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -41,7 +43,8 @@ class Options:
     milliseconds, `size` and `ram` in bytes, `energy` in millijoules. `epochs` of recovery training; None lets
     edgeprune choose, 0 trains nothing. `best_effort` writes the result even where a budget or the limit is not
     met. `criterion` judges what may go. `minutes` of wall clock end the recovery training early. `permute` lets
-    channels change their order where blocks lose less then.
+    channels change their order where blocks lose less then. `objective` is what is made best where several results
+    keep every limit.
     """
 
     sparsity: float | None = None
@@ -63,6 +66,7 @@ class Options:
     criterion: str = "auto"
     minutes: float | None = None
     permute: bool = True
+    objective: str = "latency"
 
     def __post_init__(self) -> None:
         """Refuse what no road can do: EdgepruneError (option-range, option-conflict, ...), exit code 2."""
@@ -71,6 +75,7 @@ class Options:
         _check_choice(self.precision, PRECISIONS, "--precision")
         _check_choice(self.backend, BACKENDS, "--backend")
         _check_choice(self.criterion, CRITERIA, "--criterion")
+        _check_choice(self.objective, OBJECTIVES, "objective")
 
     def _check_pruning(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:

@@ -23,6 +23,7 @@ from edgeprune.cli.demo import demo_verb
 from edgeprune.cli.eval import eval_verb
 from edgeprune.cli.failures import failure, unknown_verb
 from edgeprune.cli.inspect import inspect_verb
+from edgeprune.cli.profiles import profiles_verb
 from edgeprune.cli.prune import prune_verb
 from edgeprune.cli.road import road_command
 from edgeprune.cli.run import run_verb
@@ -58,6 +59,7 @@ def build_app() -> typer.Typer:
     app.command("inspect")(inspect_verb)
     app.command("targets")(targets_verb)
     app.command("boards")(boards_verb)
+    app.command("profiles")(profiles_verb)
     app.command("demo")(demo_verb)
     return app
 
