@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -44,13 +44,18 @@ class CompileResult:
     shortfall: str
 
 
-def load_model(model: Source | ir.Model, *, arch: str | None = None) -> ir.Model:
-    """Import a model file or `module.py:callable` to the IR; an IR model is taken as it is."""
+def load_model(
+    model: Source | ir.Model, *, arch: str | None = None, dimensions: Mapping[str, int] | None = None
+) -> ir.Model:
+    """Import a model file or `module.py:callable` to the IR; an IR model is taken as it is.
+
+    `arch` builds the network of a checkpoint; `dimensions` gives sizes to dimensions that the model leaves open.
+    """
     if not isinstance(model, (str, PathLike)):
         return model
     from edgeprune.frontend.load import load
 
-    return load(str(model), arch=arch)
+    return load(model, arch, dimensions)
 
 
 def prune(

@@ -10,6 +10,7 @@ import typer
 
 from edgeprune.board import Board, board_names, load_board
 from edgeprune.errors import EdgepruneError, nearest
+from edgeprune.model_file import ModelFile, callable_parts
 from edgeprune.target import target_names
 
 
@@ -21,6 +22,7 @@ def _complete_board(incomplete: str) -> list[str]:
     return [name for name in board_names() if name.startswith(incomplete)]
 
 
+_MODEL_SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".th", ".tflite")
 _MODEL_HELP = "A model (.onnx, .pt2, module.py:callable)"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
@@ -58,6 +60,10 @@ Architecture = Annotated[
     str | None,
     typer.Option("--arch", metavar="FILE.py:CALLABLE", help="For a .pt/.pth checkpoint: what builds the module."),
 ]
+Dimensions = Annotated[
+    list[str] | None,
+    typer.Option("--dimension", metavar="NAME=SIZE", help="Size of a dimension the model leaves open; repeatable."),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the compiled model and of the peers.")]
 
 
@@ -93,10 +99,43 @@ def check_file(path: str | Path, *, where: str, code: str = "file-missing") -> N
     raise EdgepruneError(code, f"there is no file {path}", where=where, hint=hint)
 
 
+def model_file(source: str, arch: str | None = None, dimensions: list[str] | None = None) -> ModelFile:
+    """The model that `source`, `--arch` and every `--dimension` name, checked as far as it can be unread.
+
+    Raises EdgepruneError (file-missing; option-conflict, option-range, arch-invalid, usage).
+    """
+    check_model(source)
+    if arch is not None:
+        check_architecture(arch, source)
+    if dimensions and source.endswith(".edge"):
+        what = f"the shapes of a package are fixed, and {source} is one"
+        raise usage_error("option-conflict", what, "--dimension", "leave --dimension out")
+    return ModelFile(source, arch, parse_dimensions(dimensions or []))
+
+
+def parse_dimensions(texts: list[str]) -> dict[str, int]:
+    """Sizes by name from texts like `sequence=512`. Raises EdgepruneError (option-range, option-conflict, usage)."""
+    sizes: dict[str, int] = {}
+    for text in texts:
+        name, _, size = (part.strip() for part in text.rpartition("="))
+        if not name or not size.isdecimal() or int(size) < 1:
+            hint = "write NAME=SIZE, such as sequence=512, once for every name"
+            raise usage_error("option-range", f"'{text}' gives no dimension a size", "--dimension", hint)
+        if sizes.setdefault(name, int(size)) != int(size):
+            what = f"dimension '{name}' is given two sizes, {sizes[name]} and {size}"
+            raise usage_error("option-conflict", what, "--dimension", "keep one of them")
+    return sizes
+
+
 def check_model(source: str) -> None:
     """Refuse a model whose file is not there; `module.py:callable` names a file before its last colon."""
-    name, colon, _ = source.rpartition(":")
-    check_file(name if colon and name.endswith(".py") else source, where="MODEL")
+    parts = callable_parts(source)
+    check_file(parts[0] if parts else source, where="MODEL")
+
+
+def brings_network(source: str) -> bool:
+    """Whether a model needs no `--arch`: all do but the checkpoints of PyTorch."""
+    return callable_parts(source) is not None or Path(source).suffix.lower() in (".onnx", ".pt2", ".tflite", ".edge")
 
 
 def check_architecture(arch: str, model: str) -> None:
@@ -104,14 +143,29 @@ def check_architecture(arch: str, model: str) -> None:
 
     Raises EdgepruneError (option-conflict, arch-invalid, usage; file-missing).
     """
-    if ".py:" in model or Path(model).suffix.lower() in (".onnx", ".pt2", ".tflite"):
+    if brings_network(model):
         what = f"--arch builds the network of a checkpoint, and {model} brings its own"
         raise usage_error("option-conflict", what, "--arch", "leave --arch out")
-    name, colon, function = arch.rpartition(":")
-    if not (colon and name.endswith(".py") and function.isidentifier()):
+    parts = callable_parts(arch)
+    if parts is None or not parts[1].isidentifier():
         hint = "write FILE.py:CALLABLE; it returns (module, (example,))"
         raise usage_error("arch-invalid", f"'{arch}' does not name a function in a Python file", "--arch", hint)
-    check_file(name, where="--arch")
+    check_file(parts[0], where="--arch")
+
+
+def check_package(path: Path) -> None:
+    """Refuse a package whose file is not there, and a model in its place.
+
+    Raises EdgepruneError (file-missing; package-wanted, usage).
+    """
+    name = str(path)
+    if callable_parts(name) or path.suffix.lower() in _MODEL_SUFFIXES:
+        check_model(name)
+        hint = f"compile it first: edgeprune compile {name} -o {path.stem.partition('.py:')[0]}.edge"
+        raise usage_error(
+            "package-wanted", f"{name} is a model, and this verb takes a package (.edge)", "PACKAGE", hint
+        )
+    check_file(path, where="PACKAGE")
 
 
 def local_board(name: str) -> Board:

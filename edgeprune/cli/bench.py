@@ -7,14 +7,16 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.arguments import (
+    Architecture,
     BoardName,
+    Dimensions,
     Json,
     PackagePath,
     Quiet,
     Threads,
-    check_file,
-    check_model,
+    check_package,
     local_board,
+    model_file,
     usage_error,
 )
 from edgeprune.cli.console import Console
@@ -31,6 +33,8 @@ def bench_verb(
         str | None, typer.Option(metavar="MODEL", help="What the peers run; else the model inside the package.")
     ] = None,
     board: BoardName = "local",
+    arch: Architecture = None,
+    dimension: Dimensions = None,
     threads: Threads = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all runtimes together.")] = 5.0,
     as_json: Json = False,
@@ -47,14 +51,13 @@ def bench_verb(
     """
     local_board(board)
     peers = _peers(vs)
-    check_file(package, where="PACKAGE")
-    if model is not None:
-        check_model(model)
+    check_package(package)
+    source = None if model is None else model_file(model, arch, dimension)
     from edgeprune import flow
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        report = flow.bench(package, vs=peers, model=model, threads=threads, seconds=seconds, progress=progress)
+        report = flow.bench(package, vs=peers, model=source, threads=threads, seconds=seconds, progress=progress)
     console.result(report, latency_table(str(package), report), *slowest_layers_table(report))
 
 

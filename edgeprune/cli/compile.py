@@ -19,7 +19,7 @@ def compile_verb(request: RoadRequest) -> None:
 
     with request.console.work() as progress:
         result = flow.compile(
-            request.source(),
+            request.model,
             target=request.target,
             data=request.data,
             output=request.output,

@@ -7,20 +7,24 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.arguments import (
+    Architecture,
     BoardName,
     DataCard,
+    Dimensions,
     Json,
     ModelOrPackage,
     Quiet,
     RandomCalibration,
     Threads,
+    brings_network,
     check_file,
-    check_model,
     local_board,
+    model_file,
     usage_error,
 )
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table
+from edgeprune.model_file import ModelFile
 
 
 def eval_verb(
@@ -30,6 +34,8 @@ def eval_verb(
     reference: Annotated[
         str | None, typer.Option(metavar="MODEL", help="For the metric fidelity: the model to compare with.")
     ] = None,
+    arch: Architecture = None,
+    dimension: Dimensions = None,
     board: BoardName = "local",
     random_calibration: RandomCalibration = False,
     threads: Threads = 1,
@@ -48,14 +54,25 @@ def eval_verb(
         what = "random inputs have no labels: there is no metric" if random_calibration else "no data card was given"
         raise usage_error("data-missing", what, "--data", "give a card that has labels: --data CARD.toml")
     check_file(data, where="--data", code="card-missing")
-    for source in filter(None, (model_or_package, reference)):
-        check_model(source)
+    judged, compared = _opened(model_or_package, reference, arch, dimension)
     from edgeprune import flow
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        score = flow.evaluate(
-            model_or_package, data=data, split=split, reference=reference, threads=threads, progress=progress
-        )
+        score = flow.evaluate(judged, data=data, split=split, reference=compared, threads=threads, progress=progress)
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     console.result(report, fact_table(f"{model_or_package} on {data}", report))
+
+
+def _opened(
+    judged: str, reference: str | None, arch: str | None, dimensions: list[str] | None
+) -> tuple[ModelFile, ModelFile | None]:
+    """The two that are compared; `--arch` is meant for the checkpoints and `--dimension` for the models among them."""
+    given = [judged] if reference is None else [judged, reference]
+    checkpoints = [source for source in given if not brings_network(source)] or given
+    models = [source for source in given if not source.endswith(".edge")] or given
+    files = [
+        model_file(source, arch if source in checkpoints else None, dimensions if source in models else None)
+        for source in given
+    ]
+    return files[0], files[1] if reference is not None else None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.arguments import Json, ModelOrPackage, Quiet, check_model
+from edgeprune.cli.arguments import Architecture, Dimensions, Json, ModelOrPackage, Quiet, model_file
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import layer_table, summary_table
 
 
-def inspect_verb(model_or_package: ModelOrPackage, as_json: Json = False, quiet: Quiet = False) -> None:
+def inspect_verb(
+    model_or_package: ModelOrPackage,
+    arch: Architecture = None,
+    dimension: Dimensions = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show what is inside a package or a model.
 
     \b
@@ -15,10 +21,10 @@ def inspect_verb(model_or_package: ModelOrPackage, as_json: Json = False, quiet:
       edgeprune inspect model.edge
       edgeprune inspect model.onnx --json
     """
-    check_model(model_or_package)
+    source = model_file(model_or_package, arch, dimension)
     from edgeprune import flow
 
     console = Console(as_json, quiet)
     with console.work():
-        report = flow.inspect(model_or_package)
+        report = flow.inspect(source)
     console.result(report, layer_table(report), summary_table(model_or_package, report))

@@ -17,7 +17,7 @@ def prune_verb(request: RoadRequest) -> None:
 
     with request.console.work() as progress:
         result = flow.prune(
-            request.source(),
+            request.model,
             target=request.target,
             data=request.data,
             output=request.output,

@@ -12,21 +12,22 @@ import typer
 from edgeprune.cli.arguments import (
     Architecture,
     DataCard,
+    Dimensions,
     Json,
     ModelSource,
     Quiet,
     RandomCalibration,
     TargetName,
     Threads,
-    check_architecture,
     check_file,
-    check_model,
     check_output,
+    model_file,
     usage_error,
 )
 from edgeprune.cli.console import Console, show_error
 from edgeprune.cli.tables import summary_table
 from edgeprune.errors import EdgepruneError
+from edgeprune.model_file import ModelFile
 from edgeprune.options import CRITERIA, Options, parse_bytes
 from edgeprune.target import load_target
 
@@ -41,21 +42,12 @@ def _complete_criterion(incomplete: str) -> list[str]:
 class RoadRequest:
     """What a user asked of `compile` or `prune`, checked as far as it can be without the model."""
 
-    model: str
-    arch: str | None
+    model: ModelFile
     target: str
     data: Path | None
     output: Path
     options: Options
     console: Console
-
-    def source(self) -> Any:
-        """What the flow takes as its model: the text itself, or the checkpoint loaded with its architecture."""
-        if self.arch is None:
-            return self.model
-        from edgeprune import flow
-
-        return flow.load_model(self.model, arch=self.arch)
 
 
 def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
@@ -96,6 +88,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             bool, typer.Option("--best-effort", help="Write the result even if a budget or the limit is missed.")
         ] = False,
         arch: Architecture = None,
+        dimension: Dimensions = None,
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
@@ -120,9 +113,12 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             minutes=minutes,
             permute=permute,
         )
-        request = RoadRequest(model, arch, target, data, output, options, Console(as_json, quiet))
-        _check(request)
-        verb(request)
+        load_target(target)
+        _check(data, output, options)
+        source = model_file(model, arch, dimension)
+        if output.exists() and Path(source).exists() and output.samefile(source):
+            raise usage_error("option-conflict", "--output would overwrite the model", str(output), "name another")
+        verb(RoadRequest(source, target, data, output, options, Console(as_json, quiet)))
 
     command.__doc__ = verb.__doc__
     return command
@@ -170,16 +166,10 @@ def _sparsity_shortage(asked: float | None, report: dict[str, Any]) -> str:
     )
 
 
-def _check(request: RoadRequest) -> None:
-    load_target(request.target)
-    check_output(request.output)
-    if request.data is not None:
-        check_file(request.data, where="--data", code="card-missing")
-        if request.options.random_calibration:
+def _check(data: Path | None, output: Path, options: Options) -> None:
+    check_output(output)
+    if data is not None:
+        check_file(data, where="--data", code="card-missing")
+        if options.random_calibration:
             hint = "drop one of them"
             raise usage_error("option-conflict", "--data and --random-calibration exclude each other", "--data", hint)
-    check_model(request.model)
-    if request.arch is not None:
-        check_architecture(request.arch, request.model)
-    if Path(request.model).exists() and request.output.exists() and request.output.samefile(request.model):
-        raise usage_error("option-conflict", "--output would overwrite the model", str(request.output), "name another")

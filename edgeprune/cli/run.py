@@ -15,6 +15,7 @@ from edgeprune.cli.arguments import (
     Threads,
     check_file,
     check_output,
+    check_package,
     local_board,
 )
 from edgeprune.cli.console import Console
@@ -39,7 +40,7 @@ def run_verb(
     """
     local_board(board)
     check_output(output)
-    check_file(package, where="PACKAGE")
+    check_package(package)
     check_file(input, where="--input")
     from edgeprune import flow
 

@@ -22,17 +22,21 @@ from edgeprune.ir.canonical_stage import quiet, reason
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 
 
-def load_callable(spec: str) -> ir.Model:
+Sizes = Mapping[str, int]
+"""Sizes of open dimensions by name."""
+
+
+def load_callable(spec: str, dimensions: Sizes | None = None) -> ir.Model:
     """The model that `module.py:callable` returns: (torch.nn.Module, example inputs as a tuple or dict).
 
     The module is the user's own code and is run. Raises EdgepruneError (arch-invalid, model-missing, export-failed).
     """
     module, examples = _build(spec)
-    return export_module(module, examples)
+    return export_module(module, examples, dimensions)
 
 
-def load_exported(path: str | Path) -> ir.Model:
-    """The model in a .pt2 file of torch.export.save.
+def load_exported(path: str | Path, dimensions: Sizes | None = None) -> ir.Model:
+    """The model in a .pt2 file of torch.export.save; `dimensions` gives sizes to open dimensions by name.
 
     Raises EdgepruneError (model-missing, model-corrupt, export-failed).
     """
@@ -47,10 +51,10 @@ def load_exported(path: str | Path) -> ir.Model:
             where=str(source),
             hint=reason(error),
         ) from error
-    return _export(program, None, str(source))
+    return _export(program, None, str(source), dimensions)
 
 
-def load_checkpoint(path: str | Path, arch: str | None) -> ir.Model:
+def load_checkpoint(path: str | Path, arch: str | None, dimensions: Sizes | None = None) -> ir.Model:
     """The network that `arch` (`module.py:callable`) builds, with the weights of a checkpoint file.
 
     The file is read with weights_only: it holds tensors, it never runs code. Raises EdgepruneError
@@ -76,7 +80,7 @@ def load_checkpoint(path: str | Path, arch: str | None) -> ir.Model:
             where=str(source),
             hint=" ".join(line.strip() for line in str(error).splitlines()[1:3])[:300],
         ) from error
-    return export_module(module, examples)
+    return export_module(module, examples, dimensions)
 
 
 def read_state(source: Path) -> dict[str, torch.Tensor]:
@@ -100,16 +104,18 @@ def read_state(source: Path) -> dict[str, torch.Tensor]:
     return _state_dict(content, source)
 
 
-def export_module(module: torch.nn.Module, examples: tuple[Any, ...] | Mapping[str, Any]) -> ir.Model:
+def export_module(
+    module: torch.nn.Module, examples: tuple[Any, ...] | Mapping[str, Any], dimensions: Sizes | None = None
+) -> ir.Model:
     """The canonical IR of `module` (in inference mode) for inputs of the shapes of `examples`.
 
     Raises EdgepruneError (export-failed and those of `canonicalize`).
     """
     arguments = {"args": (), "kwargs": dict(examples)} if isinstance(examples, Mapping) else {"args": tuple(examples)}
-    return _export(module.eval(), arguments, type(module).__name__)
+    return _export(module.eval(), arguments, type(module).__name__, dimensions)
 
 
-def _export(source: Any, arguments: dict[str, Any] | None, where: str) -> ir.Model:
+def _export(source: Any, arguments: dict[str, Any] | None, where: str, dimensions: Sizes | None) -> ir.Model:
     try:
         with _silenced(), torch.no_grad():
             program = torch.onnx.export(
@@ -120,7 +126,7 @@ def _export(source: Any, arguments: dict[str, Any] | None, where: str) -> ir.Mod
             "export-failed", "torch.onnx.export cannot export this model", where=where, hint=reason(error)
         ) from error
     assert program is not None
-    return canonicalize(ir.from_proto(program.model_proto))
+    return canonicalize(ir.from_proto(program.model_proto), dimensions)
 
 
 def _build(spec: str) -> tuple[torch.nn.Module, Any]:

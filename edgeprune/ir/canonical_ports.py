@@ -1,12 +1,13 @@
-"""Fixes the shapes of a model's inputs: a dynamic batch becomes 1, every other dynamic axis is refused."""
+"""Fixes the shapes of a model's inputs: a dynamic batch becomes 1, other open dimensions get the sizes given."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.ir.canonical_shapes import check_size
 
 _TENSOR_INPUTS = {
@@ -16,23 +17,46 @@ _TENSOR_INPUTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Dimension:
+    """One axis of an input; `size` is None where the model leaves it open."""
+
+    value: ir.Value
+    axis: int
+    size: int | None
+    symbol: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a user may call it, the handiest first."""
+        place = f"{self.value.name}:{self.axis}"
+        return (place,) if self.symbol is None else (self.symbol, place)
+
+    def __str__(self) -> str:
+        place = f"axis {self.axis} of input '{self.value.name}'"
+        return place if self.symbol is None else f"'{self.symbol}' ({place})"
+
+
 def fix_inputs(model: ir.Model, dimensions: Mapping[str, int]) -> None:
     """Give every input of `model` a fixed shape, in place.
 
-    `dimensions` maps the names of symbolic axes to sizes. A first axis without a size is the batch, fixed at 1,
-    and its symbol is 1 wherever it appears. Raises EdgepruneError (shape-dynamic, dtype-unsupported, model-too-large).
+    `dimensions` maps open axes, by symbol or as `input:axis`, to sizes. A first axis without a size is the batch,
+    fixed at 1, and its symbol is 1 wherever it appears. Raises EdgepruneError (shape-dynamic, shape-empty,
+    dimension-unknown, dtype-unsupported, model-too-large).
     """
-    sizes = _batch_symbols(model.graph) | dict(dimensions)
     for value in model.graph.inputs:
-        if not isinstance(value.type, ir.TensorType) or value.dtype not in _TENSOR_INPUTS:
-            raise EdgepruneError(
-                "dtype-unsupported",
-                f"input '{value.name}' is not a tensor of numbers",
-                where=f"input '{value.name}'",
-                hint="only inputs with a numeric or boolean tensor type can be compiled",
-            )
-        value.shape = ir.Shape(_fixed_shape(value, sizes))
+        _check_type(value)
+    axes = {id(value): list(_axes(value)) for value in model.graph.inputs}
+    _check_names([axis for found in axes.values() for axis in found if not axis.size], dimensions)
+    sizes = _batch_symbols(model.graph) | dict(dimensions)
+    unknown: list[_Dimension] = []
+    for value in model.graph.inputs:
+        fixed = [_fixed_size(axis, sizes) for axis in axes[id(value)]]
+        unknown += [axis for axis, size in zip(axes[id(value)], fixed, strict=True) if size is None]
+        value.shape = ir.Shape([size or 1 for size in fixed])
         check_size(value)
+    if unknown:
+        raise _open_dimensions(unknown)
 
 
 def forget_shapes(graph: ir.Graph) -> None:
@@ -47,7 +71,17 @@ def _batch_symbols(graph: ir.Graph) -> dict[str, int]:
     return {axis.value: 1 for axis in first if isinstance(axis, ir.SymbolicDim) and axis.value is not None}
 
 
-def _fixed_shape(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
+def _check_type(value: ir.Value) -> None:
+    if not isinstance(value.type, ir.TensorType) or value.dtype not in _TENSOR_INPUTS:
+        raise EdgepruneError(
+            "dtype-unsupported",
+            f"input '{value.name}' is not a tensor of numbers",
+            where=f"input '{value.name}'",
+            hint="only inputs with a numeric or boolean tensor type can be compiled",
+        )
+
+
+def _axes(value: ir.Value) -> Iterator[_Dimension]:
     if value.shape is None:
         raise EdgepruneError(
             "shape-dynamic",
@@ -55,21 +89,51 @@ def _fixed_shape(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
             where=f"input '{value.name}'",
             hint="export the model with fixed input shapes",
         )
-    return [_fixed_size(value, axis, size, sizes) for axis, size in enumerate(value.shape)]
+    for axis, size in enumerate(value.shape):
+        known = size if isinstance(size, int) and size >= 0 else None
+        yield _Dimension(value, axis, known, size.value if isinstance(size, ir.SymbolicDim) else None)
 
 
-def _fixed_size(value: ir.Value, axis: int, size: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int:
-    symbol = size.value if isinstance(size, ir.SymbolicDim) else None
-    fixed = sizes.get(symbol, 0) if symbol is not None else size if isinstance(size, int) else 0
-    if fixed > 0:
-        return fixed
-    if axis == 0:
+def _fixed_size(axis: _Dimension, sizes: Mapping[str, int]) -> int | None:
+    if axis.size:
+        return axis.size
+    given = next((sizes[name] for name in reversed(axis.names) if name in sizes), None)
+    if given is not None:
+        return _positive(given, axis)
+    if axis.axis == 0:
         return 1
-    named = f" ('{symbol}')" if symbol is not None else ""
+    if axis.size is None:
+        return None
     raise EdgepruneError(
+        "shape-empty",
+        f"axis {axis.axis} of input '{axis.value.name}' has size 0: the input holds no value",
+        where=f"input '{axis.value.name}', axis {axis.axis}",
+        hint=f"export the model with the real size, or give it: --dimension {axis.names[0]}=SIZE",
+    )
+
+
+def _positive(size: int, axis: _Dimension) -> int:
+    if size < 1:
+        what, hint = f"{size} is no size for {axis}", "give a whole number above 0"
+        raise EdgepruneError("option-range", what, where="--dimension", hint=hint, exit_code=2)
+    return size
+
+
+def _check_names(free: list[_Dimension], dimensions: Mapping[str, int]) -> None:
+    known = {name for axis in free for name in axis.names}
+    for name in dimensions:
+        if name not in known:
+            hint = nearest(name, known) if known else "every input has a fixed shape: leave it out"
+            what = f"the model has no open dimension '{name}'"
+            raise EdgepruneError("dimension-unknown", what, where="--dimension", hint=hint, exit_code=2)
+
+
+def _open_dimensions(unknown: list[_Dimension]) -> EdgepruneError:
+    by_name = {axis.names[0]: axis for axis in unknown}
+    wanted = " ".join(f"--dimension {name}=SIZE" for name in by_name)
+    return EdgepruneError(
         "shape-dynamic",
-        f"axis {axis}{named} of input '{value.name}' has no fixed size",
-        where=f"input '{value.name}', axis {axis}",
-        hint="only the batch (first axis) is fixed for you, at 1; fix the others when exporting, or with "
-        f"`python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {value.name} --input_shape ...`",
+        f"the model leaves open how large {' and '.join(str(axis) for axis in by_name.values())} is",
+        where=", ".join(dict.fromkeys(f"input '{axis.value.name}'" for axis in unknown)),
+        hint=f"give the size it is used with: {wanted} (only the batch, the first axis, is fixed for you, at 1)",
     )

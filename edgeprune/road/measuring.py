@@ -39,4 +39,4 @@ def _rivals(package: Package, vs: tuple[str, ...], model: str | PathLike[str] | 
 
     from edgeprune.frontend.load import load
 
-    return Rivals(vs, to_proto(load(str(model))).SerializeToString(), f"{model}, imported")
+    return Rivals(vs, to_proto(load(model)).SerializeToString(), f"{model}, imported")

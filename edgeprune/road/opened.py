@@ -30,7 +30,7 @@ def open_runner(source: str | PathLike[str], threads: int = 1) -> Iterator[Opene
         from edgeprune.frontend.load import load
         from edgeprune.ir.execute import Session
 
-        session = Session(load(str(source)), threads)
+        session = Session(load(source), threads)
         yield Opened(tuple(InputSpec(spec.name, spec.shape, spec.dtype) for spec in session.specs), session.run)
         return
     from edgeprune.compiled import Package

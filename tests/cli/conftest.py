@@ -133,6 +133,13 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def package(tmp_path: Path) -> Path:
+    path = tmp_path / "package.edge"
+    path.write_bytes(b"not read here")
+    return path
+
+
+@pytest.fixture
 def card(tmp_path: Path) -> Path:
     path = tmp_path / "card.toml"
     path.write_text('metric = "top1"\n', encoding="utf-8")

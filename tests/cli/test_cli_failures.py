@@ -37,23 +37,32 @@ WRONG_USAGE = [
     (["compile", "{checkpoint}", "-o", "{out}", "--arch", "net.py:"], "arch-invalid", "CALLABLE"),
     (["prune", "{model}", "-o", "{folder}"], "output-unwritable", "file"),
     (["eval", "{model}"], "data-missing", "--data"),
+    (["compile", "{model}", "-o", "{out}", "--dimension", "sequence"], "option-range", "sequence=512"),
+    (["compile", "{model}", "-o", "{out}", "--dimension", "sequence=-1"], "option-range", "sequence=512"),
+    (["prune", "{model}", "-o", "{out}", "--dimension", "a=1", "--dimension", "a=2"], "option-conflict", "keep one"),
+    (["eval", "{model}", "--data", "{card}", "--arch", "net.py:build"], "option-conflict", "leave --arch out"),
+    (["inspect", "{package}", "--dimension", "a=1"], "option-conflict", "leave --dimension out"),
+    (["bench", "{model}"], "package-wanted", "edgeprune compile"),
+    (["bench", "{checkpoint}", "--vs", "onnxruntime"], "package-wanted", "edgeprune compile"),
+    (["run", "{model}", "--input", "{card}", "--output", "{out}"], "package-wanted", "edgeprune compile"),
     (["bench", "{model}", "--vs", "onxruntime"], "peer-unknown", "onnxruntime"),
     (["bench", "{model}", "--board", "loca"], "board-unknown", "local"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "code", "hint"), WRONG_USAGE, ids=lambda value: str(value)[:60])
-def test_wrong_usage_exits_2_and_starts_no_work(cli, road, model, card, tmp_path, arguments, code, hint):
+def test_wrong_usage_exits_2_and_starts_no_work(cli, road, model, package, card, tmp_path, arguments, code, hint):
     checkpoint = tmp_path / "net.th"
     checkpoint.write_bytes(b"not read here")
-    places = {"model": model, "card": card, "folder": tmp_path, "out": tmp_path / "out.edge", "checkpoint": checkpoint}
+    places = {"model": model, "package": package, "card": card, "checkpoint": checkpoint}
+    places |= {"folder": tmp_path, "out": tmp_path / "out.edge"}
     finished = cli(*(argument.format(**places) for argument in arguments), "--json")
     assert finished.code == 2
     assert finished.json["error"]["code"] == code
     assert hint in finished.json["error"]["hint"]
     assert finished.json["error"]["where"]
     assert road.calls == []
-    assert sorted(tmp_path.iterdir()) == sorted([model, card, checkpoint])
+    assert sorted(tmp_path.iterdir()) == sorted([model, package, card, checkpoint])
 
 
 def test_the_same_error_reads_well_without_json(cli):
@@ -85,6 +94,21 @@ def test_a_folder_in_place_of_a_model(cli, road, tmp_path):
     finished = cli("inspect", tmp_path, "--json")
     assert (finished.code, finished.json["error"]["code"]) == (1, "file-missing")
     assert finished.json["error"]["hint"] == "name a file in it"
+
+
+def test_a_model_in_place_of_a_package(cli, road, model):
+    assert cli("bench", model).err == (
+        f"error: {model} is a model, and this verb takes a package (.edge) [package-wanted]\n"
+        "  where: PACKAGE\n"
+        f"  hint:  compile it first: edgeprune compile {model} -o model.edge\n"
+    )
+
+
+def test_a_folder_that_is_called_like_a_callable(cli, road, tmp_path):
+    folder = tmp_path / "net.py:old"
+    folder.mkdir()
+    (folder / "model.onnx").touch()
+    assert cli("inspect", folder / "model.onnx").code == 0
 
 
 def test_an_architecture_file_that_is_not_there(cli, road, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeprune.cli.console import Console
+from edgeprune.model_file import ModelFile
 from edgeprune.options import Options
 
 
@@ -23,7 +24,7 @@ def test_the_road_gets_every_option(cli, road, model, card, tmp_path, verb):
     )
     assert (finished.code, finished.err) == (0, "")
     [(name, positional, named)] = road.calls
-    assert (name, positional) == (verb, (str(model),))
+    assert (name, positional) == (verb, (ModelFile(str(model)),))
     assert (named["target"], named["data"], named["output"]) == ("x86-64-v3", card, out)
     assert named["options"] == Options(
         sparsity=0.75,
@@ -92,14 +93,32 @@ def test_a_missed_limit_exits_3_and_says_by_how_much(cli, road, model, card, tmp
     assert "fell by 2.40 points" in shown.err
 
 
-def test_a_checkpoint_is_loaded_with_its_architecture(cli, road, tmp_path):
+def test_a_checkpoint_is_loaded_with_its_architecture(cli, road, card, tmp_path):
     checkpoint = tmp_path / "weights.pth"
     checkpoint.touch()
     (tmp_path / "net.py").touch()
     arch = f"{tmp_path}/net.py:build"
     assert cli("compile", checkpoint, "--arch", arch, "-o", tmp_path / "o.edge").code == 0
-    assert road.calls[0] == ("load_model", (str(checkpoint),), {"arch": arch})
-    assert road.calls[1][1] == ("a loaded model",)
+    (tmp_path / "o.edge").touch()
+    assert cli("eval", tmp_path / "o.edge", "--reference", checkpoint, "--arch", arch, "--data", card).code == 0
+    assert road.calls[0][1] == (ModelFile(str(checkpoint), arch),)
+    assert road.calls[1][2]["reference"] == ModelFile(str(checkpoint), arch)
+
+
+def test_open_dimensions_reach_every_verb_that_reads_a_model(cli, road, model, card, tmp_path):
+    sizes = ("--dimension", "sequence=512", "--dimension", "mask:1=8")
+    expected = ModelFile(str(model), None, {"sequence": 512, "mask:1": 8})
+    package = tmp_path / "p.edge"
+    package.touch()
+    assert cli("compile", model, "--dense", "-o", tmp_path / "o.edge", *sizes).code == 0
+    assert cli("prune", model, "--data", card, "-o", tmp_path / "o.onnx", *sizes).code == 0
+    assert cli("inspect", model, *sizes).code == 0
+    assert cli("eval", model, "--data", card, *sizes).code == 0
+    assert [call[1][0] for call in road.calls] == [expected] * 4
+    assert cli("bench", package, "--model", model, *sizes).code == 0
+    assert cli("eval", package, "--reference", model, "--data", card, *sizes).code == 0
+    assert (road.calls[4][2]["model"], road.calls[5][2]["reference"]) == (expected, expected)
+    assert road.calls[5][1] == (ModelFile(str(package)),)
 
 
 def test_a_module_with_a_callable_is_a_model(cli, road, tmp_path):
@@ -112,31 +131,31 @@ def test_eval(cli, road, model, card):
     finished = cli("eval", model, "--data", card, "--split", "validate", "--threads", "2", "--json")
     assert finished.json == {"metric": "top1", "value": 0.91, "samples": 500, "split": "validate"}
     name, positional, named = road.calls[0]
-    assert (name, positional[0], named["data"], named["split"]) == ("evaluate", str(model), card, "validate")
+    assert (name, positional[0], named["data"], named["split"]) == ("evaluate", ModelFile(str(model)), card, "validate")
     assert "0.91" in cli("eval", model, "--data", card).out
 
 
-def test_run(cli, road, model, card, tmp_path):
+def test_run(cli, road, package, card, tmp_path):
     out = tmp_path / "out.npz"
     road.answers["run"]["output"] = str(out)
-    finished = cli("run", model, "--input", card, "--output", out, "--json")
+    finished = cli("run", package, "--input", card, "--output", out, "--json")
     assert finished.json == {"output": str(out), "rows": 5}
-    assert road.calls[0][:2] == ("run", (model, card, out))
+    assert road.calls[0][:2] == ("run", (package, card, out))
 
 
-def test_bench(cli, road, model):
-    report = cli("bench", model, "--vs", "onnxruntime, openvino,onnxruntime", "--threads", "2", "--json").json
+def test_bench(cli, road, package):
+    report = cli("bench", package, "--vs", "onnxruntime, openvino,onnxruntime", "--threads", "2", "--json").json
     assert report["latency_ms"]["median"] == 0.25
     assert road.calls[0][2]["vs"] == ("onnxruntime", "openvino")
     assert road.calls[0][2]["threads"] == 2
-    text = cli("bench", model, "--vs", "onnxruntime").out
+    text = cli("bench", package, "--vs", "onnxruntime").out
     for figure in ("0.250 ms", "0.900 ms", "3.60x", "measured", "12.5 us"):
         assert figure in text
 
 
-def test_bench_reports_a_peer_that_is_not_installed(cli, road, model):
+def test_bench_reports_a_peer_that_is_not_installed(cli, road, package):
     road.answers["bench"]["peers"] = [{"runtime": "openvino", "latency_ms": None, "error": "not installed"}]
-    finished = cli("bench", model, "--vs", "openvino")
+    finished = cli("bench", package, "--vs", "openvino")
     assert finished.code == 0
     assert "not installed" in finished.out
 

@@ -54,9 +54,9 @@ def same_as_runtime(path: Path, feed: dict[str, np.ndarray] | None = None, dimen
     return [node.op_type for node in model.graph]
 
 
-def failure(path: Path) -> str:
+def failure(path: Path, dimensions: dict[str, int] | None = None) -> str:
     with pytest.raises(EdgepruneError) as caught:
-        load_onnx(path)
+        load_onnx(path, dimensions)
     return str(caught.value)
 
 
@@ -121,12 +121,37 @@ def test_a_dynamic_height_is_refused_and_can_be_given(tmp_path: Path):
     path = tmp_path / "model.onnx"
     onnx.save(small_model(shape=["n", 3, "height", 8]), path)
     assert failure(path) == (
-        "axis 2 ('height') of input 'x' has no fixed size [shape-dynamic]\n"
-        "  where: input 'x', axis 2\n"
-        "  hint:  only the batch (first axis) is fixed for you, at 1; fix the others when exporting, or with "
-        "`python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name x --input_shape ...`"
+        "the model leaves open how large 'height' (axis 2 of input 'x') is [shape-dynamic]\n"
+        "  where: input 'x'\n"
+        "  hint:  give the size it is used with: --dimension height=SIZE "
+        "(only the batch, the first axis, is fixed for you, at 1)"
     )
     assert input_specs(load_onnx(path, {"height": 8}))[0].shape == (1, 3, 8, 8)
+    assert input_specs(load_onnx(path, {"x:2": 8}))[0].shape == (1, 3, 8, 8)
+    assert input_specs(load_onnx(path, {"x:2": 8, "n": 2}))[0].shape == (2, 3, 8, 8)
+
+
+def test_a_dimension_that_is_not_there(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    onnx.save(small_model(shape=["n", 3, "height", 8]), path)
+    assert failure(path, {"heigth": 8}) == (
+        "the model has no open dimension 'heigth' [dimension-unknown]\n"
+        "  where: --dimension\n"
+        "  hint:  did you mean height?"
+    )
+    onnx.save(small_model(shape=[1, 3, 8, 8]), path)
+    assert failure(path, {"height": 8}).endswith("hint:  every input has a fixed shape: leave it out")
+
+
+def test_an_axis_of_size_0_is_an_empty_input(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    onnx.save(small_model(shape=[1, 3, 0, 8]), path)
+    assert failure(path) == (
+        "axis 2 of input 'x' has size 0: the input holds no value [shape-empty]\n"
+        "  where: input 'x', axis 2\n"
+        "  hint:  export the model with the real size, or give it: --dimension x:2=SIZE"
+    )
+    assert input_specs(load_onnx(path, {"x:2": 8}))[0].shape == (1, 3, 8, 8)
 
 
 def test_a_missing_file(tmp_path: Path):
