@@ -118,9 +118,10 @@ def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
 def fidelity(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> tuple[float, float | None]:
     """Mean cosine similarity over rows and outputs (-1 to 1), and top-1 agreement of the first output (0 to 1).
 
-    A row of zeros is like a row of zeros (1) and unlike any other (0); a row that holds no finite number is 0.
-    Agreement is the share of positions whose largest class is the same; classes lie along the first axis of
-    (channels, height, width) rows and along the last axis of others. It is None where there is one class.
+    Rows of (positions, values), such as the tokens of a text, are compared position by position; rows of one value
+    together, as one vector over all rows. Zeros are like zeros (1) and unlike anything else (0); what holds no finite
+    number is 0. Agreement is the share of positions whose largest class is the same; classes lie along the first axis
+    of (channels, height, width) rows and along the last axis of others. It is None where there is one class.
     """
     if set(outputs) != set(reference):
         raise _misfit(f"outputs {sorted(outputs)} compared with outputs {sorted(reference)}")
@@ -154,8 +155,16 @@ def _top(outputs: np.ndarray, labels: np.ndarray, count: int) -> float:
     return float(np.mean(right & ~np.isnan(rows).any(axis=1)))
 
 
+def _compared(outputs: np.ndarray) -> np.ndarray:
+    """The vectors that are compared, (count, length)."""
+    if outputs.ndim == 3 and outputs.shape[2] > 1:
+        return outputs.reshape(-1, outputs.shape[2]).astype(np.float64)
+    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
+    return rows.T if rows.shape[1] == 1 else rows
+
+
 def _cosine_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    a, b = left.reshape(len(left), -1).astype(np.float64), right.reshape(len(right), -1).astype(np.float64)
+    a, b = _compared(left), _compared(right)
     with np.errstate(invalid="ignore", over="ignore"):
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         products = np.einsum("ij,ij->i", a, b)

@@ -82,6 +82,30 @@ def test_agreement_takes_classes_from_the_channel_axis_of_images():
     assert fidelity({"y": outputs}, {"y": reference})[1] == pytest.approx(11 / 12)
 
 
+def test_tokens_are_compared_one_by_one():
+    random = np.random.default_rng(3)
+    outputs, reference = random.standard_normal((2, 4, 7, 5))
+    outputs[0, 0] *= 1000
+    expected = np.mean(
+        [
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+            for row, other in zip(outputs, reference, strict=True)
+            for a, b in zip(row, other, strict=True)
+        ]
+    )
+    cosine, agreement = fidelity({"logits": outputs}, {"logits": reference})
+    assert cosine == pytest.approx(expected)
+    assert agreement == pytest.approx(np.mean(outputs.argmax(2) == reference.argmax(2)))
+
+
+def test_one_value_a_row_is_compared_over_all_rows():
+    reference = np.array([[0.1], [0.9], [0.2]])
+    assert fidelity({"y": reference}, {"y": reference})[0] == pytest.approx(1.0)
+    cosine, agreement = fidelity({"y": reference[::-1]}, {"y": reference})
+    assert cosine == pytest.approx((0.02 + 0.81 + 0.02) / (0.01 + 0.81 + 0.04))
+    assert agreement is None
+
+
 def test_broken_rows_count_as_wrong():
     outputs = np.array([[np.nan, 0.0], [1.0, 0.0]])
     assert score("top1", outputs, np.array([0, 0])) == 0.5

@@ -61,6 +61,8 @@ def eval_verb(
     with console.work() as progress:
         score = flow.evaluate(judged, data=data, split=split, reference=compared, threads=threads, progress=progress)
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
+    if score.top1_agreement is not None:
+        report["top1_agreement"] = score.top1_agreement
     console.result(report, fact_table(f"{model_or_package} on {data}", report))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,17 +103,30 @@ def _dtype_error(array: np.ndarray, spec: InputSpec, where: str) -> EdgepruneErr
     )
 
 
-def random_samples(inputs: Sequence[InputSpec], count: int, seed: int) -> Samples:
-    """`count` rows of seeded noise: normal for floats, the whole range for 8-bit integers, 0 or 1 for the rest."""
+def random_samples(
+    inputs: Sequence[InputSpec], count: int, seed: int, limits: Mapping[str, int] | None = None
+) -> Samples:
+    """`count` rows of seeded noise: normal for floats, the whole range for 8-bit integers, 0 or 1 for the rest.
+
+    An integer input in `limits` gets numbers from 0 up to, not including, its limit: indices such as tokens.
+    """
     generator = np.random.default_rng(seed)
-    arrays: dict[str, np.ndarray] = {}
-    for spec in inputs:
-        shape, dtype = (count, *spec.row_shape), np.dtype(spec.dtype)
-        if dtype.kind == "f":
-            arrays[spec.name] = generator.standard_normal(shape, dtype=np.float32).astype(dtype)
-        elif dtype.itemsize == 1 and dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            arrays[spec.name] = generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-        else:
-            arrays[spec.name] = generator.integers(0, 2, shape).astype(dtype)
+    limits = limits or {}
+    arrays = {
+        spec.name: _noise((count, *spec.row_shape), np.dtype(spec.dtype), limits.get(spec.name), generator)
+        for spec in inputs
+    }
     return Samples(arrays, None, tuple(inputs))
+
+
+def _noise(
+    shape: tuple[int, ...], dtype: np.dtype[Any], limit: int | None, generator: np.random.Generator
+) -> np.ndarray:
+    if dtype.kind == "f":
+        return generator.standard_normal(shape, dtype=np.float32).astype(dtype)
+    if limit is not None and dtype.kind in "iu":
+        return generator.integers(0, min(limit, np.iinfo(dtype).max), shape).astype(dtype)
+    if dtype.itemsize == 1 and dtype.kind in "iu":
+        extent = np.iinfo(dtype)
+        return generator.integers(extent.min, extent.max, shape, dtype=dtype, endpoint=True)
+    return generator.integers(0, 2, shape).astype(dtype)

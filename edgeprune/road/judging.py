@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeprune.data import Card, Samples, load_card, random_samples
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.indices import index_limits
 from edgeprune.ir.ports import input_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
 from edgeprune.progress import Progress, silent
@@ -49,7 +50,7 @@ class Judge:
         """The rows of `split`, or random ones without a card."""
         specs = input_specs(self.original)
         if self.card is None:
-            return random_samples(specs, limit or _RANDOM_ROWS, self.seed)
+            return random_samples(specs, limit or _RANDOM_ROWS, self.seed, index_limits(self.original))
         return self.card.load(split, specs, limit)
 
     def score(self, model: ir.Model) -> Score | None:
