@@ -61,6 +61,7 @@ class Score:
     metric: str = "top1"
     value: float = 0.91
     samples: int = 500
+    top1_agreement: float | None = None
 
 
 @dataclass

@@ -133,6 +133,8 @@ def test_eval(cli, road, model, card):
     name, positional, named = road.calls[0]
     assert (name, positional[0], named["data"], named["split"]) == ("evaluate", ModelFile(str(model)), card, "validate")
     assert "0.91" in cli("eval", model, "--data", card).out
+    road.answers["evaluate"].top1_agreement = 0.75
+    assert cli("eval", model, "--data", card, "--json").json["top1_agreement"] == 0.75
 
 
 def test_run(cli, road, package, card, tmp_path):
