@@ -1,25 +1,17 @@
-"""Fits the weights that a layer keeps to what it should give, and chooses which to keep."""
+"""Fits the weights that a layer keeps to what it should give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeprune.passes.least_squares import fit_kept
 from edgeprune.passes.observations import Observations
-from edgeprune.passes.selection import choose_mask
 from edgeprune.passes.statistics import InputMoments, TargetMoments, input_moments, target_moments
-
-SELECTION_INPUTS = 1152
-"""In layers with more inputs, weights are chosen by squared weight times input power instead."""
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """How far towards the fitted weights a layer may go from those that it kept."""
-
-Keep = Callable[[np.ndarray], np.ndarray]
-"""From scores [groups, F, out] to what is kept, of the same shape; scores of a fixed mask are ignored."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +20,20 @@ class Solution:
 
     weights: np.ndarray
     bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerMoments:
+    """What a layer's inputs, and its inputs and targets together, have in common.
+
+    `second` [groups, F, F] are the moments `seen` of the inputs with `ridge` added, `aim` those of the targets with
+    the pull towards the weights as they were.
+    """
+
+    seen: InputMoments
+    second: np.ndarray
+    aim: TargetMoments
+    ridge: float
 
 
 @dataclass(frozen=True)
@@ -45,37 +51,31 @@ class LayerFit:
     damping: float
     rounds: int = 2
 
-    def solve(self, keep: Keep, choose: bool) -> Solution:
-        """The least-squares weights; with `choose` those that are kept are chosen for it too."""
+    def moments(self) -> LayerMoments:
+        """The moments that a mask is chosen and weights are fitted by."""
         seen = input_moments(self.observed, centred=self.centred)
-        ridge = self._ridge(seen)
+        ridge = self.damping * float(np.diagonal(seen.second, axis1=1, axis2=2).mean())
+        ridge += float(np.finfo(np.float32).tiny)
         second = seen.second + ridge * np.eye(seen.second.shape[1])
-        aim = self._aim(seen, ridge)
-        if choose and second.shape[1] <= SELECTION_INPUTS:
-            mask = choose_mask(second, aim.cross, keep)
-        else:
-            power = np.diagonal(seen.second, axis1=1, axis2=2)
-            mask = keep(self.start**2 * power[:, :, None])
-        return self._fitted(seen, second, aim, mask, ridge)
+        return LayerMoments(seen, second, self._aim(seen, ridge), ridge)
 
-    def _fitted(
-        self, seen: InputMoments, second: np.ndarray, aim: TargetMoments, mask: np.ndarray, ridge: float
-    ) -> Solution:
-        solution = self._solution(seen, second, aim, mask, self.start)
+    def solve(self, moments: LayerMoments, mask: np.ndarray) -> Solution:
+        """The least-squares weights that are zero outside `mask` [groups, F, out]."""
+        aim = moments.aim
+        solution = self._solution(moments, aim, mask, self.start)
         if self.observed.floor is None:
             return solution
         for _ in range(self.rounds):
-            aim = self._aim(seen, ridge, solution)
-            solution = self._solution(seen, second, aim, mask, solution.weights)
+            aim = self._aim(moments.seen, moments.ridge, solution)
+            solution = self._solution(moments, aim, mask, solution.weights)
         return solution
 
-    def _solution(
-        self, seen: InputMoments, second: np.ndarray, aim: TargetMoments, mask: np.ndarray, start: np.ndarray
-    ) -> Solution:
-        weights = np.stack([fit_kept(*parts) for parts in zip(second, aim.cross, mask, start, strict=True)])
+    def _solution(self, moments: LayerMoments, aim: TargetMoments, mask: np.ndarray, start: np.ndarray) -> Solution:
+        parts = zip(moments.second, aim.cross, mask, start, strict=True)
+        weights = np.stack([fit_kept(*part) for part in parts])
         if not self.centred:
             return Solution(weights, self.start_bias)
-        return Solution(weights, aim.mean[:, None, :] - seen.mean[:, None, :] @ weights)
+        return Solution(weights, aim.mean[:, None, :] - moments.seen.mean[:, None, :] @ weights)
 
     def _aim(self, seen: InputMoments, ridge: float, solution: Solution | None = None) -> TargetMoments:
         """The moments of the targets, or of those attainable from `solution`, with the pull towards `start`."""
@@ -84,10 +84,6 @@ class LayerFit:
         else:
             given = target_moments(self.observed, seen, solution.weights, solution.bias)
         return TargetMoments(given.cross + ridge * self.start, given.mean)
-
-    def _ridge(self, seen: InputMoments) -> float:
-        power = np.diagonal(seen.second, axis1=1, axis2=2)
-        return self.damping * float(power.mean()) + float(np.finfo(np.float32).tiny)
 
 
 def best_on(judge: Observations, fitted: Solution, plain: Solution, start: Solution) -> tuple[Solution, bool]:

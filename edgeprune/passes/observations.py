@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edgeprune.ir.ports import static_shape
 from edgeprune.ir.weights import WeightedLayer
 
 HELD_EVERY = 8
@@ -84,10 +86,9 @@ def observe(
     `inputs` (rows of the layer's input), `targets` and `floor` (rows of its output) have rows first, then the
     tensor's own shape. The rows to judge by are not fitted on, except that a single row serves for both.
     """
-    layout = _Linear(inputs, targets) if layer.kind == "linear" else _Convolution(layer, inputs, targets)
-    wanted = positions + positions // (HELD_EVERY - 1)
+    layout = _layout(layer, inputs, targets.shape)
     total = layout.total
-    chosen = np.arange(total) if total <= wanted else np.sort(generator.choice(total, wanted, replace=False))
+    chosen = _drawn(total, positions + positions // (HELD_EVERY - 1), generator)
     seen = _grouped(layout.unfold(chosen), layer.groups)
     given = _grouped(layout.pick(targets, chosen), layer.groups)
     least = None if floor is None else _grouped(layout.pick(floor, chosen), layer.groups)
@@ -101,12 +102,32 @@ def observe(
     return fit, judge
 
 
+def observe_inputs(
+    layer: WeightedLayer, inputs: np.ndarray, *, positions: int, generator: np.random.Generator
+) -> np.ndarray:
+    """What at most `positions` output positions read, [groups, positions, F], drawn without replacement.
+
+    `inputs` are rows of the layer's input, rows first.
+    """
+    layout = _layout(layer, inputs, (len(inputs), *static_shape(layer.node.outputs[0])))
+    return _grouped(layout.unfold(_drawn(layout.total, positions, generator)), layer.groups)
+
+
+def _drawn(total: int, wanted: int, generator: np.random.Generator) -> np.ndarray:
+    return np.arange(total) if total <= wanted else np.sort(generator.choice(total, wanted, replace=False))
+
+
+def _layout(layer: WeightedLayer, inputs: np.ndarray, outputs: tuple[int, ...]) -> _Linear | _Convolution:
+    """How rows of `inputs` become output positions; `outputs` is the shape of the rows of the layer's output."""
+    return _Linear(inputs, outputs) if layer.kind == "linear" else _Convolution(layer, inputs, outputs)
+
+
 class _Linear:
     """The rows of a matrix product."""
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, inputs: np.ndarray, outputs: tuple[int, ...]) -> None:
         self._inputs = inputs.reshape(-1, inputs.shape[-1])
-        self.total = targets.size // targets.shape[-1]
+        self.total = math.prod(outputs[:-1])
 
     def unfold(self, chosen: np.ndarray) -> np.ndarray:
         return self._inputs[chosen][:, None, :]
@@ -118,7 +139,7 @@ class _Linear:
 class _Convolution:
     """The output pixels of a convolution of rank 3 or 4, each with the inputs under its kernel."""
 
-    def __init__(self, layer: WeightedLayer, inputs: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, layer: WeightedLayer, inputs: np.ndarray, outputs: tuple[int, ...]) -> None:
         attributes, rank = layer.node.attributes, inputs.ndim - 3
         images = inputs.reshape(-1, *inputs.shape[2:])
         pads = attributes.get_ints("pads", [0] * 2 * rank)
@@ -128,7 +149,7 @@ class _Convolution:
         self._dilations = attributes.get_ints("dilations", [1] * rank)
         assert layer.weight.const_value is not None
         self._kernel = tuple(int(size) for size in layer.weight.const_value.shape.numpy()[2:])
-        self._shape = (len(images), *targets.shape[3:])
+        self._shape = (len(images), *outputs[3:])
         self.total = int(np.prod(self._shape))
 
     def unfold(self, chosen: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.passes.observations import Observations
+from edgeprune.passes.observations import CHUNK, Observations
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,13 @@ class InputMoments:
     """Moments of inputs [groups, positions, F], in float64.
 
     `second` [groups, F, F] is their covariance and `mean` [groups, F] their mean; without `centred` the moments are
-    about zero and the mean is zero.
+    about zero and the mean is zero. `power` [groups, F] is their mean square, about zero either way.
     """
 
     second: np.ndarray
     mean: np.ndarray
     centred: bool
+    power: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,23 @@ class TargetMoments:
 
 def input_moments(observed: Observations, *, centred: bool) -> InputMoments:
     """The moments of the observed inputs. Products are in float32 within a chunk, sums of chunks in float64."""
-    groups, count, size = observed.inputs.shape
+    return moments_of(observed.inputs, centred=centred)
+
+
+def moments_of(inputs: np.ndarray, *, centred: bool) -> InputMoments:
+    """The moments of inputs [groups, positions, F]."""
+    groups, count, size = inputs.shape
     second, mean = np.zeros((groups, size, size)), np.zeros((groups, size))
-    for part in observed.chunks():
-        second += part.inputs.transpose(0, 2, 1) @ part.inputs
-        mean += part.inputs.sum(axis=1)
+    for begin in range(0, count, CHUNK):
+        part = inputs[:, begin : begin + CHUNK]
+        second += part.transpose(0, 2, 1) @ part
+        mean += part.sum(axis=1)
     second /= count
+    power = np.diagonal(second, axis1=1, axis2=2).copy()
     mean *= 1 / count if centred else 0.0
     if centred:
         second -= mean[:, :, None] * mean[:, None, :]
-    return InputMoments(second, mean, centred)
+    return InputMoments(second, mean, centred, power)
 
 
 def target_moments(

@@ -18,12 +18,16 @@ def problem(seed, rectified=True, count=3000):
     return Observations(x, targets, floor), start, bias, mask
 
 
+def solved(fit, mask):
+    return fit.solve(fit.moments(), mask)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rounds_bring_the_output_behind_the_rectifier_closer(seed):
     observed, start, bias, mask = problem(seed)
     errors = []
     for rounds in (0, 1, 2, 6):
-        solution = LayerFit(start, bias, observed, True, 1e-6, rounds).solve(lambda scores: mask, choose=False)
+        solution = solved(LayerFit(start, bias, observed, True, 1e-6, rounds), mask)
         assert not solution.weights[~mask].any()
         errors.append(observed.error(solution.weights, solution.bias))
     assert errors == sorted(errors, reverse=True)
@@ -32,7 +36,7 @@ def test_rounds_bring_the_output_behind_the_rectifier_closer(seed):
 
 def test_without_a_rectifier_it_is_numpys_least_squares():
     observed, start, bias, mask = problem(9, rectified=False)
-    solution = LayerFit(start, bias, observed, True, 1e-9).solve(lambda scores: mask, choose=False)
+    solution = solved(LayerFit(start, bias, observed, True, 1e-9), mask)
     for column in range(6):
         kept = mask[0, :, column]
         design = np.column_stack([observed.inputs[0][:, kept], np.ones(observed.count)])
@@ -43,7 +47,7 @@ def test_without_a_rectifier_it_is_numpys_least_squares():
 
 def test_without_a_bias_to_fit_it_stays():
     observed, start, bias, mask = problem(4, rectified=False)
-    solution = LayerFit(start, bias, observed, False, 1e-9).solve(lambda scores: mask, choose=False)
+    solution = solved(LayerFit(start, bias, observed, False, 1e-9), mask)
     np.testing.assert_array_equal(solution.bias, bias)
 
 

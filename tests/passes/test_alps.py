@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgeprune.mask import mask_from_scores
+from edgeprune.passes.criteria.alps import choose_mask
 from edgeprune.passes.least_squares import fit_kept
-from edgeprune.passes.selection import choose_mask
 from edgeprune.pattern import parse_pattern
 
 

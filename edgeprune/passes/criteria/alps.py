@@ -1,13 +1,44 @@
-"""Chooses which weights to keep so that the layer's output changes least."""
+"""Weights are chosen together, by an optimisation over all masks of the level (ALPS)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
+
+from edgeprune.data.samples import Samples
+from edgeprune.passes.criteria.criterion import Choice, MaskProblem
+from edgeprune.passes.criteria.curvature import single_saliencies
+
+LARGEST = 1152
+"""In layers with more inputs to one output, weights are chosen by squared weight times input power instead."""
 
 Projection = Callable[[np.ndarray], np.ndarray]
 """From scores [groups, F, out] to the mask of what a pattern keeps, of the same shape."""
+
+
+@dataclass(frozen=True)
+class Alps:
+    """The alternating direction method of multipliers on the layer's squared error; strong where most goes.
+
+    The paper then solves for the kept weights by conjugate gradients; here the refit does, exactly where it can.
+    """
+
+    steps: int = 150
+    up_front: bool = False
+
+    def saliencies(self, model: ir.Model, samples: Samples, seed: int = 0) -> dict[str, np.ndarray]:
+        """What the layer's output changes by when one weight goes and the others make up for it."""
+        return single_saliencies(model, samples, seed)
+
+    def choose(self, problem: MaskProblem) -> Choice:
+        """The mask that the steps end with."""
+        if problem.second.shape[1] > LARGEST:
+            note = f"more than {LARGEST} inputs to one output: weights chosen by size times input power"
+            return Choice(problem.project(problem.start**2 * problem.power[:, :, None]), note)
+        return Choice(choose_mask(problem.second, problem.cross, problem.project, steps=self.steps))
 
 
 def choose_mask(

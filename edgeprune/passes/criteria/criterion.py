@@ -1,0 +1,78 @@
+"""What every criterion offers: how much each weight matters, and which weights of a layer to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.data.samples import Samples
+from edgeprune.mask import mask_from_scores
+from edgeprune.pattern import Level
+
+Saliencies = Mapping[str, np.ndarray]
+"""How much every weight matters, by layer name: [groups, taps, in, out] as `edgeprune.ir.weights` reads them."""
+
+
+@dataclass(frozen=True)
+class MaskProblem:
+    """One layer whose mask is to be chosen; F = taps * in.
+
+    `second` [groups, F, F] is positive definite, `cross` [groups, F, out]: weights W change the layer's output by
+    tr(W' second W) - 2 tr(W' cross) and a constant. `start` [groups, F, out] are the weights as they are, `power`
+    [groups, F] the mean square of each input, `saliency` [groups, F, out] what a criterion said up front. `shape` is
+    (groups, taps, in, out).
+    """
+
+    second: np.ndarray
+    cross: np.ndarray
+    start: np.ndarray
+    power: np.ndarray
+    shape: tuple[int, int, int, int]
+    level: Level
+    saliency: np.ndarray | None = None
+
+    def project(self, scores: np.ndarray) -> np.ndarray:
+        """From scores [groups, F, out] to the mask of what the level keeps, of the same shape."""
+        mask = mask_from_scores(scores.reshape(self.shape), self.level.pattern, self.level.density)
+        return mask.reshape(scores.shape)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The mask [groups, F, out] of what is kept, and a note where it was not chosen as the criterion would have."""
+
+    mask: np.ndarray
+    note: str = ""
+
+
+class Criterion(Protocol):
+    """Judges weights, up front for the whole network, or layer by layer from what the layer sees and should give."""
+
+    @property
+    def up_front(self) -> bool:
+        """Whether `choose` needs the saliencies of the layer."""
+
+    def saliencies(self, model: ir.Model, samples: Samples, seed: int = 0) -> dict[str, np.ndarray]:
+        """How much every weight of every layer matters in `model` on the rows of `samples`; never negative."""
+
+    def choose(self, problem: MaskProblem) -> Choice:
+        """The mask of the problem's level."""
+
+
+@dataclass(frozen=True)
+class ByScore:
+    """A criterion that keeps what its saliencies put highest."""
+
+    @property
+    def up_front(self) -> bool:
+        """Whether `choose` needs the saliencies of the layer: always."""
+        return True
+
+    def choose(self, problem: MaskProblem) -> Choice:
+        """The weights of the highest saliency."""
+        assert problem.saliency is not None
+        return Choice(problem.project(problem.saliency))
