@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeprune.cli.repeat import run_seeds
 from edgeprune.cli.road import RoadRequest, finish
 
 
@@ -13,10 +14,14 @@ def compile_verb(request: RoadRequest) -> None:
       edgeprune compile model.onnx --data card.toml -o model.edge
       edgeprune compile model.onnx -t x86-64-v3 --data card.toml --sparsity 0.75 --pattern 1x16 -o model.edge
       edgeprune compile model.onnx --data card.toml --latency 0.5 --max-drop 2 -o model.edge
+      edgeprune compile model.onnx --data card.toml --profile wearable --repeat 3 -o model.edge
       edgeprune compile model.onnx --dense --random-calibration -o model.edge
     """
     from edgeprune import flow
 
+    if request.repeat > 1:
+        run_seeds(request, flow.compile, "Package")
+        return
     with request.console.work() as progress:
         result = flow.compile(
             request.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeprune.cli.repeat import run_seeds
 from edgeprune.cli.road import RoadRequest, finish
 
 
@@ -15,6 +16,9 @@ def prune_verb(request: RoadRequest) -> None:
     """
     from edgeprune import flow
 
+    if request.repeat > 1:
+        run_seeds(request, flow.prune, "Pruned model")
+        return
     with request.console.work() as progress:
         result = flow.prune(
             request.model,

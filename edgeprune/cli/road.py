@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +25,12 @@ from edgeprune.cli.arguments import (
     usage_error,
 )
 from edgeprune.cli.console import Console, show_error
+from edgeprune.cli.profiles import complete_profile
 from edgeprune.cli.tables import summary_table
 from edgeprune.errors import EdgepruneError
 from edgeprune.model_file import ModelFile
 from edgeprune.options import CRITERIA, Options, parse_bytes
+from edgeprune.profile import with_profile
 from edgeprune.target import load_target
 
 _NOTED_SHORTAGE = 0.05
@@ -48,17 +50,27 @@ class RoadRequest:
     output: Path
     options: Options
     console: Console
+    repeat: int = 1
 
 
 def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
     """The command that reads the shared options, checks them and calls `verb`."""
 
     def command(
+        ctx: typer.Context,
         model: ModelSource,
         output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
         target: TargetName = "host",
         data: DataCard = None,
         random_calibration: RandomCalibration = False,
+        profile: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME",
+                help="Presets of a field; `edgeprune profiles` lists. Other options win.",
+                autocompletion=complete_profile,
+            ),
+        ] = None,
         sparsity: Annotated[float | None, typer.Option(help="Share of the weights to remove, 0 <= F < 1.")] = None,
         pattern: Annotated[
             str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16, channel.")
@@ -83,6 +95,14 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         ] = True,
         backend: Annotated[str, typer.Option(help="tvm or tflite.")] = "tvm",
         seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
+        repeat: Annotated[
+            int,
+            typer.Option(
+                min=1,
+                metavar="N",
+                help="Run N seeds from --seed on; show mean and spread, write the best on the validate rows.",
+            ),
+        ] = 1,
         threads: Threads = 1,
         best_effort: Annotated[
             bool, typer.Option("--best-effort", help="Write the result even if a budget or the limit is missed.")
@@ -113,15 +133,24 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             minutes=minutes,
             permute=permute,
         )
+        options = replace(options, **_presets(profile, ctx, data is not None))
         load_target(target)
         _check(data, output, options)
         source = model_file(model, arch, dimension)
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise usage_error("option-conflict", "--output would overwrite the model", str(output), "name another")
-        verb(RoadRequest(source, target, data, output, options, Console(as_json, quiet)))
+        verb(RoadRequest(source, target, data, output, options, Console(as_json, quiet), repeat))
 
     command.__doc__ = verb.__doc__
     return command
+
+
+def _presets(profile: str | None, ctx: typer.Context, has_data: bool) -> dict[str, Any]:
+    """What the profile sets and the user did not."""
+    presets = with_profile(profile, {}, has_data=has_data)
+    sources = {name: ctx.get_parameter_source(name) for name in presets}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    return {name: value for name, value in presets.items() if name not in given}
 
 
 def limit_error(shortfall: str) -> EdgepruneError:
@@ -135,15 +164,20 @@ def limit_error(shortfall: str) -> EdgepruneError:
     )
 
 
-def finish(request: RoadRequest, result: Any, title: str) -> None:
-    """Show the outcome of `compile` or `prune`; exit code 3 where a budget or the limit is missed."""
+def finish(
+    request: RoadRequest, result: Any, title: str, *, extra: Mapping[str, Any] | None = None, tables: Sequence[Any] = ()
+) -> None:
+    """Show the outcome of `compile` or `prune`, with `extra` fields of JSON and `tables` after its own.
+
+    Exit code 3 where a budget or the limit is missed.
+    """
     written = result.met or request.options.best_effort
     output = str(request.output) if written else None
-    report = {"output": output, "met": result.met, "shortfall": result.shortfall, **result.inspection}
+    report = {"output": output, "met": result.met, "shortfall": result.shortfall, **result.inspection, **(extra or {})}
     error = None if result.met else limit_error(result.shortfall)
     if error is not None:
         report["error"] = error.as_dict()
-    request.console.result(report, summary_table(f"{title} {output or '(not written)'}", report))
+    request.console.result(report, summary_table(f"{title} {output or '(not written)'}", report), *tables)
     if report.get("accuracy") is None:
         request.console.note("warning: no accuracy was checked; give labelled data with --data CARD.toml")
     shortage = _sparsity_shortage(request.options.sparsity, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,6 +81,33 @@ def _accuracy_row(accuracy: Any, compiled: bool) -> tuple[str, str, str, str]:
         return "accuracy", "", "not checked" if compiled else "", ""
     name = f"{accuracy['metric']} on {accuracy['samples']} test rows"
     return name, _score(accuracy.get("before")), _score(accuracy.get("after")), ""
+
+
+def spread_table(report: Facts) -> Table:
+    """How far the seeds lie apart, from the JSON of `--repeat`: one row a figure that all of them have."""
+    rows = report["repeats"]
+    title = f"{len(rows)} seeds, {sum(row['met'] for row in rows)} within every limit; seed {report['seed']} is kept"
+    names = ("", "left"), ("mean", "right"), ("spread", "right"), ("lowest", "right"), ("highest", "right")
+    table = _table(title, *names)
+    for name, mean in report["mean"].items():
+        write = _writer(name)
+        column = [row[name] for row in rows]
+        table.add_row(
+            name.replace("_", " "),
+            write(mean),
+            f"± {write(report['spread'][name])}",
+            write(min(column)),
+            write(max(column)),
+        )
+    return table
+
+
+def _writer(name: str) -> Callable[[float], str]:
+    if name.endswith("_bytes"):
+        return bytes_text
+    if name.endswith("_ms"):
+        return "{:.4f} ms".format
+    return count_text if name == "macs" else "{:.4f}".format
 
 
 def layer_table(inspection: Facts) -> Table:
