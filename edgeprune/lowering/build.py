@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeprune.cache import Cache
 from edgeprune.lowering.aot import emit_source, pack_blob
 from edgeprune.lowering.arena import allocate
 from edgeprune.lowering.link import build_library, runtime_files
@@ -26,8 +27,8 @@ class Built:
     ram_bytes: int
 
 
-def build(plan: Plan, target: Target, progress: Progress = silent) -> Built:
-    """Compile and link `plan`.
+def build(plan: Plan, target: Target, progress: Progress = silent, cache: Cache | None = None) -> Built:
+    """Compile and link `plan`; kernels that were compiled before come from `cache`, by default the user's.
 
     Raises EdgepruneError (link-failed).
     """
@@ -35,7 +36,7 @@ def build(plan: Plan, target: Target, progress: Progress = silent) -> Built:
     arena = allocate(plan)
     blob, _ = pack_blob(plan)
     program = emit_source(plan, arena, target)
-    library = build_library(plan.functions, program, blob, target)
+    library = build_library(plan.functions, program, blob, target, cache)
     progress("compiling", 1, 1, "")
     return Built(
         library=library.so,

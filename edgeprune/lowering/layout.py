@@ -202,10 +202,12 @@ def _inside(value: ir.Value, buffer: str, places: np.ndarray, numbers: np.ndarra
     """The strided place of `value` whose elements `numbers` lie at `places`, if each occurs exactly once."""
     shape = shape_of(value)
     size = int(np.prod(shape, dtype=np.int64))
-    if numbers.size != size or np.unique(numbers).size != size:
+    if numbers.size != size:
         return None
-    by_number = np.empty(size, dtype=np.int64)
+    by_number = np.full(size, -1, dtype=np.int64)
     by_number[numbers] = places
+    if by_number.min(initial=0) < 0:
+        return None
     return fit(buffer, by_number.reshape(shape))
 
 

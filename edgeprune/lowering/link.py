@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgeprune.cache import Cache, content_key, open_cache
 from edgeprune.errors import EdgepruneError
-from edgeprune.lowering.compile import compile_object
+from edgeprune.lowering.compile import Compiled, compile_apart
 from edgeprune.target import Target
 
 _GLIBC = "2.34"
@@ -28,6 +31,10 @@ edge_constants:
     .zero 64
     .section .note.GNU-stack,"",@progbits
 """
+_KIND = "runtime"
+_BASELINE = "-mcpu=x86_64"
+"""This code must run on any machine to tell that its kernels cannot."""
+
 _C_FLAGS = (
     "-O2",
     "-std=gnu11",
@@ -69,36 +76,61 @@ def runtime_files() -> dict[str, str]:
     return {entry.name: entry.read_text(encoding="utf-8") for entry in found}
 
 
-def build_library(functions: Mapping[str, Any], sources: Mapping[str, str], blob: bytes, target: Target) -> Library:
+def build_library(
+    functions: Mapping[str, Any], sources: Mapping[str, str], blob: bytes, target: Target, cache: Cache | None = None
+) -> Library:
     """Compile `functions` (pointer-argument TensorIR, by symbol) and the C `sources`, with `blob` as edge_constants.
 
-    The same input gives the same bytes. Raises EdgepruneError (link-failed) with the
-    tool's last lines.
+    The same input gives the same bytes; what was compiled before comes from `cache`, by default the user's. Raises
+    EdgepruneError (link-failed) with the tool's last lines.
     """
+    cache = open_cache() if cache is None else cache
+    kernels = compile_apart(functions, target, cache)
+    objects = {**_runtime_objects(target, cache), **kernels.objects}
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
         folder = Path(name)
-        files = {**runtime_files(), **sources, "constants.s": _CONSTANTS, "exports.map": _EXPORTS}
-        for file, text in files.items():
+        headers = {file: text for file, text in runtime_files().items() if file.endswith(".h")}
+        files = {**headers, **sources, "symbols.h": _renamed(kernels), "constants.s": _CONSTANTS}
+        for file, text in {**files, "exports.map": _EXPORTS}.items():
             (folder / file).write_text(text, encoding="utf-8")
-        (folder / "constants.bin").write_bytes(blob)
-        _link(_compile_functions(functions, target, folder), target, folder)
+        for file, data in {**objects, "constants.bin": blob}.items():
+            (folder / file).write_bytes(data)
+        texts = sorted(file for file in sources if file.endswith(".c"))
+        inputs = [*objects, "-include", "symbols.h", *texts, "constants.s"]
+        _zig(target, [*_C_FLAGS, _BASELINE, *_LINK_FLAGS, *inputs, "-o", "model.so"], folder)
         so = (folder / "model.so").read_bytes()
     if b"\0libm.so" in so:
         raise _failed("a kernel calls a function of libm that kernels/runtime does not have")
     return Library(so, len(so) - len(blob))
 
 
-def _compile_functions(functions: Mapping[str, Any], target: Target, folder: Path) -> list[str]:
-    if not functions:
-        return []
-    compile_object(functions, target, folder / "kernels.o")
-    return ["kernels.o"]
+def _renamed(kernels: Compiled) -> str:
+    """A header that leads the names in the generated C to the symbols of the objects."""
+    return "".join(f"#define {name} {symbol}\n" for name, symbol in kernels.symbols.items())
 
 
-def _link(objects: list[str], target: Target, folder: Path) -> None:
-    sources = sorted(path.name for path in folder.glob("*.c"))
-    # Baseline instructions only: this code must run on any machine to tell that its kernels cannot.
-    _zig(target, [*_C_FLAGS, "-mcpu=x86_64", *_LINK_FLAGS, *objects, *sources, "constants.s", "-o", "model.so"], folder)
+def _runtime_objects(target: Target, cache: Cache) -> dict[str, bytes]:
+    """The C of the runtime, compiled, by file name."""
+    files = runtime_files()
+    everything = [part for pair in files.items() for part in pair]
+    facts = (version("ziglang"), _zig_triple(target), *_C_FLAGS, _BASELINE)
+    sources = [file for file in files if file.endswith(".c")]
+
+    def made(file: str) -> bytes:
+        return cache.made(_KIND, content_key(file, *facts, *everything), lambda: _runtime_object(file, files, target))
+
+    with ThreadPoolExecutor() as pool:
+        objects = pool.map(made, sources)
+        return {f"{Path(file).stem}.o": data for file, data in zip(sources, objects, strict=True)}
+
+
+def _runtime_object(file: str, files: Mapping[str, str], target: Target) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
+        folder = Path(name)
+        for other, text in files.items():
+            (folder / other).write_text(text, encoding="utf-8")
+        _zig(target, [*_C_FLAGS, _BASELINE, "-c", file, "-o", "runtime.o"], folder)
+        return (folder / "runtime.o").read_bytes()
 
 
 def _zig_triple(target: Target) -> str:
