@@ -22,9 +22,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a verb on its first use, so that `import edgeprune` stays light."""
+    """Import a verb, or `edgeprune.torch`, on its first use, so that `import edgeprune` stays light."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "torch":
+        return import_module("edgeprune.torch")
     raise AttributeError(f"module 'edgeprune' has no attribute '{name}'")
 
 

@@ -20,6 +20,7 @@ MAY_IMPORT_TORCH = (
     "edgeprune/ir/trainable*",
     "edgeprune/frontend/torch*",
     "edgeprune/passes/recover*",
+    "edgeprune/torch/*",
     "edgeprune/demo.py",
 )
 
