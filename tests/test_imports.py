@@ -20,6 +20,7 @@ MAY_IMPORT_TORCH = (
     "edgeprune/ir/trainable*",
     "edgeprune/frontend/torch*",
     "edgeprune/passes/recover*",
+    "edgeprune/passes/gradients.py",
     "edgeprune/torch/*",
     "edgeprune/demo.py",
 )

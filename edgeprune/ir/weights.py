@@ -55,7 +55,11 @@ def read_weight(layer: WeightedLayer) -> np.ndarray:
     Taps are kernel positions in row-major order; `in` and `out` count channels of one group. A linear layer is
     [1, 1, K, N], a depthwise one [channels, taps, 1, multiplier].
     """
-    array = _constant(layer).astype(np.float32)
+    return arrange_weight(layer, _constant(layer).astype(np.float32))
+
+
+def arrange_weight(layer: WeightedLayer, array: np.ndarray) -> np.ndarray:
+    """What belongs to each weight, in the shape that ONNX holds the weight, as `read_weight` orders weights."""
     if layer.kind == "linear":
         matrix = array.T if _transposed(layer.node) else array
         return np.ascontiguousarray(matrix[None, None])

@@ -15,7 +15,7 @@ from edgeprune.ir.segments import peak_bytes
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight, weighted_layers, write_bias, write_weight
 from edgeprune.mask import mask_from_scores
 from edgeprune.passes.calibration_road import CalibrationRoad
-from edgeprune.passes.criteria.criterion import Choice, Criterion, MaskProblem, Saliencies
+from edgeprune.passes.criteria.criterion import Choice, Criterion, MaskProblem, Quadratic, Saliencies
 from edgeprune.passes.criteria.named import criterion_named, saliencies
 from edgeprune.passes.finite import check_finite, require_finite
 from edgeprune.passes.fit import LayerFit, LayerMoments, Solution, best_on
@@ -185,5 +185,5 @@ class _Task:
             return Choice((self.weight != 0).reshape(start.shape))
         saliency = None if self.saliency is None else self.saliency.reshape(start.shape)
         shape = (groups, taps, inputs, outputs)
-        second, cross, power = moments.second, moments.aim.cross, moments.seen.power
-        return self.criterion.choose(MaskProblem(second, cross, start, power, shape, self.level, saliency))
+        quadratic = Quadratic(moments.second, moments.aim.cross)
+        return self.criterion.choose(MaskProblem(quadratic, start, moments.seen.power, shape, self.level, saliency))

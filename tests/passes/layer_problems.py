@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgeprune.passes.criteria.criterion import MaskProblem
+from edgeprune.passes.criteria.criterion import MaskProblem, Quadratic
 from edgeprune.passes.least_squares import fit_kept
 from edgeprune.pattern import Level, parse_pattern
 
@@ -19,16 +19,17 @@ def layer_problem(seed, text="1x1", density=0.5, shape=(1, 1, 16, 8), rows=300, 
     second = x.transpose(0, 2, 1) @ x / rows + 1e-4 * power.mean() * np.eye(size)
     pattern = parse_pattern(text)
     level = Level(pattern, pattern.density or density)
-    return MaskProblem(second, second @ weights, weights, power, shape, level)
+    return MaskProblem(Quadratic(second, second @ weights), weights, power, shape, level)
 
 
 def loss(problem, weights):
     """The layer's squared error with `weights`, by the moments alone."""
-    apart = weights - np.linalg.solve(problem.second, problem.cross)
-    return float(np.sum(apart * (problem.second @ apart)))
+    second, cross = problem.quadratic.second, problem.quadratic.cross
+    apart = weights - np.linalg.solve(second, cross)
+    return float(np.sum(apart * (second @ apart)))
 
 
 def refitted_loss(problem, mask):
     """The squared error of the best weights inside `mask`."""
-    parts = zip(problem.second, problem.cross, mask, problem.start, strict=True)
+    parts = zip(problem.quadratic.second, problem.quadratic.cross, mask, problem.start, strict=True)
     return loss(problem, np.stack([fit_kept(*part) for part in parts]))

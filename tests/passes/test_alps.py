@@ -7,6 +7,7 @@ import pytest
 
 from edgeprune.mask import mask_from_scores
 from edgeprune.passes.criteria.alps import choose_mask
+from edgeprune.passes.criteria.criterion import Quadratic
 from edgeprune.passes.least_squares import fit_kept
 from edgeprune.pattern import parse_pattern
 
@@ -40,7 +41,7 @@ def test_one_output_comes_close_to_the_best_of_all_subsets():
         subsets = [np.isin(np.arange(9), kept)[:, None] for kept in itertools.combinations(range(9), 4)]
         best = min(error(second, cross, mask) for mask in subsets) + power
         project = projection(parse_pattern("1x1"), 4 / 9, (9, 1))
-        chosen = error(second, cross, choose_mask(second[None], cross[None], project)[0]) + power
+        chosen = error(second, cross, choose_mask(Quadratic(second[None], cross[None]), project)[0]) + power
         assert chosen >= best * (1 - 1e-9)
         ratios.append(chosen / best)
     assert np.median(ratios) < 1.2
@@ -55,7 +56,7 @@ def test_loses_less_than_the_choice_by_size_and_keeps_as_much(text, density):
         second, cross, weights = problem(seed, 14, 7)
         project = projection(parse_pattern(text), density, (14, 7))
         by_size = project(weights[None] ** 2)[0]
-        chosen = choose_mask(second[None], cross[None], project)[0]
+        chosen = choose_mask(Quadratic(second[None], cross[None]), project)[0]
         assert (project(1.0 * chosen[None])[0] == chosen).all()
         power = float(np.sum(weights * cross))
         gains.append((power + error(second, cross, chosen)) / (power + error(second, cross, by_size)))
@@ -70,6 +71,6 @@ def test_groups_are_chosen_together():
     def project(scores):
         return mask_from_scores(scores.reshape(2, 1, 6, 4), parse_pattern("1x1"), 0.5).reshape(2, 6, 4)
 
-    chosen = choose_mask(second, cross, project)
+    chosen = choose_mask(Quadratic(second, cross), project)
     assert chosen.sum() == 24
     assert chosen[0].sum() > 20

@@ -1,13 +1,14 @@
 """Exact optimal brain surgery against brute force, against its own definition, and against cheaper criteria."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from layer_problems import layer_problem, loss, refitted_loss
 
 from edgeprune.mask import block_scores, fits
-from edgeprune.passes.criteria.criterion import MaskProblem
+from edgeprune.passes.criteria.criterion import Quadratic
 from edgeprune.passes.criteria.magnitude import Magnitude
 from edgeprune.passes.criteria.obs import Obs, remove_one_by_one, trace
 from edgeprune.passes.criteria.sparsegpt import SparseGpt, sweep
@@ -112,7 +113,7 @@ def test_two_of_four_in_rows_of_eight_comes_close_to_the_best_of_all_masks():
 def test_the_costs_of_a_trace_add_up_to_the_refitted_loss(size):
     problem = layer_problem(5, shape=(1, 1, 14, 3))
     blocks = [np.arange(begin, min(begin + size, 14)) for begin in range(0, 14, size)]
-    order, costs = trace(np.linalg.inv(problem.second[0]), problem.start[0], blocks)
+    order, costs = trace(np.linalg.inv(problem.quadratic.second[0]), problem.start[0], blocks)
     assert sorted(order) == list(range(len(blocks)))
     mask = np.ones((1, 14, 3), bool)
     for count, block in enumerate(order):
@@ -129,15 +130,13 @@ def test_layers_too_large_are_swept_once_and_noted():
 
 def test_dead_inputs_go_first_and_zero_weights_do_no_harm():
     problem = layer_problem(2, "1x1", 0.5, (1, 1, 8, 4))
-    dead = problem.second.copy()
+    dead = problem.quadratic.second.copy()
     dead[:, :4, :], dead[:, :, :4] = 0, 0
     dead += 1e-9 * np.eye(8)
-    problem = MaskProblem(dead, dead @ problem.start, problem.start, problem.power, problem.shape, problem.level)
+    problem = replace(problem, quadratic=Quadratic(dead, dead @ problem.start))
     for criterion in (Obs(), SparseGpt()):
         mask = criterion.choose(problem).mask
         assert not mask[:, :4].any() and mask[:, 4:].all()
-    nothing = MaskProblem(
-        dead, 0 * dead @ problem.start, 0 * problem.start, problem.power, problem.shape, problem.level
-    )
+    nothing = replace(problem, quadratic=Quadratic(dead, 0 * problem.start), start=0 * problem.start)
     for criterion in (Obs(), SparseGpt(), Magnitude()):
         assert criterion.choose(nothing).mask.sum() == 16

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.data.samples import Samples
-from edgeprune.passes.criteria.criterion import Choice, MaskProblem
+from edgeprune.passes.criteria.criterion import Choice, MaskProblem, Quadratic
 from edgeprune.passes.criteria.curvature import single_saliencies
 
 LARGEST = 1152
@@ -35,28 +35,24 @@ class Alps:
 
     def choose(self, problem: MaskProblem) -> Choice:
         """The mask that the steps end with."""
-        if problem.second.shape[1] > LARGEST:
+        if problem.start.shape[1] > LARGEST:
             note = f"more than {LARGEST} inputs to one output: weights chosen by size times input power"
             return Choice(problem.project(problem.start**2 * problem.power[:, :, None]), note)
-        return Choice(choose_mask(problem.second, problem.cross, problem.project, steps=self.steps))
+        return Choice(choose_mask(problem.quadratic, problem.project, steps=self.steps))
 
 
-def choose_mask(
-    second: np.ndarray, cross: np.ndarray, project: Projection, *, steps: int = 150, penalty: float = 0.1
-) -> np.ndarray:
-    """The mask of a small error tr(W' second W) - 2 tr(W' cross), by the alternating direction method of multipliers.
+def choose_mask(quadratic: Quadratic, project: Projection, *, steps: int = 150, penalty: float = 0.1) -> np.ndarray:
+    """The mask [groups, F, out] of a small error, by the alternating direction method of multipliers.
 
-    `second` [groups, F, F] is positive definite, `cross` [groups, F, out]. Inputs are scaled to unit variance. The
-    penalty grows while the mask still changes, fast at first (Meng et al. 2024, "ALPS: Improved optimization for
-    highly sparse one-shot pruning", algorithm 1). The steps are in float32.
+    Inputs are scaled to unit variance. The penalty grows while the mask still changes, fast at first (Meng et al.
+    2024, "ALPS: Improved optimization for highly sparse one-shot pruning", algorithm 1). The steps are in float32.
     """
-    scale = np.sqrt(np.diagonal(second, axis1=1, axis2=2))[:, :, None]
-    exact, basis = np.linalg.eigh(second / (scale * scale.transpose(0, 2, 1)))
+    exact, basis = quadratic.axes
     single = np.finfo(np.float32).eps
     values = np.maximum(exact, single).astype(np.float32)[:, :, None]
     vectors = basis.astype(np.float32)
     back = np.ascontiguousarray(vectors.transpose(0, 2, 1))
-    moments = (cross / scale).astype(np.float32)
+    moments = (quadratic.cross / quadratic.spread).astype(np.float32)
     best = vectors @ ((back @ moments) / values)
     mask = project(best**2)
     sparse, dual, last = best * mask, np.zeros_like(best), mask

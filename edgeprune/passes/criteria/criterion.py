@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,17 +19,53 @@ Saliencies = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class MaskProblem:
-    """One layer whose mask is to be chosen; F = taps * in.
+class Quadratic:
+    """How weights W [groups, F, out] change a layer's output: tr(W' second W) - 2 tr(W' cross) and a constant.
 
-    `second` [groups, F, F] is positive definite, `cross` [groups, F, out]: weights W change the layer's output by
-    tr(W' second W) - 2 tr(W' cross) and a constant. `start` [groups, F, out] are the weights as they are, `power`
-    [groups, F] the mean square of each input, `saliency` [groups, F, out] what a criterion said up front. `shape` is
-    (groups, taps, in, out).
+    `second` [groups, F, F] is positive definite, `cross` [groups, F, out]. What is derived from them is computed once,
+    however many masks are chosen.
     """
 
     second: np.ndarray
     cross: np.ndarray
+
+    @cached_property
+    def best(self) -> np.ndarray:
+        """The best weights without a mask, [groups, F, out]."""
+        return np.linalg.solve(self.second, self.cross)
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The inverse of `second`, [groups, F, F]."""
+        return np.linalg.inv(self.second)
+
+    @cached_property
+    def factor(self) -> np.ndarray:
+        """The lower triangular L of L L' = `inverse`, [groups, F, F]."""
+        return np.linalg.cholesky(self.inverse)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """The standard deviation of each input, [groups, F, 1]."""
+        return np.sqrt(np.diagonal(self.second, axis1=1, axis2=2))[:, :, None]
+
+    @cached_property
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues [groups, F] and vectors [groups, F, F] of `second` with every input scaled to unit variance."""
+        values, vectors = np.linalg.eigh(self.second / (self.spread * self.spread.transpose(0, 2, 1)))
+        return values, vectors
+
+
+@dataclass(frozen=True)
+class MaskProblem:
+    """One layer whose mask is to be chosen; F = taps * in.
+
+    `quadratic` says what weights do to the layer's output. `start` [groups, F, out] are the weights as they are,
+    `power` [groups, F] the mean square of each input, `saliency` [groups, F, out] what a criterion said up front.
+    `shape` is (groups, taps, in, out).
+    """
+
+    quadratic: Quadratic
     start: np.ndarray
     power: np.ndarray
     shape: tuple[int, int, int, int]

@@ -46,8 +46,7 @@ class Obs:
 
 def remove_one_by_one(problem: MaskProblem) -> np.ndarray:
     """The mask [groups, F, out] that greedy removal from the best dense weights leaves."""
-    weights = np.linalg.solve(problem.second, problem.cross)
-    inverse = np.linalg.inv(problem.second)
+    weights, inverse = problem.quadratic.best, problem.quadratic.inverse
     width = min(problem.level.pattern.block_n, problem.shape[3])
     blocks, balance = _blocks(problem)
     quota = _quota(problem, balance)

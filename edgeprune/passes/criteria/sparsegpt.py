@@ -31,7 +31,7 @@ class SparseGpt:
 
     def choose(self, problem: MaskProblem) -> Choice:
         """The mask that one sweep leaves."""
-        if problem.second.shape[1] > LARGEST:
+        if problem.start.shape[1] > LARGEST:
             note = f"more than {LARGEST} inputs to one output: weights chosen by size times input power"
             return Choice(problem.project(problem.start**2 * problem.power[:, :, None]), note)
         return Choice(sweep(problem)[0])
@@ -44,9 +44,9 @@ def sweep(problem: MaskProblem) -> tuple[np.ndarray, np.ndarray]:
     balances, gets its mask by the exact loss of each of its blocks given that only later inputs make up for it; the
     level counts over the whole layer, so segments may keep more or less than their share.
     """
-    lower = np.linalg.cholesky(np.linalg.inv(problem.second))
+    lower = problem.quadratic.factor
     bands = _block_bands(lower, problem)
-    weights = np.linalg.solve(problem.second, problem.cross)
+    weights = problem.quadratic.best.copy()
     mask = np.ones(weights.shape, bool)
     decided = np.zeros(weights.shape)
     for begin, end in segments(problem):
