@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgeprune.errors import EdgepruneError
 from edgeprune.model_file import ModelFile, callable_parts
 
-_FORMATS = "an .onnx file, a .pt2 file (torch.export), module.py:callable, or a .pt, .pth, .th checkpoint with --arch"
+_FORMATS = "an .onnx or .tflite file, a .pt2 file (torch.export), module.py:callable, or a .pt, .pth, .th checkpoint with --arch"
 _CHECKPOINTS = (".pt", ".pth", ".th")
 
 
@@ -31,12 +31,9 @@ def load(model: str | PathLike[str], arch: str | None = None, dimensions: Mappin
 
         return load_onnx(file.spec, file.dimensions)
     if suffix == ".tflite":
-        raise EdgepruneError(
-            "format-unsupported",
-            "TFLite import is not built yet",
-            where=file.spec,
-            hint="convert the model to ONNX first, for example with tf2onnx --tflite",
-        )
+        from edgeprune.frontend.tflite.load import load_tflite
+
+        return load_tflite(file.spec)
     raise EdgepruneError(
         "format-unsupported",
         f"'{file.spec}' is not a model that can be read",

@@ -88,6 +88,8 @@ def _normalise_bias(node: ir.Node) -> None:
         return
     columns = int(shape.numpy()[1])
     array = constant(bias)
+    if array is None and _is_stored(bias, columns):
+        return
     if array is not None and (array.ndim < 2 or array.shape[0] == 1):
         if array.shape != (columns,):
             vector = np.broadcast_to(array.reshape(-1), (columns,))
@@ -96,6 +98,13 @@ def _normalise_bias(node: ir.Node) -> None:
     node.resize_inputs(2)
     total = new_node("Add", [node.outputs[0], bias], name=f"{node.name}_add", like=node.outputs[0])
     _insert_after(node, total)
+
+
+def _is_stored(bias: ir.Value, columns: int) -> bool:
+    """Whether a bias is a constant vector in integers: QDQ keeps it with its layer."""
+    producer = bias.producer()
+    stored = constant(producer.inputs[0]) if producer is not None and producer.op_type == "DequantizeLinear" else None
+    return stored is not None and stored.shape == (columns,)
 
 
 def _insert_after(node: ir.Node, follower: ir.Node) -> None:

@@ -23,11 +23,11 @@ def test_onnx_by_suffix(tmp_path: Path):
     assert next(iter(load(tmp_path / "MODEL.ONNX").graph)).op_type == "Conv"
 
 
-def test_tflite_is_not_built_yet():
-    assert str(failure("model.tflite")) == (
-        "TFLite import is not built yet [format-unsupported]\n"
-        "  where: model.tflite\n"
-        "  hint:  convert the model to ONNX first, for example with tf2onnx --tflite"
+def test_tflite_by_suffix():
+    assert str(failure("missing/MODEL.tflite")) == (
+        "there is no model file 'missing/MODEL.tflite' [model-missing]\n"
+        "  where: missing/MODEL.tflite\n"
+        "  hint:  check the path"
     )
 
 
@@ -37,7 +37,7 @@ def test_anything_else_names_the_formats():
     assert str(error) == (
         "'model.h5' is not a model that can be read [format-unsupported]\n"
         "  where: MODEL\n"
-        "  hint:  give an .onnx file, a .pt2 file (torch.export), module.py:callable, "
+        "  hint:  give an .onnx or .tflite file, a .pt2 file (torch.export), module.py:callable, "
         "or a .pt, .pth, .th checkpoint with --arch"
     )
 
