@@ -1,0 +1,139 @@
+"""Which units of a model can be removed, and what goes with each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.errors import EdgepruneError, nearest
+from edgeprune.ir.dependency.labels import FIXED
+from edgeprune.ir.dependency.rules import MOVING, RULES
+from edgeprune.ir.dependency.trace import Role, Trace, Use, trace_model
+
+Kind = Literal["channel", "head", "layer"]
+_MAKERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN")
+
+
+@dataclass(frozen=True)
+class UnitSlice:
+    """What the units of a group own of one axis of a constant.
+
+    `node` names the node whose input `index` it is; `units` [size of the axis] holds the unit that every place
+    belongs to, -1 where it belongs to none. `role`: "out" makes the units, "in" reads them, "affine" scales or
+    shifts them.
+    """
+
+    node: str
+    index: int
+    axis: int
+    role: Role
+    units: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one kind, `size` of them, named after the first node that makes them.
+
+    `interchangeable` says whether all units sit at the same places of every tensor, so that putting them in another
+    order costs nothing; otherwise it may take a Gather.
+    """
+
+    name: str
+    kind: Kind
+    size: int
+    slices: tuple[UnitSlice, ...]
+    interchangeable: bool = True
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Units made by node `name` that cannot be removed, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All units of a model; `groups` by the order in which nodes make them."""
+
+    groups: tuple[Group, ...]
+    unresolved: tuple[Unresolved, ...]
+
+    def __getitem__(self, name: str) -> Group:
+        """The group `name`. Raises EdgepruneError (group-unknown, group-unresolved)."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        reasons = [each.reason for each in self.unresolved if each.name == name]
+        if reasons:
+            raise EdgepruneError(
+                "group-unresolved", f"nothing of '{name}' can be removed", where=f"group '{name}'", hint=reasons[0]
+            )
+        raise EdgepruneError(
+            "group-unknown",
+            f"the model has no group '{name}'",
+            where=f"group '{name}'",
+            hint=nearest(name, (group.name for group in self.groups)),
+        )
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A traced model: its groups, and for every label the group (-1: none) and the unit in it."""
+
+    trace: Trace
+    groups: Groups
+    group_of: np.ndarray
+    unit_of: np.ndarray
+
+
+def find_groups(model: ir.Model) -> Groups:
+    """What of `model` (canonical) can be removed as channels, heads or residual branches, and what cannot."""
+    return resolve(model).groups
+
+
+def resolve(model: ir.Model) -> Resolved:
+    """Trace `model` and number its units; labels are those of the values of this very model."""
+    trace = trace_model(model, RULES, MOVING)
+    vectors = [(use, trace.use_vector(use)) for use in trace.uses]
+    made: dict[str, list[int]] = {}
+    seen: set[int] = {FIXED}
+    for use, vector in vectors:
+        if use.role == "out" and use.node.op_type in _MAKERS:
+            new = [int(root) for root in dict.fromkeys(vector.tolist()) if root not in seen]
+            seen.update(new)
+            made.setdefault(str(use.node.name), []).extend(new)
+    group_of, unit_of = np.full(trace.labels.count, -1), np.full(trace.labels.count, -1)
+    heads = {int(root) for layer in trace.heads for root in np.unique(trace.labels.roots(layer))}
+    groups: list[Group] = []
+    unresolved: list[Unresolved] = []
+    for name, roots in made.items():
+        free = [root for root in roots if trace.labels.reason(root) is None]
+        reasons = dict.fromkeys(trace.labels.reason(root) for root in roots)
+        unresolved.extend(Unresolved(name, reason) for reason in reasons if reason is not None)
+        if len(free) == 1:
+            unresolved.append(Unresolved(name, "its units can only be removed all at once"))
+        if len(free) > 1:
+            group_of[free], unit_of[free] = len(groups), np.arange(len(free))
+            kind: Kind = "head" if heads & set(free) else "channel"
+            groups.append(Group(name, kind, len(free), ()))
+    found = tuple(_with_slices(group, place, vectors, group_of, unit_of) for place, group in enumerate(groups))
+    return Resolved(trace, Groups(found, tuple(unresolved)), group_of, unit_of)
+
+
+def _with_slices(
+    group: Group, place: int, vectors: Iterable[tuple[Use, np.ndarray]], group_of: np.ndarray, unit_of: np.ndarray
+) -> Group:
+    slices, interchangeable = [], True
+    for use, vector in vectors:
+        units = np.where(group_of[vector] == place, unit_of[vector], -1)
+        if np.any(units >= 0):
+            slices.append(UnitSlice(str(use.node.name), use.index, use.axis, use.role, units))
+            counts = np.bincount(units[units >= 0], minlength=group.size)
+            interchangeable = interchangeable and bool(np.all(counts == counts[0]))
+    return Group(group.name, group.kind, group.size, tuple(slices), interchangeable)

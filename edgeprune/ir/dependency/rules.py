@@ -1,0 +1,11 @@
+"""One rule for every operator that labels are traced through."""
+
+from __future__ import annotations
+
+from edgeprune.ir.dependency import conv, elementwise, movement, product
+from edgeprune.ir.dependency.movement import MOVING
+from edgeprune.ir.dependency.trace import Rule
+
+RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **movement.RULES, **product.RULES}
+
+__all__ = ["MOVING", "RULES"]

@@ -1,0 +1,50 @@
+"""Sets units to zero that SelectUnits would remove: the masked twin, every shape as before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.ir.copy import copy_model
+from edgeprune.ir.dependency.cut import Cut
+from edgeprune.ir.dependency.groups import Resolved, resolve
+from edgeprune.ir.edit import constant, new_constant
+
+_SCALES = ("Add", "Sub", "Mul", "Concat")
+"""Operators whose constants may be zero where their other operand is."""
+
+
+@dataclass(frozen=True)
+class SilenceUnits:
+    """Set to zero all weights of the units that `kept`, by group name, does not hold; the order does not matter."""
+
+    kept: Mapping[str, np.ndarray]
+
+    def __call__(self, model: ir.Model) -> ir.Model:
+        """The masked twin: what makes a removed unit and what reads it is zero.
+
+        Raises EdgepruneError (group-unknown, group-unresolved, units-invalid).
+        """
+        silenced = copy_model(model)
+        resolved = resolve(silenced)
+        _clear_constants(silenced.graph, resolved, Cut(resolved, self.kept))
+        return silenced
+
+
+def _clear_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
+    gone: dict[tuple[ir.Node, int], list[tuple[int, np.ndarray]]] = {}
+    for use in resolved.trace.uses:
+        removed = cut.removed(resolved.trace.use_vector(use))
+        if np.any(removed) and (use.role != "affine" or use.node.op_type in _SCALES):
+            gone.setdefault((use.node, use.index), []).append((use.axis, removed))
+    for (node, index), axes in gone.items():
+        value = node.inputs[index]
+        array = constant(value)
+        assert value is not None and array is not None
+        cleared = array.copy()
+        for axis, removed in axes:
+            np.moveaxis(cleared, axis, 0)[removed] = 0
+        node.replace_input_with(index, new_constant(graph, f"{value.name}_masked", cleared))
