@@ -154,7 +154,7 @@ def write_back(module: TrainableModel, model: ir.Model, weights: Mapping[str, Te
     result = copy_model(model)
     for name, tensor in (module.weights if weights is None else weights).items():
         value = result.graph.initializers[name]
-        array = np.ascontiguousarray(tensor.detach().contiguous().numpy())
+        array = np.ascontiguousarray(tensor.detach().cpu().contiguous().numpy())
         dtype = array.dtype if value.const_value is None else value.const_value.dtype.numpy()
         value.const_value = ir.tensor(array.astype(dtype), name=name)
     return result

@@ -23,15 +23,21 @@ class Augment:
     mirror: bool
     channels_last: bool
 
-    def __call__(self, images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        """What happens to each of `count` images, [count, 3]: whether it is mirrored, and where it is cut out."""
+        mirrored = generator.random(count) < 0.5 if self.mirror else np.zeros(count, bool)
+        places = generator.integers(0, 2 * self.shift + 1, (count, 2))
+        return np.concatenate([mirrored[:, None], places], axis=1)
+
+    def __call__(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         """A changed copy of `images` [rows, channels, height, width] (or channels last)."""
         images = images.permute(0, 3, 1, 2) if self.channels_last else images
-        count, _, height, width = images.shape
+        height, width = images.shape[2:]
         if self.mirror:
-            chosen = torch.from_numpy(generator.random(count) < 0.5)[:, None, None, None]
+            chosen = torch.from_numpy(drawn[:, 0] > 0).to(images.device)[:, None, None, None]
             images = torch.where(chosen, images.flip(3), images)
-        places = generator.integers(0, 2 * self.shift + 1, (count, 2))
         padded = functional.pad(images, [self.shift] * 4, mode="reflect")
+        places = drawn[:, 1:].tolist()
         moved = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, places, strict=True)]
         images = torch.stack(moved)
         return images.permute(0, 2, 3, 1) if self.channels_last else images

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -13,9 +14,45 @@ from edgeprune.ir.weights import weighted_layers
 
 Tensor = torch.Tensor
 Tensors = Mapping[str, Tensor]
+Total = Callable[[Tensor], Tensor]
+"""The sum of a tensor over all processes that work on one batch."""
 
 _CLASSES = ("top1", "top5")
 _SMALLEST = 1e-9
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class _Distance(torch.autograd.Function):
+    """The squared distance of two tensors times a factor, in few passes over memory."""
+
+    @staticmethod
+    def forward(context: Any, outputs: Tensor, teacher: Tensor, factor: Tensor) -> Tensor:
+        difference = outputs - teacher
+        context.save_for_backward(difference, factor)
+        return torch.linalg.vector_norm(difference).square() * factor
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        difference, factor = context.saved_tensors
+        return difference.mul_(2 * factor * gradients[0]), None, None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process holds of a batch of `rows` rows."""
+
+    rows: int
+    total: Total
+
+    def distance(self, outputs: Tensor, teacher: Tensor) -> Tensor:
+        """This part of the squared distance, relative to the mean square of the whole batch at the teacher."""
+        count = max(1, teacher.numel() // max(1, len(teacher)) * self.rows)
+        square = self.total(torch.linalg.vector_norm(teacher).square()) / count
+        distance: Tensor = _Distance.apply(outputs, teacher, 1 / (square.clamp_min(_SMALLEST) * count))
+        return distance
 
 
 @dataclass(frozen=True)
@@ -35,13 +72,19 @@ class Distillation:
     temperature: float = 4.0
     label_share: float = 0.3
 
-    def __call__(self, found: Tensors, teacher: Tensors, labels: Tensor | None) -> Tensor:
-        """The scalar loss; both hold the outputs and the features, rows first."""
-        terms = [self._output(name, found, teacher, labels) for name in self.outputs]
+    def __call__(
+        self, found: Tensors, teacher: Tensors, labels: Tensor | None, rows: int | None = None, total: Total = _alone
+    ) -> Tensor:
+        """The scalar loss; both hold the outputs and the features, rows first.
+
+        Where they are a part of a batch of `rows` rows, this is their part of the loss: the parts add up.
+        """
+        part = _Part(rows or len(next(iter(teacher.values()))), total)
+        terms = [self._output(name, found, teacher, labels, part) for name in self.outputs]
         loss = torch.stack(terms).mean()
         if not self.features:
             return loss
-        apart = torch.stack([_squared(found[name], teacher[name]) for name in self.features]).mean()
+        apart = torch.stack([part.distance(found[name], teacher[name]) for name in self.features]).mean()
         return loss + self.feature_weight * apart
 
     @property
@@ -49,19 +92,21 @@ class Distillation:
         """What the features count beside the outputs; a ranked output's loss is larger by its scores' square."""
         return 10.0 if self.classes else 0.5
 
-    def _output(self, name: str, found: Tensors, teacher: Tensors, labels: Tensor | None) -> Tensor:
+    def _output(self, name: str, found: Tensors, teacher: Tensors, labels: Tensor | None, part: _Part) -> Tensor:
         if self.classes and name == self.outputs[0]:
-            return self._ranked(found[name], teacher[name], labels)
-        return _squared(found[name], teacher[name])
+            return self._ranked(found[name], teacher[name], labels) / part.rows
+        return part.distance(found[name], teacher[name])
 
     def _ranked(self, outputs: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """The sum over the rows."""
         scores, wanted = (self._logits(tensor).flatten(1) for tensor in (outputs, teacher))
         student = functional.log_softmax(scores / self.temperature, dim=1)
         target = functional.log_softmax(wanted / self.temperature, dim=1)
-        distance = functional.kl_div(student, target, reduction="batchmean", log_target=True) * self.temperature**2
+        distance = functional.kl_div(student, target, reduction="sum", log_target=True) * self.temperature**2
         if labels is None:
             return distance
-        return (1 - self.label_share) * distance + self.label_share * functional.cross_entropy(scores, labels)
+        right = functional.cross_entropy(scores, labels, reduction="sum")
+        return (1 - self.label_share) * distance + self.label_share * right
 
     def _logits(self, tensor: Tensor) -> Tensor:
         return tensor.clamp_min(_SMALLEST).log() if self.probabilities else tensor
@@ -85,7 +130,3 @@ def _features(model: ir.Model) -> tuple[str, ...]:
     inside = [value for value in read if value is not None and value.producer() is not None]
     shared = [value for value in inside if len(value.uses()) > 1]
     return tuple(str(value.name) for value in shared or inside)
-
-
-def _squared(outputs: Tensor, teacher: Tensor) -> Tensor:
-    return (outputs - teacher).square().mean() / teacher.square().mean().clamp_min(_SMALLEST)

@@ -49,10 +49,11 @@ class Tightening:
         found = {}
         for name, layer in self._layers.items():
             weight = str(layer.weight.name)
-            array = np.ascontiguousarray(weights[weight].detach().contiguous().numpy())
+            array = np.ascontiguousarray(weights[weight].detach().cpu().contiguous().numpy())
             layer.weight.const_value = ir.tensor(array, name=weight)
             kept = _kept(read_weight(layer) ** 2, self._levels[name], remaining)
-            found[weight] = torch.from_numpy(_in_order(layer, kept.astype(np.float32)))
+            ordered = _in_order(layer, kept.astype(np.float32))
+            found[weight] = torch.from_numpy(ordered).to(weights[weight].device)
         return found
 
 

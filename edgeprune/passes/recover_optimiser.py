@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -47,6 +48,18 @@ class RelativeAdam:
             size = self._sizes.get(name)
             size = max(_SMALLEST_SIZE, _root_mean_square(parameter, masks.get(name))) if size is None else size
             parameter.sub_(direction, alpha=rate * size / max(length, 1e-12))
+
+    def state(self) -> dict[str, Any]:
+        """What a later step depends on, besides the parameters."""
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`, of tensors of the same names and shapes."""
+        for held, given in ((self._means, state["means"]), (self._squares, state["squares"])):
+            for name, tensor in held.items():
+                tensor.copy_(given[name])
+        self._steps = state["steps"]
 
 
 def rate_for(steps: int) -> float:

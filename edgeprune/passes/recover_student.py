@@ -12,6 +12,7 @@ from torch.nn import functional
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.trainable import to_torch, write_back
 from edgeprune.ir.weights import weighted_layers
+from edgeprune.passes.recover_processes import Processes
 
 Tensor = torch.Tensor
 Tensors = dict[str, Tensor]
@@ -28,12 +29,14 @@ class Student:
 
     Front ends fold batch norm into the weights. Pruned networks train far better with it, so in batches that are
     large enough each convolution gets one back, its scale and shift set to undo what it does; `plain_weights` folds
-    them in again. `masks` (by initializer name) multiply the weights.
+    them in again. `masks` (by initializer name) multiply the weights. Where several `processes` hold parts of one
+    batch, batch norm takes its statistics from all of them.
     """
 
-    def __init__(self, model: ir.Model, batches: list[Tensors]) -> None:
+    def __init__(self, model: ir.Model, batches: list[Tensors], processes: Processes | None = None) -> None:
         self.model = _with_biases(model)
-        self.module = to_torch(self.model)
+        self._processes = Processes() if processes is None else processes
+        self.module = to_torch(self.model).to(self._processes.device)
         self.masks: Tensors = {}
         self._batches = batches
         rows = len(next(iter(batches[0].values())))
@@ -64,7 +67,8 @@ class Student:
 
     def __call__(self, inputs: Tensors, masked: Tensors, also: Collection[str] = ()) -> Tensors:
         """Outputs, and the values named in `also`, in training: each batch norm takes its statistics from `inputs`."""
-        return self.module(inputs, masked, self._normalise, also)
+        several = self._processes.count > 1
+        return self.module(inputs, masked, self._normalise_together if several else self._normalise, also)
 
     @torch.no_grad()
     def plain_weights(self) -> Tensors:
@@ -90,6 +94,18 @@ class Student:
             tensor, None, None, self._scales[name], self._shifts[name], training=True, eps=_EPSILON
         )
 
+    def _normalise_together(self, name: str, tensor: Tensor) -> Tensor:
+        """Batch norm over the rows of all processes."""
+        if name not in self._scales:
+            return tensor
+        axes, column = [axis for axis in range(tensor.ndim) if axis != 1], (1, -1) + (1,) * (tensor.ndim - 2)
+        total = self._processes.total_with_gradient
+        count = self._processes.total(torch.tensor(float(tensor.numel() // tensor.shape[1]), device=tensor.device))
+        centred = tensor - (total(tensor.sum(dim=axes)) / count).reshape(column)
+        variance = total(centred.square().sum(dim=axes)) / count
+        factor = self._scales[name] * torch.rsqrt(variance + _EPSILON)
+        return centred * factor.reshape(column) + self._shifts[name].reshape(column)
+
     @torch.no_grad()
     def _statistics(self, masked: Tensors, normalised: bool) -> tuple[Tensors, Tensors]:
         """Mean and variance of each channel of every convolution, by its output's name."""
@@ -99,8 +115,9 @@ class Student:
         def gather(name: str, tensor: Tensor) -> Tensor:
             if name in self._folds and tensor.numel() // tensor.shape[1] >= _FEWEST_VALUES:
                 axes = [axis for axis in range(tensor.ndim) if axis != 1]
-                means.setdefault(name, []).append(tensor.mean(dim=axes))
-                variances.setdefault(name, []).append(tensor.var(dim=axes, unbiased=False))
+                variance, mean = torch.var_mean(tensor, dim=axes, correction=0)
+                means.setdefault(name, []).append(mean)
+                variances.setdefault(name, []).append(variance)
             return self._normalise(name, tensor) if normalised else tensor
 
         for batch in self._batches:

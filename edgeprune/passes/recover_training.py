@@ -1,0 +1,267 @@
+"""One run of recovery training: its state, its steps, its judgements and its checkpoints."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from edgeprune.data import Samples
+from edgeprune.ir.trainable import TrainableModel, to_torch, write_back
+from edgeprune.ir.weights import weighted_layers
+from edgeprune.passes.recover_augment import augment_for
+from edgeprune.passes.recover_checkpoint import (
+    State,
+    fingerprint_of,
+    generator_text,
+    read_state,
+    restore_generator,
+    write_state,
+)
+from edgeprune.passes.recover_checks import explain_first_loss, require_labels
+from edgeprune.passes.recover_judge import Judge, batch_of
+from edgeprune.passes.recover_loss import distillation_for
+from edgeprune.passes.recover_masks import Tightening, zeros_as_masks
+from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
+from edgeprune.passes.recover_processes import Processes
+from edgeprune.passes.recover_schedule import schedule_for
+from edgeprune.passes.recover_student import Student
+from edgeprune.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeprune.passes.recover import Recover
+
+Tensor = torch.Tensor
+Tensors = dict[str, Tensor]
+
+_LABEL = "recovering"
+_STATISTICS_ROWS = 1024
+_REFRESHES = 80
+"""How often masks are chosen anew in a whole training, while they tighten."""
+_SMALLEST_BATCH, _FEWEST_STEPS = 4, 16
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+class Training:
+    """One run of `Recover`."""
+
+    def __init__(
+        self,
+        options: Recover,
+        pruned: ir.Model,
+        original: ir.Model,
+        train: Samples,
+        validate: Samples,
+        progress: Progress,
+    ) -> None:
+        self.options, self.progress = options, progress
+        self.pruned, self.original, self.train, self.validate = pruned, original, train, validate
+        self.began, self.saved = options.clock(), options.clock()
+        self.batch = min(options.largest_batch, max(_SMALLEST_BATCH, train.count // _FEWEST_STEPS), train.count)
+        self.generator = np.random.default_rng(options.seed)
+        self.done, self.stale, self.spent, self.fingerprint = 0, 0, 0.0, ""
+        self.order = np.zeros(0, np.int64)
+        self.best: Tensors | None = None
+
+    def prepare(self, processes: Processes) -> None:
+        """Build the teacher and the student, judge the pruned model, and take up a checkpoint."""
+        options, train = self.options, self.train
+        self.processes = processes
+        self.batch = min(train.count, max(self.batch, processes.count))
+        self.teacher = to_torch(self.original).to(processes.device)
+        self.loss = distillation_for(self.original, options.metric)
+        self.augment = augment_for(next(iter(train.inputs.values())).shape[1:]) if len(train.inputs) == 1 else None
+        seen = train.slice(0, _STATISTICS_ROWS)
+        places = [np.arange(first, first + self.batch) for first in range(0, seen.count - self.batch + 1, self.batch)]
+        start = self.pruned if options.levels is None else _with_weights_of(self.teacher, self.pruned)
+        batches = [batch_of(seen, rows, processes.device) for rows in places]
+        if self.loss.classes:
+            with torch.no_grad():
+                scores = self.teacher(batches[0])[self.loss.outputs[0]]
+            require_labels(train, scores.flatten(1).shape[1])
+        self.judge = Judge(options.metric, self.validate, self.teacher, self.batch, processes)
+        before = options.clock()
+        self.student = Student(start, batches, processes)
+        self.best_value = self.value = self.judge.value(to_torch(self.pruned).to(processes.device))
+        total = train.count // self.batch * options.epochs
+        self.schedule = schedule_for(total, options.minutes, options.clock() - before)
+        self.tightening = None if options.levels is None else Tightening(self.student.model, options.levels)
+        self.student.masks = self._placed(zeros_as_masks(self.pruned)) if self.tightening is None else {}
+        self.settled = self.tightening is None
+        self.optimiser = RelativeAdam(self.student.parameters, self.student.sizes)
+        self._take_up()
+
+    def run(self) -> ir.Model:
+        """Train, judge after every epoch, and give the best."""
+        total, metric = self.schedule.steps, self.judge.metric
+        ending = "no time to train" if self.schedule.over(self.done, self._elapsed()) else self._ending()
+        while ending is None:
+            ending = self._advance()
+        note = f"{ending}: {metric} {self.best_value:.4f}" if ending else f"{metric} {self.best_value:.4f}"
+        self.progress(_LABEL, total, total, note)
+        if self.options.checkpoint is not None and self.processes.first:
+            self.options.checkpoint.unlink(missing_ok=True)
+        return self.pruned if self.best is None else self._written(self.best)
+
+    def _advance(self) -> str | None:
+        """One step, and after an epoch a judgement; why the training ends, None where it goes on."""
+        steps = self.train.count // self.batch
+        if self.done % steps == 0:
+            self.order = self.generator.permutation(self.train.count)
+        first = self.done % steps * self.batch
+        loss = self._step(self.order[first : first + self.batch])
+        note = f"loss {loss:.3f}, {self.judge.metric} {self.value:.4f}"
+        self.progress(_LABEL, self.done, self.schedule.steps, note)
+        if not math.isfinite(loss):
+            if self.done == 0:
+                raise explain_first_loss(self.original, self.pruned)
+            return "diverged, the best so far is kept"
+        self.done += 1
+        epoch_over = self.done % steps == 0
+        over = self.schedule.over(self.done, self._elapsed())
+        if over or epoch_over:
+            self._judge()
+            over = over or self.schedule.over(self.done, self._elapsed())
+        ending = "" if over else self._ending()
+        if ending is None and self._due(epoch_over):
+            self._save()
+        return ending
+
+    def _judge(self) -> None:
+        weights = self.student.plain_weights()
+        self.value = self.judge.value(self.student.module, weights)
+        if not self.settled:
+            return
+        self.stale += 1
+        if self.judge.is_better(self.value, self.best_value):
+            self.best, self.best_value, self.stale = weights, self.value, 0
+
+    def _ending(self) -> str | None:
+        """Why no further step is needed; None where one is."""
+        if self.judge.suffices(self.best_value, self.options.good_enough):
+            return "good enough"
+        if self.options.patience is not None and self.stale >= self.options.patience:
+            return f"no better for {self.stale} epochs"
+        return None
+
+    def _step(self, rows: np.ndarray) -> float:
+        elapsed = self._elapsed()
+        share = self.schedule.share(self.done, elapsed)
+        self._tighten(share)
+        own = self.processes.part(np.arange(len(rows)))
+        inputs = batch_of(self.train, rows[own], self.processes.device)
+        if self.augment is not None:
+            drawn = self.augment.draw(len(rows), self.generator)[own]
+            inputs = {name: self.augment(images, drawn) for name, images in inputs.items()}
+        loss, gradients = self._gradients(inputs, self._labels(rows[own]), len(rows))
+        peak = rate_for(self.schedule.expected(self.done, elapsed)) if self.options.rate is None else self.options.rate
+        self.optimiser.step(gradients, learning_rate(peak, share), self.student.masks)
+        return loss
+
+    def _gradients(self, inputs: Tensors, labels: Tensor | None, rows: int) -> tuple[float, Tensors]:
+        """The loss of a batch of `rows` rows of which this process has `inputs`, and its gradient by name."""
+        with torch.no_grad():
+            wanted = self.teacher(inputs, also=self.loss.features)
+        masked = {name: tensor.detach().requires_grad_() for name, tensor in self.student.masked().items()}
+        trained = {**self.student.parameters, **masked}
+        loss = self.loss(self.student(inputs, masked, self.loss.features), wanted, labels, rows, self.processes.total)
+        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        gradients = {name: tensor for name, tensor in zip(trained, found, strict=True) if tensor is not None}
+        gradients = self.processes.totals(gradients)
+        if self.settled:
+            gradients.update({name: gradients[name] * mask for name, mask in self.student.masks.items()})
+        return self.processes.total(loss.detach()).item(), gradients
+
+    def _tighten(self, share: float) -> None:
+        if self.tightening is None or self.settled or self.done % max(1, self.schedule.steps // _REFRESHES):
+            return
+        remaining = self.options.gradual.remaining(share)
+        self.student.masks = self.tightening.masks(self.student.module.weights, remaining)
+        self.settled = remaining == 0
+
+    def _labels(self, rows: np.ndarray) -> Tensor | None:
+        labels = self.train.labels
+        if labels is None or not self.loss.classes:
+            return None
+        return torch.from_numpy(labels[rows].astype(np.int64).reshape(-1)).to(self.processes.device)
+
+    def _elapsed(self) -> float:
+        """Seconds of training so far, those before a kill included; the same in all processes where it decides."""
+        if self.options.minutes is None:
+            return 0.0
+        return self.processes.same(self.spent + self.options.clock() - self.began)
+
+    def _written(self, weights: Tensors) -> ir.Model:
+        for name, mask in self.student.masks.items():
+            assert not weights[name][mask == 0].any(), f"{name}: a weight that was pruned came back"
+        return self.student.write(weights)
+
+    def _due(self, epoch_over: bool) -> bool:
+        if self.options.checkpoint is None or not self.processes.first:
+            return False
+        return epoch_over or self.options.clock() - self.saved >= _SECONDS_BETWEEN_CHECKPOINTS
+
+    def _save(self) -> None:
+        assert self.options.checkpoint is not None
+        write_state(self.options.checkpoint, self.fingerprint, self._state())
+        self.saved = self.options.clock()
+
+    def _state(self) -> State:
+        return {
+            "done": self.done,
+            "stale": self.stale,
+            "settled": self.settled,
+            "spent": self.spent + self.options.clock() - self.began,
+            "value": self.value,
+            "best value": self.best_value,
+            "best": self.best,
+            "order": torch.from_numpy(self.order),
+            "generator": generator_text(self.generator),
+            "trained": {name: tensor.detach() for name, tensor in self.student.parameters.items()},
+            "masks": self.student.masks,
+            "optimiser": self.optimiser.state(),
+        }
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint where it is one of this very training; else write the first."""
+        path = self.options.checkpoint
+        if path is None:
+            return
+        inputs = (self.train, self.validate)
+        self.fingerprint = fingerprint_of((self.pruned, self.original), inputs, f"{self.options} {self.batch}")
+        there = self.processes.first and path.exists()
+        state = self.processes.shared(read_state(path, self.fingerprint) if there else None)
+        if state is not None:
+            self._restore(state)
+            self.progress(_LABEL, self.done, self.schedule.steps, f"goes on after step {self.done}")
+            return
+        if there:
+            self.progress(_LABEL, 0, self.schedule.steps, f"{path} belongs to another training and is replaced")
+        if self.processes.first:
+            self._save()
+
+    @torch.no_grad()
+    def _restore(self, state: State) -> None:
+        self.done, self.stale, self.settled = state["done"], state["stale"], state["settled"]
+        self.spent, self.value = state["spent"], state["value"]
+        self.best, self.best_value = state["best"], state["best value"]
+        if self.best is not None:
+            self.best = self._placed(self.best)
+        self.order = state["order"].numpy()
+        restore_generator(self.generator, state["generator"])
+        for name, tensor in self.student.parameters.items():
+            tensor.copy_(state["trained"][name])
+        self.student.masks = self._placed(state["masks"])
+        self.optimiser.restore(state["optimiser"])
+
+    def _placed(self, tensors: Tensors) -> Tensors:
+        return {name: tensor.to(self.processes.device) for name, tensor in tensors.items()}
+
+
+def _with_weights_of(teacher: TrainableModel, model: ir.Model) -> ir.Model:
+    """A copy of `model` with every weight of its layers as the teacher has it."""
+    names = {str(value.name) for layer in weighted_layers(model) for value in (layer.weight, layer.bias) if value}
+    return write_back(teacher, model, {name: teacher.weights[name] for name in names & set(teacher.weights)})
