@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,68 +12,67 @@ from edgeprune.progress import Progress, silent
 
 _TURN_SECONDS = 0.02
 _MIN_ROUNDS = 6
-_SHARE = 0.25
+_SHARE = 0.05
+_LONGEST_CALL = 20.0
+"""Microseconds: what is beyond is noise."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A compiled model: the layer of each step, one profiled inference (nanoseconds a step), one plain inference."""
+    """A compiled model: one profiled inference (nanoseconds of each step), and one plain inference."""
 
-    steps: Sequence[str]
-    profile: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    profile: Callable[[], np.ndarray]
     call: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Times:
-    """Microseconds: by layer, and of a whole inference."""
+    """Microseconds: of each step, and of an inference beside its steps (the call, waking threads)."""
 
-    layers: Mapping[str, float]
-    whole: float
+    steps: tuple[float, ...]
+    call: float
+
+    @property
+    def whole(self) -> float:
+        """Microseconds of an inference."""
+        return sum(self.steps) + self.call
 
 
-def step_times(
-    models: Sequence[Probed], inputs: Mapping[str, np.ndarray], seconds: float, progress: Progress = silent
-) -> list[Times]:
-    """The times of every model, from rounds for about `seconds` in all (at least six).
+def step_times(models: Sequence[Probed], seconds: float, progress: Progress = silent) -> list[Times]:
+    """The times of every model, from alternating rounds for about `seconds` in all (at least six).
 
-    In a round each model has one short turn of plain and profiled inferences, of which the medians count; over the
-    rounds a low quantile does, so that what else the machine does in some rounds is left out.
+    In a round each model has one short turn of plain and profiled inferences. Of each step a low quantile over all
+    of them counts: steps are short, so that most runs of one are free of what else the machine does.
     """
-    plain: list[list[float]] = [[] for _ in models]
+    calls: list[list[float]] = [[] for _ in models]
     steps: list[list[np.ndarray]] = [[] for _ in models]
     start = time.perf_counter()
     number = 0
     while number < _MIN_ROUNDS or time.perf_counter() - start < seconds:
         for place in range(len(models)):
             index = (place + number) % len(models)
-            whole, profiled = _turn(models[index], inputs)
-            plain[index].append(whole)
-            steps[index].append(profiled)
+            _turn(models[index], calls[index], steps[index])
         number += 1
         spent = min(time.perf_counter() - start, seconds)
         progress("measuring", int(1000 * spent), int(1000 * seconds), "")
-    return [
-        Times(_by_layer(model.steps, np.quantile(profiled, _SHARE, axis=0)), float(np.quantile(whole, _SHARE)))
-        for model, profiled, whole in zip(models, steps, plain, strict=True)
-    ]
+    return [_times(*pair) for pair in zip(calls, steps, strict=True)]
 
 
-def _turn(model: Probed, inputs: Mapping[str, np.ndarray]) -> tuple[float, np.ndarray]:
-    """Median microseconds of a plain inference, and of each step of a profiled one."""
+def _turn(model: Probed, calls: list[float], steps: list[np.ndarray]) -> None:
+    """Add nanoseconds of plain inferences to `calls`, and of each step of as many profiled ones to `steps`."""
     model.call()
-    plain, profiled = [], []
     end = time.perf_counter() + _TURN_SECONDS
-    while not plain or time.perf_counter() < end:
+    while True:
         before = time.perf_counter_ns()
         model.call()
-        plain.append(time.perf_counter_ns() - before)
-        profiled.append(model.profile(inputs))
-    return float(np.median(plain)) / 1000, np.median(profiled, axis=0) / 1000
+        calls.append(time.perf_counter_ns() - before)
+        steps.append(model.profile())
+        if time.perf_counter() >= end:
+            return
 
 
-def _by_layer(steps: Sequence[str], times: np.ndarray) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in zip(steps, times, strict=True):
-        found[name] = found.get(name, 0.0) + float(value)
-    return found
+def _times(calls: list[float], steps: list[np.ndarray]) -> Times:
+    profiled = np.stack(steps)
+    beside = float(np.quantile(calls, _SHARE) - np.quantile(profiled.sum(axis=1), _SHARE))
+    each = np.quantile(profiled, _SHARE, axis=0)
+    return Times(tuple(float(value) / 1000 for value in each), min(max(beside / 1000, 0.0), _LONGEST_CALL))

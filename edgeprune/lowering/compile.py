@@ -101,8 +101,8 @@ def compile_apart(functions: Mapping[str, Any], target: Target, cache: Cache) ->
 
 def function_key(function: Any, target: Target) -> str:
     """The digest of all that the object of `function` depends on: its text, the target, this compiler."""
-    text = function.without_attr("global_symbol").script()
-    structure = str(tvm_ffi.structural_hash(function, map_free_vars=True))
+    unnamed = function.without_attr("global_symbol")
+    text, structure = unnamed.script(), str(tvm_ffi.structural_hash(unnamed, map_free_vars=True))
     return content_key(text, structure, target.triple, target.cpu, tvm.__version__, _own_source())
 
 

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout
-from edgeprune.lowering.modes import choose_modes
+from edgeprune.lowering.modes import Modes, choose_modes, named_modes
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.regions import emit_region
 from edgeprune.lowering.strided import dense
-from edgeprune.lowering.trace import trace_movements
+from edgeprune.lowering.trace import Trace, trace_movements
 from edgeprune.progress import Progress, silent
 from edgeprune.target import Target
 
 
-def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: Progress = silent) -> Plan:
-    """Lower canonical `model` for `target`; `mode` forces one layout on every image, else the fastest mix is chosen.
+def lower(
+    model: ir.Model,
+    target: Target,
+    mode: Mode | Mapping[str, Mode] | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """Lower canonical `model` for `target`.
+
+    `mode` forces one layout on every image, or one by node name (channels-last where it names none); else the mix
+    that is estimated fastest is chosen.
 
     Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
     """
     _refuse_empty(model)
+    model = with_real_weights(model)
     groups = find_groups(model)
     trace = trace_movements(groups)
-    modes = {id(group.anchor): mode for group in groups} if mode else choose_modes(groups, trace, machine_of(target))
+    modes = _modes(groups, trace, target, mode)
     program = Program(target, plan_layout(model, groups, trace, modes), trace)
     _emit_all(program, model, groups, progress)
     _finish_outputs(program, model)
@@ -44,6 +54,14 @@ def lower(model: ir.Model, target: Target, mode: Mode | None = None, progress: P
         for index, value in enumerate(model.graph.outputs)
     )
     return program.plan(inputs, outputs)
+
+
+def _modes(groups: Sequence[Group], trace: Trace, target: Target, mode: Mode | Mapping[str, Mode] | None) -> Modes:
+    if mode is None:
+        return choose_modes(groups, trace, machine_of(target))
+    if isinstance(mode, str):
+        return {id(group.anchor): mode for group in groups}
+    return named_modes(groups, mode)
 
 
 def _refuse_empty(model: ir.Model) -> None:

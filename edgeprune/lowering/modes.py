@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
 from edgeprune.kernels.abi import Machine
@@ -15,11 +14,12 @@ from edgeprune.kernels.conv2d.channels import estimate_channels
 from edgeprune.kernels.conv2d.pixels import estimate_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.lowering.geometry import window_of
-from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
+from edgeprune.lowering.groups import IMAGE_KINDS, Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, new_home
 from edgeprune.lowering.strided import image_shape, image_view
-from edgeprune.lowering.trace import Trace
+from edgeprune.lowering.trace import Trace, trace_movements
 from edgeprune.mask import stored_share
+from edgeprune.minimum_cut import cheapest
 from edgeprune.pattern import Pattern
 
 CHANGE_CYCLES = 2.0
@@ -28,50 +28,43 @@ CHANGE_CYCLES = 2.0
 _SCATTERED = 0.9
 """Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
 
-_LARGEST_SUM = 1 << 30
-
 Modes = Mapping[int, Mode]
 """The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
 
 
 def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Modes:
     """The layouts with the smallest estimated total of convolutions and layout changes."""
-    images = [group for group in groups if group.kind in IMAGE_KINDS or id(group.output) in trace.assemblies]
+    images = _images(groups, trace)
     if not _has_scattered_zeros(images, machine.lanes):
         return {}
     costs = {id(group.anchor): _costs(group, machine) for group in images}
-    return cheapest(costs, _edges(images, trace))
+    planar = cheapest(
+        {key: (cost["channels"], cost["pixels"]) for key, cost in costs.items()},
+        [(left, right, *(2 * (CHANGE_CYCLES * elements,))) for left, right, elements in _edges(images, trace)],
+    )
+    return {key: "pixels" if key in planar else "channels" for key in costs}
 
 
-Costs = dict[Mode, float]
-Edge = tuple[int, int, float]
+def named_modes(groups: Sequence[Group], modes: Mapping[str, Mode]) -> Modes:
+    """`modes` by the name of the anchor node as Modes; a group that is not named is channels-last."""
+    return {id(group.anchor): modes.get(group.anchor.name or "", "channels") for group in groups}
 
 
-def cheapest(costs: Mapping[int, Costs], edges: Sequence[Edge]) -> Modes:
-    """The mode of every key with the smallest sum of its own costs and of the edges whose ends differ.
-
-    Two labels and no reward for differing: a minimum cut gives the exact answer (Greig, Porteous and Seheult, 1989).
-    """
-    keys = list(costs)
-    number = {key: index for index, key in enumerate(keys)}
-    source, sink = len(keys), len(keys) + 1
-    arcs = [(source, number[key], cost["pixels"]) for key, cost in costs.items()]
-    arcs += [(number[key], sink, cost["channels"]) for key, cost in costs.items()]
-    for left, right, cycles in edges:
-        arcs += [(number[left], number[right], cycles), (number[right], number[left], cycles)]
-    tails, heads, cycles_of = zip(*arcs, strict=True)
-    unit = max(1.0, sum(cycles_of) / _LARGEST_SUM)
-    capacities = np.round(np.array(cycles_of) / unit).astype(np.int32)
-    network = csr_matrix((capacities, (tails, heads)), shape=(sink + 1, sink + 1))
-    left_over = network - maximum_flow(network, source, sink).flow
-    left_over.data[left_over.data < 0] = 0
-    left_over.eliminate_zeros()
-    reached = set(breadth_first_order(left_over, source, return_predecessors=False).tolist())
-    return {key: "channels" if number[key] in reached else "pixels" for key in keys}
+def image_changes(model: ir.Model) -> tuple[list[str], list[tuple[str, str, int]]]:
+    """The anchors of `model` whose results are images, and which read which, with the elements to bring over."""
+    groups = find_groups(model)
+    trace = trace_movements(groups)
+    images = _images(groups, trace)
+    names = {id(group.anchor): group.anchor.name or "" for group in images}
+    return list(names.values()), [(names[left], names[right], size) for left, right, size in _edges(images, trace)]
 
 
-def _edges(images: Sequence[Group], trace: Trace) -> list[Edge]:
-    """Which results read which, and the cycles to bring them from one layout to the other."""
+def _images(groups: Sequence[Group], trace: Trace) -> list[Group]:
+    return [group for group in groups if group.kind in IMAGE_KINDS or id(group.output) in trace.assemblies]
+
+
+def _edges(images: Sequence[Group], trace: Trace) -> list[tuple[int, int, int]]:
+    """Which results read which, and the elements to bring from one layout to the other."""
     producer = {id(group.output): id(group.anchor) for group in images}
     edges = []
     for group in images:
@@ -80,12 +73,12 @@ def _edges(images: Sequence[Group], trace: Trace) -> list[Edge]:
                 continue
             root = trace.origin(value).root
             if id(root) in producer and id(root) != id(group.output) and _pixels(shape_of(value)) > 1:
-                cycles = CHANGE_CYCLES * float(np.prod(shape_of(value)))
-                edges.append((producer[id(root)], id(group.anchor), cycles))
+                elements = int(np.prod(shape_of(value)))
+                edges.append((producer[id(root)], id(group.anchor), elements))
     return edges
 
 
-def _costs(group: Group, machine: Machine) -> Costs:
+def _costs(group: Group, machine: Machine) -> dict[Mode, float]:
     """Estimated cycles in both layouts; nothing for what takes about the same in either."""
     window = window_of(group)
     if group.kind != "conv2d" or window is None or group.layer is None or _pixels(shape_of(group.output)) == 1:

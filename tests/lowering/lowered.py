@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,14 @@ def run_lowered(
     model: ir.Model,
     feeds: dict[str, np.ndarray],
     folder: Path,
-    mode: Mode | None = None,
+    mode: Mode | Mapping[str, Mode] | None = None,
     threads: int = 1,
     runs: int = 2,
 ) -> dict[str, np.ndarray]:
     """The outputs of the compiled library; every run must give the same."""
     target = load_target("host")
     plan = lower(model, target, mode)
-    path = folder / f"model-{mode}-{threads}.so"
+    path = folder / f"model-{str(mode)[:9]}-{threads}.so"
     path.write_bytes(build(plan, target).library)
     library = ctypes.CDLL(str(path))
     context = ctypes.c_void_p()

@@ -1,41 +1,55 @@
-"""The choice of layouts, against every assignment of small graphs."""
+"""The layout of every image, chosen or given by name: results are those of ONNX Runtime whatever it is."""
 
 from __future__ import annotations
 
-from itertools import product
+from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from lowered import canonical, graph_model, run_lowered
+from onnx import helper
 
-from edgeprune.lowering.modes import cheapest
-
-nodes = st.integers(1, 6)
-cycles = st.integers(0, 50)
-
-
-def total(modes, costs, edges) -> float:
-    return sum(costs[key][modes[key]] for key in costs) + sum(c for a, b, c in edges if modes[a] != modes[b])
+from edgeprune.ir.execute import Session
+from edgeprune.lowering.layout import Mode
+from edgeprune.lowering.lower import lower
+from edgeprune.lowering.modes import image_changes
+from edgeprune.lowering.plan import Call
+from edgeprune.target import load_target
 
 
-@given(st.data(), nodes)
-def test_no_assignment_is_cheaper(data: st.DataObject, count: int) -> None:
-    costs = {key: {"channels": data.draw(cycles), "pixels": data.draw(cycles)} for key in range(count)}
-    pairs = [(left, right) for right in range(count) for left in range(right)]
-    edges = [(*pair, data.draw(cycles)) for pair in pairs if data.draw(st.booleans())]
-    found = cheapest(costs, edges)
-    best = min(total(dict(enumerate(choice)), costs, edges) for choice in product(("channels", "pixels"), repeat=count))
-    assert total(found, costs, edges) == best
+def chain():
+    generator = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], name="second", pads=[1] * 4),
+        helper.make_node("MaxPool", ["c"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "w3"], ["y"], name="third"),
+    ]
+    shapes = {"w1": (11, 3, 3, 3), "w2": (7, 11, 3, 3), "w3": (9, 7, 1, 1)}
+    constants = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return canonical(graph_model(nodes, {"x": [1, 3, 10, 14]}, ["y"], constants))
 
 
-def test_large_costs_do_not_overflow() -> None:
-    costs = {key: {"channels": 4e9 * (key + 1), "pixels": 1e9} for key in range(8)}
-    edges = [(key, key + 1, 5e8) for key in range(7)]
-    assert set(cheapest(costs, edges).values()) == {"pixels"}
+def kernels(plan) -> dict[str, str]:
+    return {step.layer.name: step.layer.kernel for step in plan.steps if isinstance(step, Call)}
 
 
-def test_a_dear_change_keeps_neighbours_together() -> None:
-    costs = {1: {"channels": 0.0, "pixels": 100.0}, 2: {"channels": 60.0, "pixels": 0.0}}
-    assert cheapest(costs, [(1, 2, 1000.0)]) == {1: "channels", 2: "channels"}
-    assert cheapest(costs, [(1, 2, 1.0)]) == {1: "channels", 2: "pixels"}
-    assert pytest.approx(0.0) == total(cheapest(costs, []), costs, [])
+@pytest.mark.parametrize(
+    "modes", [{"first": "pixels"}, {"second": "pixels", "pool": "pixels"}, {"third": "pixels"}, {}], ids=str
+)
+def test_layouts_given_by_name_are_used_and_give_the_same(modes: dict[str, Mode], tmp_path: Path) -> None:
+    model = chain()
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 10, 14)).astype(np.float32)}
+    found = kernels(lower(model, load_target("host"), modes))
+    for name in ("first", "second", "third"):
+        assert ("pixels" in found[name]) == (modes.get(name) == "pixels")
+    expected = Session(model).run(feeds)["y"]
+    actual = run_lowered(model, feeds, tmp_path, modes)["y"]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_changes_name_who_reads_which_image_and_its_elements() -> None:
+    names, changes = image_changes(chain())
+    assert names == ["first", "second", "pool", "third"]
+    assert changes == [("first", "second", 11 * 140), ("second", "pool", 7 * 140), ("pool", "third", 7 * 35)]
