@@ -12,6 +12,8 @@ from edgeprune.ir.edit import bypass, constant, new_constant, new_node, only_con
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_SCALE_KEY = "edgeprune.bn_scale"
+"""The node metadata entry that holds the scale of a folded batch norm, one number a channel."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,22 @@ def fold_affine(model: ir.Model) -> None:
         source = data_input(node)
         layer = source.producer()
         if layer is not None and only_consumer(source) is node and _absorb_in(layer, affine, source):
+            _note_scale(layer, node)
             bypass(node, source)
         elif node.op_type == "BatchNormalization":
             _split_batch_norm(node, affine)
+
+
+def read_batch_norm_scale(node: ir.Node) -> np.ndarray | None:
+    """The scale [channels] of the batch norm that was folded into `node`; None where there was none."""
+    noted = node.metadata_props.get(_SCALE_KEY)
+    return None if noted is None else np.array(noted.split(), np.float32)
+
+
+def _note_scale(layer: ir.Node, node: ir.Node) -> None:
+    scale = constant(node.inputs[1]) if node.op_type == "BatchNormalization" else None
+    if scale is not None:
+        layer.metadata_props[_SCALE_KEY] = " ".join(f"{value:.6g}" for value in scale)
 
 
 def data_input(node: ir.Node) -> ir.Value:

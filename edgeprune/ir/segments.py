@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -45,6 +46,12 @@ class SegmentedRun:
         produced = [value for node in ran for value in node.outputs if value.name in wanted]
         self._held.update(self._run(ran, produced))
         self._held = {name: rows for name, rows in self._held.items() if name in wanted}
+
+    def branch(self) -> SegmentedRun:
+        """A run that goes on from here by itself; tensors are shared, and so is the model."""
+        other = copy.copy(self)
+        other._held = dict(self._held)
+        return other
 
     def held(self, value: ir.Value | None) -> np.ndarray | None:
         """Every row of `value`, [rows, *shape]; None where it is not computed yet or no longer read."""

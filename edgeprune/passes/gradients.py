@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from edgeprune.data.samples import Samples
 from edgeprune.ir.ports import input_specs
 from edgeprune.ir.trainable import TrainableModel, to_torch
 from edgeprune.ir.weights import WeightedLayer, arrange_weight, weighted_layers
+from edgeprune.passes.output_loss import OutputKind, output_kind
 
 Tensor = torch.Tensor
 
@@ -26,26 +27,22 @@ BATCH = 16
 class Likelihood:
     """How likely the model's outputs make what is so.
 
-    A classifier is one whose first output ends in a Softmax, or for which there is a class number for every row: its
-    outputs are a distribution over classes. Any other output is the mean of a normal distribution whose variance is
-    the output's mean square over the rows, so that what counts is relative.
+    Outputs that are classes are a distribution over them. Any other output is the mean of a normal distribution whose
+    variance is the output's mean square over the rows, `scale`, so that what counts is relative.
     """
 
-    outputs: tuple[str, ...]
-    classes: bool
-    probabilities: bool
-    labelled: bool
+    kind: OutputKind
     scale: Mapping[str, float]
 
     def loss(self, found: Mapping[str, Tensor], labels: Tensor | None, generator: torch.Generator) -> Tensor:
         """Minus the log-likelihood, summed over rows, of `labels`, or where there are none of a draw from the model."""
-        if self.classes:
-            return self._classified(found[self.outputs[0]], labels, generator)
-        terms = [self._measured(found[name], self.scale[name], generator) for name in self.outputs]
+        if self.kind.classes:
+            return self._classified(found[self.kind.outputs[0]], labels, generator)
+        terms = [self._measured(found[name], self.scale[name], generator) for name in self.kind.outputs]
         return torch.stack(terms).sum()
 
     def _classified(self, output: Tensor, labels: Tensor | None, generator: torch.Generator) -> Tensor:
-        scores = output.clamp_min(_SMALLEST).log() if self.probabilities else output
+        scores = output.clamp_min(_SMALLEST).log() if self.kind.probabilities else output
         logits = functional.log_softmax(scores.flatten(0, -2), dim=1)
         if labels is None:
             labels = torch.multinomial(logits.detach().exp(), 1, generator=generator)[:, 0]
@@ -70,7 +67,7 @@ class LossGradients:
         self._layers = weighted_layers(model)
         self._generator = torch.Generator().manual_seed(seed)
         self._likelihood = likelihood_of(model, self._samples, self.module)
-        self._drawn = drawn or not self._likelihood.labelled
+        self._drawn = drawn or not self._likelihood.kind.labelled
         self._dtypes = {spec.name: spec.dtype for spec in input_specs(model)}
 
     @property
@@ -90,13 +87,26 @@ class LossGradients:
             yield self._likelihood.loss(found, labels, self._generator), found, part.count
 
     def by_weight(self, size: int = BATCH) -> Iterator[dict[str, np.ndarray]]:
-        """For every `size` rows the gradient summed over them, [groups, taps, in, out] by layer name."""
+        """For every `size` rows the mean gradient over them, [groups, taps, in, out] by layer name."""
+        layers, weights = self._trained()
+        for loss, _, count in self.losses(size):
+            found = torch.autograd.grad(loss / count, weights, allow_unused=True)
+            yield _by_name(layers, found)
+
+    def with_curvature(self, size: int = BATCH) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """As `by_weight`, with the product of the Hessian and the weights, both by layer name."""
+        layers, weights = self._trained()
+        for loss, _, count in self.losses(size):
+            first = torch.autograd.grad(loss / count, weights, create_graph=True, allow_unused=True)
+            along = [(g * w.detach()).sum() for g, w in zip(first, weights, strict=True) if g is not None]
+            second = torch.autograd.grad(torch.stack(along).sum(), weights, allow_unused=True)
+            yield _by_name(layers, first), _by_name(layers, second)
+
+    def _trained(self) -> tuple[list[WeightedLayer], list[torch.nn.Parameter]]:
+        """The layers whose weights are parameters of the module, and these."""
         named = self.module.weights
-        read = [layer for layer in self._layers if str(layer.weight.name) in named]
-        parameters = [named[str(layer.weight.name)] for layer in read]
-        for loss, _, _ in self.losses(size):
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            yield {layer.name: arranged(layer, tensor) for layer, tensor in zip(read, found, strict=True)}
+        layers = [layer for layer in self._layers if str(layer.weight.name) in named]
+        return layers, [named[str(layer.weight.name)] for layer in layers]
 
     def output_squares(self, size: int = BATCH) -> dict[str, np.ndarray]:
         """The mean squared gradient at every output channel of a layer, over rows and positions: [channels] by name."""
@@ -112,31 +122,25 @@ class LossGradients:
 
 def likelihood_of(model: ir.Model, samples: Samples, module: TrainableModel) -> Likelihood:
     """What the outputs of `model` are, told by how it ends and by the labels of `samples`."""
-    values = [value for value in model.graph.outputs if value.dtype is not None and value.dtype.is_floating_point()]
-    producer = values[0].producer()
-    probabilities = producer is not None and producer.op_type == "Softmax"
-    names = tuple(str(value.name) for value in values)
-    part = samples.slice(0, 64)
+    kind = output_kind(model, samples)
+    inputs = {name: np.ascontiguousarray(array[:64]) for name, array in samples.inputs.items()}
     with torch.no_grad():
-        found = module({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.inputs.items()})
-    labelled = _labelled(samples.labels, found[names[0]])
-    scale = {name: max(float(found[name].square().mean()), _SMALLEST) for name in names}
-    return Likelihood(names, probabilities or labelled, probabilities, labelled, scale)
+        found = module({name: torch.from_numpy(array) for name, array in inputs.items()})
+    return Likelihood(kind, {name: max(float(found[name].square().mean()), _SMALLEST) for name in kind.outputs})
 
 
-def _labelled(labels: np.ndarray | None, output: Tensor) -> bool:
-    """Whether `labels` hold one class number of `output` [rows, ..., classes] for every row."""
-    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or output.flatten(1).ndim != 2:
-        return False
-    return output.flatten(1).shape[1] == output.shape[-1] > int(labels.max(initial=0)) and int(labels.min()) >= 0
+def _by_name(layers: Sequence[WeightedLayer], tensors: Sequence[Tensor | None]) -> dict[str, np.ndarray]:
+    """Tensors in the shapes of ONNX weights as arrays [groups, taps, in, out]; zeros where there is none."""
+    found = {}
+    for layer, tensor in zip(layers, tensors, strict=True):
+        array = np.zeros(_shape(layer), np.float32) if tensor is None else tensor.detach().contiguous().numpy()
+        found[layer.name] = arrange_weight(layer, array)
+    return found
 
 
-def arranged(layer: WeightedLayer, gradient: Tensor | None) -> np.ndarray:
-    """A gradient in the shape of the ONNX weight as [groups, taps, in, out]; zeros where there is none."""
+def _shape(layer: WeightedLayer) -> tuple[int, ...]:
     assert layer.weight.const_value is not None
-    shape = tuple(layer.weight.const_value.shape.numpy())
-    array = np.zeros(shape, np.float32) if gradient is None else gradient.detach().contiguous().numpy()
-    return arrange_weight(layer, array)
+    return tuple(int(size) for size in layer.weight.const_value.shape.numpy())
 
 
 def _channel_means(layer: WeightedLayer, gradient: Tensor) -> np.ndarray:

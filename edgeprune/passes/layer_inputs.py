@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -36,9 +36,7 @@ def layer_inputs(
     """
     layers = weighted_layers(model)
     places = {node.name: index for index, node in enumerate(model.graph)}
-    stops = [0, *(places[layer.node.name] for layer in layers)]
-    fitting = max(1, memory // max(1, peak_bytes(model, stops)))
-    run = SegmentedRun(model, samples.slice(0, min(rows, samples.count, fitting)), threads)
+    run = calibration_run(model, samples, [places[layer.node.name] for layer in layers], rows, memory, threads)
     generator = np.random.default_rng(seed)
     for layer in layers:
         run.advance(places[layer.node.name])
@@ -48,3 +46,11 @@ def layer_inputs(
         seen = observe_inputs(layer, inputs, positions=positions, generator=generator)
         if seen.shape[2] <= LARGEST:
             yield layer, moments_of(seen, centred=layer.bias is not None and read_bias(layer) is not None)
+
+
+def calibration_run(
+    model: ir.Model, samples: Samples, stops: Sequence[int], rows: int, memory: int = 1 << 30, threads: int = 1
+) -> SegmentedRun:
+    """A run of the first `rows` rows, of fewer where their tensors would take more than `memory` bytes at a stop."""
+    fitting = max(1, memory // max(1, peak_bytes(model, [0, *stops])))
+    return SegmentedRun(model, samples.slice(0, min(rows, samples.count, fitting)), threads)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from networks import random_samples, small_network
+from networks import random_samples
+from networks import small_network as plain_network
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.execute import Session
@@ -16,6 +17,16 @@ from edgeprune.pattern import parse_pattern
 from edgeprune.search.levels import global_levels
 
 KNOWN = tuple(named._CLASSES)
+
+
+def small_network():
+    """The network, with the scales of a batch norm noted on two of its layers."""
+    model = plain_network()
+    for node in model.graph:
+        if node.name in ("first", "a"):
+            channels = node.outputs[0].shape[1]
+            node.metadata_props["edgeprune.bn_scale"] = " ".join(str(0.1 + 0.1 * index) for index in range(channels))
+    return model
 
 
 def outputs(model, samples):
