@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.torch.layers import Layer
 from edgeprune.torch.network import MaskedNetwork
 
 
@@ -34,14 +35,14 @@ def weight_gradients(network: MaskedNetwork, create_graph: bool = False) -> dict
     if not isinstance(value, Tensor) or value.numel() != 1 or not bool(torch.isfinite(value)):
         raise _unusable(f"the loss is {_described(value)}, not a finite scalar tensor")
     weights = [layer.weight for layer in network.layers]
-    frozen = [layer.name for layer in network.layers if not layer.weight.requires_grad]
-    if frozen or not value.requires_grad:
-        raise _unusable(f"the loss does not depend on the weight of '{frozen[0] if frozen else network.layers[0].name}'")
+    still = [layer for layer in network.layers if not (layer.weight.requires_grad and value.requires_grad)]
+    if still:
+        raise _unreached(still[0])
     found = torch.autograd.grad(value.reshape(()), weights, create_graph=create_graph, allow_unused=True)
     gradients = {}
     for layer, gradient in zip(network.layers, found, strict=True):
         if gradient is None:
-            raise _unusable(f"the loss does not depend on the weight of '{layer.name}'")
+            raise _unreached(layer)
         gradients[layer.name] = gradient
     return gradients
 
@@ -62,6 +63,10 @@ def _described(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     return f"a tensor of shape {tuple(value.shape)}" if value.numel() != 1 else f"{float(value):g}"
+
+
+def _unreached(layer: Layer) -> EdgepruneError:
+    return _unusable(f"the loss does not depend on the weight of '{layer.name}'")
 
 
 def _unusable(what: str) -> EdgepruneError:

@@ -84,6 +84,7 @@ class Pruner:
         """
         self._check_running()
         self._done += 1
+        self._network.apply()
         self._schedule.update(self._network, self._done)
         self._network.apply()
 

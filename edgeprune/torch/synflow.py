@@ -66,7 +66,7 @@ def flow(network: MaskedNetwork, absolute: nn.Module) -> dict[str, Tensor]:
     Raises EdgepruneError (flow-unusable) where the flow is not finite.
     """
     assert network.example is not None
-    weights = {layer.name: absolute.get_submodule(layer.name).weight for layer in network.layers}
+    weights = {layer.name: absolute.get_parameter(f"{layer.name}.weight".lstrip(".")) for layer in network.layers}
     with torch.no_grad():
         for name, mask in network.masks.items():
             weights[name].masked_fill_(~mask, 0)

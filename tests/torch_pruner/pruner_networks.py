@@ -20,7 +20,7 @@ def mixed(seed: int = 0) -> nn.Sequential:
     """Awkward widths: a grouped convolution, a depthwise one, a one-dimensional tail."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 12, 3),
+        nn.Conv2d(3, 12, 1),
         nn.ReLU(),
         nn.Conv2d(12, 21, (3, 1), groups=3),
         nn.ReLU(),
@@ -28,8 +28,9 @@ def mixed(seed: int = 0) -> nn.Sequential:
         nn.ReLU(),
         nn.Flatten(2),
         nn.Conv1d(21, 10, 5),
+        nn.AdaptiveAvgPool1d(1),
         nn.Flatten(),
-        nn.LazyLinear(7),
+        nn.Linear(10, 7),
     )
 
 
