@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.ir.canonical_fold import remove_unused
 from edgeprune.ir.copy import copy_model
+from edgeprune.ir.dependency.branches import remove_branch
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.groups import Resolved, resolve
 from edgeprune.ir.dependency.rewrite import Rewriter
@@ -22,6 +23,7 @@ class SelectUnits:
     """Keep of every group in `kept`, by name, the units whose numbers are given, in the order given.
 
     A subset makes the model smaller, a permutation of all units only moves them; groups that are not named stay.
+    A residual branch (kind "layer") goes where no unit of it is kept.
     """
 
     kept: Mapping[str, np.ndarray]
@@ -38,6 +40,9 @@ class SelectUnits:
         rewriter = Rewriter(selected.graph, resolved.trace, cut)
         for node in list(selected.graph):
             rewriter.rewrite(node)
+        for branch in resolved.branches:
+            if branch.name in self.kept and not len(self.kept[branch.name]):
+                remove_branch(branch)
         remove_unused(selected)
         rewriter.reshape()
         for node in selected.graph:
@@ -49,6 +54,8 @@ def _cut_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
     """Cut every constant along the axes that follow units; nodes that shared a constant share what is left of it."""
     orders: dict[tuple[ir.Node, int], dict[int, np.ndarray]] = {}
     for use in resolved.trace.uses:
+        if use.role == "product":
+            continue
         order = cut.order(resolved.trace.use_vector(use), f"input {use.index} of node '{use.node.name}'")
         if order is not None:
             orders.setdefault((use.node, use.index), {})[use.axis] = order

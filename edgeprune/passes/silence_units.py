@@ -9,11 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.copy import copy_model
+from edgeprune.ir.cost import node_macs
+from edgeprune.ir.dependency.branches import Branch
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.groups import Resolved, resolve
+from edgeprune.ir.dependency.masked import Masker
 from edgeprune.ir.edit import constant, new_constant
 
-_SCALES = ("Add", "Sub", "Mul", "Concat")
+_SCALES = ("Add", "Sub", "Mul", "Concat", "LayerNormalization", "InstanceNormalization")
 """Operators whose constants may be zero where their other operand is."""
 
 
@@ -24,13 +27,20 @@ class SilenceUnits:
     kept: Mapping[str, np.ndarray]
 
     def __call__(self, model: ir.Model) -> ir.Model:
-        """The masked twin: what makes a removed unit and what reads it is zero.
+        """The masked twin: what makes a removed unit and what reads it is zero; means run over what is kept.
 
         Raises EdgepruneError (group-unknown, group-unresolved, units-invalid).
         """
         silenced = copy_model(model)
         resolved = resolve(silenced)
-        _clear_constants(silenced.graph, resolved, Cut(resolved, self.kept))
+        cut = Cut(resolved, self.kept)
+        _clear_constants(silenced.graph, resolved, cut)
+        masker = Masker(silenced.graph, resolved.trace, cut)
+        for node in list(silenced.graph):
+            masker.mask(node)
+        for branch in resolved.branches:
+            if branch.name in self.kept and not len(self.kept[branch.name]):
+                _clear_branch(silenced.graph, branch, masker)
         return silenced
 
 
@@ -38,7 +48,7 @@ def _clear_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
     gone: dict[tuple[ir.Node, int], list[tuple[int, np.ndarray]]] = {}
     for use in resolved.trace.uses:
         removed = cut.removed(resolved.trace.use_vector(use))
-        if np.any(removed) and (use.role != "affine" or use.node.op_type in _SCALES):
+        if use.role != "product" and np.any(removed) and (use.role != "affine" or use.node.op_type in _SCALES):
             gone.setdefault((use.node, use.index), []).append((use.axis, removed))
     for (node, index), axes in gone.items():
         value = node.inputs[index]
@@ -48,3 +58,14 @@ def _clear_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
         for axis, removed in axes:
             np.moveaxis(cleared, axis, 0)[removed] = 0
         node.replace_input_with(index, new_constant(graph, f"{value.name}_masked", cleared))
+
+
+def _clear_branch(graph: ir.Graph, branch: Branch, masker: Masker) -> None:
+    """Zero all weights of a branch, and what it adds, which may be more than its weights make."""
+    for node in branch.nodes:
+        for index, value in enumerate(node.inputs):
+            array = constant(value)
+            if array is not None and value is not None and array.dtype.kind == "f" and node_macs(node):
+                cleared = new_constant(graph, f"{value.name}_masked", np.zeros_like(array))
+                node.replace_input_with(index, cleared)
+    masker.clear(branch.node, 1 - branch.stays)

@@ -79,7 +79,7 @@ def _shared_out(slots: np.ndarray, units: np.ndarray, kept: np.ndarray) -> np.nd
 
 def checked_units(group: Group, kept: np.ndarray) -> np.ndarray:
     """`kept` as unit numbers of `group`. Raises EdgepruneError (units-invalid)."""
-    units = np.asarray(kept)
+    units = np.asarray(kept, dtype=None if len(np.atleast_1d(kept)) else np.int64)
     whole = units.ndim == 1 and np.issubdtype(units.dtype, np.integer)
     least = 0 if group.kind == "layer" else 1
     if (

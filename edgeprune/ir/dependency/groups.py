@@ -10,33 +10,21 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError, nearest
+from edgeprune.ir.dependency.branches import Branch, find_branches
 from edgeprune.ir.dependency.labels import FIXED
 from edgeprune.ir.dependency.rules import MOVING, RULES
-from edgeprune.ir.dependency.trace import Role, Trace, Use, trace_model
+from edgeprune.ir.dependency.slices import UnitSlice
+from edgeprune.ir.dependency.trace import Trace, Use, trace_model
 
 Kind = Literal["channel", "head", "layer"]
 _MAKERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
-class UnitSlice:
-    """What the units of a group own of one axis of a constant.
-
-    `node` names the node whose input `index` it is; `units` [size of the axis] holds the unit that every place
-    belongs to, -1 where it belongs to none. `role`: "out" makes the units, "in" reads them, "affine" scales or
-    shifts them.
-    """
-
-    node: str
-    index: int
-    axis: int
-    role: Role
-    units: np.ndarray
-
-
-@dataclass(frozen=True)
 class Group:
     """Units of one kind, `size` of them, named after the first node that makes them.
+
+    A residual branch is a group of its own, of kind "layer" and size 1, named after the sum it ends in.
 
     `interchangeable` says whether all units sit at the same places of every tensor, so that putting them in another
     order costs nothing; otherwise it may take a Gather.
@@ -59,7 +47,7 @@ class Unresolved:
 
 @dataclass(frozen=True)
 class Groups:
-    """All units of a model; `groups` by the order in which nodes make them."""
+    """All units of a model: channels and heads by the order in which nodes make them, then residual branches."""
 
     groups: tuple[Group, ...]
     unresolved: tuple[Unresolved, ...]
@@ -84,10 +72,11 @@ class Groups:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A traced model: its groups, and for every label the group (-1: none) and the unit in it."""
+    """A traced model: its groups, its branches, and for every label the group (-1: none) and the unit in it."""
 
     trace: Trace
     groups: Groups
+    branches: tuple[Branch, ...]
     group_of: np.ndarray
     unit_of: np.ndarray
 
@@ -122,8 +111,10 @@ def resolve(model: ir.Model) -> Resolved:
             group_of[free], unit_of[free] = len(groups), np.arange(len(free))
             kind: Kind = "head" if heads & set(free) else "channel"
             groups.append(Group(name, kind, len(free), ()))
-    found = tuple(_with_slices(group, place, vectors, group_of, unit_of) for place, group in enumerate(groups))
-    return Resolved(trace, Groups(found, tuple(unresolved)), group_of, unit_of)
+    found = [_with_slices(group, place, vectors, group_of, unit_of) for place, group in enumerate(groups)]
+    branches = tuple(find_branches(model))
+    found.extend(Group(branch.name, "layer", 1, branch.slices()) for branch in branches)
+    return Resolved(trace, Groups(tuple(found), tuple(unresolved)), branches, group_of, unit_of)
 
 
 def _with_slices(

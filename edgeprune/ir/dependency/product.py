@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import varying
-from edgeprune.ir.dependency.trace import Layers, Rule, Trace, unknown, where
+from edgeprune.ir.dependency.trace import Layers, Rule, Trace, Use, unknown, where
 from edgeprune.ir.edit import constant
 from edgeprune.ir.ports import static_shape
 
@@ -129,7 +129,8 @@ def _weighted(trace: Trace, found: Product, index: int) -> None:
 
 def _activations(trace: Trace, found: Product) -> None:
     """Heads are cut whole; summed axes are cut alike in both operands; free axes stay cut in the result."""
-    node, sides = found.node, ([], [])
+    node = found.node
+    sides: list[list[np.ndarray]] = [[], []]
     for value, letters, layers in zip(node.inputs, found.terms, sides, strict=False):
         for layer in trace.layers(value):
             layers.append(_one_part(trace, found, layer, letters))
@@ -149,6 +150,9 @@ def _activations(trace: Trace, found: Product) -> None:
     merged = _meet(trace, shared, reason, found)
     _meet_both(trace, summed, reason)
     trace.put(node.outputs[0], (*merged, *free))
+    for index, (value, letters) in enumerate(zip(node.inputs, found.terms, strict=False)):
+        if value is not None:
+            trace.uses.extend(Use(node, index, axis, "product", value, axis) for axis in range(len(letters)))
 
 
 def _one_part(trace: Trace, found: Product, layer: np.ndarray, letters: str) -> np.ndarray:

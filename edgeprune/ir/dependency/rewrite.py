@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.moves import MOVES, moved
+from edgeprune.ir.dependency.names import Names
 from edgeprune.ir.dependency.trace import Trace
 from edgeprune.ir.edit import constant, new_constant, new_node
 from edgeprune.ir.ports import static_shape
@@ -25,6 +26,7 @@ class Rewriter:
 
     def __init__(self, graph: ir.Graph, trace: Trace, cut: Cut) -> None:
         self._graph = graph
+        self._names = Names(graph)
         self._trace = trace
         self._cut = cut
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -101,7 +103,7 @@ class Rewriter:
             data = nodes[-1].outputs[0] if nodes else source
             name = f"{node.name}_{constant_name}"
             number = new_constant(self._graph, name, array.astype(np.int64))
-            made = new_node(op, [data, number], attributes, name=str(number.name), like=value)
+            made = new_node(op, [data, number], attributes, name=self._names.new(name), like=value)
             self._shapes[id(made.outputs[0])] = sizes
             nodes.append(made)
 
@@ -170,7 +172,7 @@ class Rewriter:
         picks = np.array([at[int(place)] for place in places[axis]])
         name = f"{node.name}_order"
         number = new_constant(self._graph, name, picks.astype(np.int64))
-        made = new_node("Gather", [result, number], {"axis": axis}, name=str(number.name), like=result)
+        made = new_node("Gather", [result, number], {"axis": axis}, name=self._names.new(name), like=result)
         self._replace(node, result, [made])
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import FIXED, Labels, compress, lines, varying
+from edgeprune.ir.dependency.slices import Role
 from edgeprune.ir.edit import constant
 from edgeprune.ir.ports import static_shape
-
-Role = Literal["out", "in", "affine"]
-"""What a constant does for the units along its axis: makes them, reads them, or shifts and scales them."""
 
 Layers = tuple[np.ndarray, ...]
 """Independent cuts of one tensor, each an array of labels that broadcasts to it; no two differ along one axis."""
@@ -22,7 +19,7 @@ Layers = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class Use:
-    """Axis `axis` of the constant at input `index` of `node` follows axis `value_axis` of `value`.
+    """Axis `axis` of what is at input `index` of `node` follows axis `value_axis` of `value`.
 
     It holds the first `length` labels of that axis (0: all of them), `repeats` times in a row.
     """
