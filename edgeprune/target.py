@@ -18,12 +18,28 @@ else:
     import tomli as tomllib
 
 
+class EnergyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What work costs on one machine: picojoules of a multiply-accumulate and of a byte moved, watts of being on.
+
+    A multiply-accumulate counts with its share of an instruction on a full vector. `l2_byte_pj` is a byte from or to
+    the second-level cache, `memory_byte_pj` one beyond it; `static_watts` is what one core and its share of the chip
+    take whatever they do. `source` says where the figures come from: they are estimates, good for comparisons.
+    """
+
+    fp32_mac_pj: float
+    int8_mac_pj: float
+    l2_byte_pj: float
+    memory_byte_pj: float
+    static_watts: float
+    source: str
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the compiler must know of one machine; sizes in bytes.
 
     `cpu_flags` are the /proc/cpuinfo flags that a machine must have to run the package. `vector_bytes` and
     `vector_registers` describe the widest SIMD registers. `patterns` are those its kernels turn into time,
-    finest first.
+    finest first. `clock_mhz` is that of a typical machine: predicted cycles become time by it.
     """
 
     name: str
@@ -36,6 +52,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     l1_bytes: int
     l2_bytes: int
     patterns: tuple[str, ...]
+    clock_mhz: float = 3000.0
+    energy: EnergyFacts | None = None
 
     @property
     def lanes(self) -> int:
