@@ -11,7 +11,10 @@ import onnx_ir as ir
 from edgeprune.errors import EdgepruneError
 from edgeprune.model_file import ModelFile, callable_parts
 
-_FORMATS = "an .onnx or .tflite file, a .pt2 file (torch.export), module.py:callable, or a .pt, .pth, .th checkpoint with --arch"
+_FORMATS = (
+    "an .onnx or .tflite file, a .pt2 file (torch.export), module.py:callable, "
+    "or a .pt, .pth, .th checkpoint with --arch"
+)
 _CHECKPOINTS = (".pt", ".pth", ".th")
 
 

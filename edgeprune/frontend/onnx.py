@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.external import embed_external_data
+from edgeprune.frontend.qonnx import write_out_quantizers
 from edgeprune.ir.canonical import canonicalize
 from edgeprune.ir.canonical_stage import reason, stage
 from edgeprune.ir.canonical_version import CANONICAL_OPSET, OLDEST_OPSET
@@ -30,6 +31,7 @@ def load_onnx(path: str | Path, dimensions: Mapping[str, int] | None = None) -> 
         proto = _parse(source)
         embed_external_data(proto, source)
         _use_default_domain(proto)
+        write_out_quantizers(proto, list(graphs(proto.graph)))
         _check_opset(proto, source)
         _check_operators(proto)
         _check_structure(proto, source)

@@ -11,6 +11,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.tflite.call import Call
 from edgeprune.frontend.tflite.graph import GraphBuilder
 from edgeprune.frontend.tflite.schema import Operator, Subgraph, Tensor
+from edgeprune.frontend.tflite.states import NEXT
 from edgeprune.frontend.tflite.table import CONVERTERS
 from edgeprune.frontend.tflite.values import Values
 
@@ -22,9 +23,11 @@ def convert(subgraphs: Sequence[Subgraph]) -> ir.Model:
     values = Values(builder, subgraph)
     for place, index in enumerate(subgraph.inputs):
         _add_input(values, index, place)
+    names = [builder.unique(values.tensors[index].name or f"output_{n}") for n, index in enumerate(subgraph.outputs)]
     for operator in subgraph.operators:
         _convert_operator(operator, values)
-    _add_outputs(values, subgraph)
+    _add_outputs(values, subgraph, names)
+    _check_starts(subgraphs)
     return builder.model()
 
 
@@ -56,17 +59,37 @@ def _convert_operator(operator: Operator, values: Values) -> None:
         raise call.corrupt(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _add_outputs(values: Values, subgraph: Subgraph) -> None:
+def _add_outputs(values: Values, subgraph: Subgraph, names: Sequence[str]) -> None:
     """Outputs under TFLite's names; one that is an input, a constant or another output becomes a value of its own."""
     graph = values.builder.graph
-    for place, index in enumerate(subgraph.outputs):
+    for index, name in zip(subgraph.outputs, names, strict=True):
         value = values.get(index)
-        name = _output_name(values, values.tensors[index], place)
         if value.producer() is None or value.is_graph_output():
             value = values.builder.add(name, "Identity", [value], {})
         value.name = name
         graph.outputs.append(value)
+    for port, value in values.states.outputs().items():
+        name = values.builder.unique(port + NEXT)
+        kept = values.builder.add(name, "Identity", [value], {})
+        kept.name = name
+        graph.outputs.append(kept)
 
 
-def _output_name(values: Values, tensor: Tensor, place: int) -> str:
-    return values.builder.unique(tensor.name or f"output_{place}")
+def _check_starts(subgraphs: Sequence[Subgraph]) -> None:
+    """Variables start at zero; a graph that starts them elsewhere is refused."""
+    started = [operator.options.get("InitSubgraphIndex") for operator in subgraphs[0].operators]
+    for number in (number for number in started if number is not None):
+        if not 0 < number < len(subgraphs):
+            raise ValueError(f"there is no graph {number}")
+        graph = subgraphs[number]
+        for operator in graph.operators:
+            values = [graph.tensors[index] for index in operator.inputs[1:] if index >= 0]
+            if operator.name not in ("VAR_HANDLE", "ASSIGN_VARIABLE") or not all(_is_zero(value) for value in values):
+                raise Call(operator, Values(GraphBuilder("start"), graph)).refuse("variables that do not start at zero")
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    if tensor.data is None:
+        return False
+    zero = 0 if tensor.quantization is None else tensor.quantization.zero_point[0]
+    return bool(np.all(tensor.data == zero))

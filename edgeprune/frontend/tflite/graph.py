@@ -23,6 +23,7 @@ class GraphBuilder:
     def __init__(self, name: str) -> None:
         self.graph = ir.Graph([], [], nodes=[], opset_imports={"": CANONICAL_OPSET}, name=name)
         self._taken: set[str] = set()
+        self._node_names: set[str] = set()
 
     def model(self) -> ir.Model:
         """The model around the graph."""
@@ -52,7 +53,7 @@ class GraphBuilder:
         self, name: str, op: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], count: int
     ) -> list[ir.Value]:
         """The `count` results of a new node. Raises ValueError where the inputs do not fit the operator."""
-        node = ir.node(op, inputs, attributes, num_outputs=count, name=self.unique(name))
+        node = ir.node(op, inputs, attributes, num_outputs=count, name=_free(name, self._node_names))
         for index, value in enumerate(node.outputs):
             value.name = self.unique(f"{node.name}_{index}" if index else f"{node.name}_output")
         self._infer(node)
@@ -64,11 +65,7 @@ class GraphBuilder:
 
     def unique(self, name: str) -> str:
         """`name`, or with a number where it is taken; it is taken from now on."""
-        chosen, count = name, 1
-        while chosen in self._taken:
-            chosen, count = f"{name}_{count}", count + 1
-        self._taken.add(chosen)
-        return chosen
+        return _free(name, self._taken)
 
     def _infer(self, node: ir.Node) -> None:
         schema = onnx.defs.get_schema(node.op_type, CANONICAL_OPSET, "")
@@ -101,6 +98,14 @@ class GraphBuilder:
         evaluator = ReferenceEvaluator(ir.to_proto(node), opsets={"": CANONICAL_OPSET})
         results = evaluator.run(None, dict(zip(names, arrays, strict=True)))
         return [np.asarray(result) for result in results]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    chosen, count = name, 1
+    while chosen in taken:
+        chosen, count = f"{name}_{count}", count + 1
+    taken.add(chosen)
+    return chosen
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeprune.frontend.tflite import conv, dense, elementwise, lookup, movement, pool, quantize, reduce, resize
+from edgeprune.frontend.tflite import (
+    conv,
+    dense,
+    elementwise,
+    lookup,
+    movement,
+    pool,
+    quantize,
+    recurrent,
+    reduce,
+    resize,
+    streaming,
+)
 from edgeprune.frontend.tflite.call import Call
 
 CONVERTERS: Mapping[str, Callable[[Call], None]] = {
@@ -13,10 +25,12 @@ CONVERTERS: Mapping[str, Callable[[Call], None]] = {
     "ADD_N": elementwise.add_n,
     "ARG_MAX": reduce.arg_extreme("ArgMax"),
     "ARG_MIN": reduce.arg_extreme("ArgMin"),
+    "ASSIGN_VARIABLE": streaming.assign_variable,
     "AVERAGE_POOL_2D": pool.average_pool_2d,
     "BATCH_MATMUL": dense.batch_matmul,
     "BATCH_TO_SPACE_ND": movement.batch_to_space,
     "BROADCAST_TO": movement.broadcast_to,
+    "CALL_ONCE": streaming.call_once,
     "CAST": elementwise.cast,
     "CEIL": elementwise.unary("Ceil"),
     "CONCATENATION": movement.concatenation,
@@ -75,6 +89,7 @@ CONVERTERS: Mapping[str, Callable[[Call], None]] = {
     "QUANTIZE": quantize.same_numbers,
     "RANGE": movement.integer_range,
     "RANK": movement.rank,
+    "READ_VARIABLE": streaming.read_variable,
     "REDUCE_ALL": reduce.reduction("ReduceMin"),
     "REDUCE_ANY": reduce.reduction("ReduceMax"),
     "REDUCE_MAX": reduce.reduction("ReduceMax"),
@@ -108,11 +123,14 @@ CONVERTERS: Mapping[str, Callable[[Call], None]] = {
     "STRIDED_SLICE": movement.strided_slice,
     "SUB": elementwise.binary("Sub"),
     "SUM": reduce.reduction("ReduceSum"),
+    "SVDF": streaming.svdf,
     "TANH": elementwise.unary("Tanh"),
     "TILE": movement.tile,
     "TOPK_V2": reduce.top_k,
     "TRANSPOSE": movement.transpose,
     "TRANSPOSE_CONV": conv.transpose_conv,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": recurrent.unidirectional_sequence_lstm,
     "UNPACK": movement.unpack,
+    "VAR_HANDLE": streaming.var_handle,
     "ZEROS_LIKE": elementwise.zeros_like,
 }

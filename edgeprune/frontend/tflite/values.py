@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.frontend.tflite.graph import GraphBuilder, shape_of
 from edgeprune.frontend.tflite.schema import Quantization, Subgraph, Tensor
+from edgeprune.frontend.tflite.states import States
 
 Order = tuple[int, ...]
 """Which TFLite axis stands at each place: (0, 1, 2, 3) as TFLite has it, (0, 3, 1, 2) channels first."""
@@ -47,6 +48,7 @@ class Values:
     def __init__(self, builder: GraphBuilder, subgraph: Subgraph) -> None:
         self.builder = builder
         self.tensors = subgraph.tensors
+        self.states = States(builder)
         self._held: dict[int, dict[Order, ir.Value]] = {}
         self._stored_as: dict[int, tuple[Order, ir.Value]] = {}
 
@@ -56,6 +58,12 @@ class Values:
         tensor = self.tensors[index]
         held = value if exact or tensor.quantization is None else self._stored(index, value, order)
         self._held[index] = {order: held}
+
+    def rounded(self, index: int, value: ir.Value) -> ir.Value:
+        """`value` rounded to what tensor `index` can store."""
+        if self.tensors[index].quantization is None:
+            return value
+        return self._stored(index, value, natural(len(shape_of(value))))
 
     def get(self, index: int, order: Order | None = None) -> ir.Value:
         """Tensor `index` in `order`. Raises ValueError where nothing has made it."""
