@@ -260,9 +260,3 @@ def test_real_models_compute_the_same(data_dir: Path, name: str, dimensions: dic
             feed[spec.name] = random.integers(0, 512, spec.shape) if spec.shape else np.asarray(16000, spec.dtype)
     gone = {"BatchNormalization", "Shape", "If", "ConstantOfShape", "Identity"}
     assert not gone & set(same_as_runtime(path, feed, dimensions))
-
-
-def test_quantization_operators_of_qonnx_are_named(data_dir: Path):
-    assert failure(data_dir / "models/import_edge/kws_w3a3_qonnx.onnx").startswith(
-        "operator Quant of domain 'ai.onnx' is not supported [op-unsupported]\n  where: node 'Quant_"
-    )
