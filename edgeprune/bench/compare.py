@@ -35,11 +35,15 @@ class Runner(Profiled, Protocol):
 
 @dataclass(frozen=True)
 class Rivals:
-    """The runtimes to compare with and the model they run: ONNX content, or a path; `described` says which it is."""
+    """The runtimes to compare with and the model they run: ONNX content, or a path; `described` says which it is.
+
+    `imported` is the ONNX content of a model in another format, for the runtimes that do not take that.
+    """
 
     runtimes: Sequence[str] = ()
     model: bytes | Path = b""
     described: str = ""
+    imported: bytes = b""
 
 
 def bench(
@@ -92,7 +96,8 @@ def bench(
 
 
 def _start(runtime: str, rivals: Rivals, feeds: Mapping[str, np.ndarray], threads: int) -> Peer | dict[str, Any]:
+    model = rivals.imported if rivals.imported and runtime != "litert" else rivals.model
     try:
-        return start_peer(runtime, rivals.model, feeds, threads)
+        return start_peer(runtime, model, feeds, threads)
     except EdgepruneError as error:
         return {"runtime": runtime, "error": f"{error.what}; {error.hint}"}

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,7 +75,7 @@ def _onnxruntime(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     ports = [port.name for port in session.get_inputs()]
     names = [port.name for port in session.get_outputs()]
-    bound = _by_port(ports, feeds)
+    bound = by_port(ports, feeds)
     inputs = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in bound.values()]
     outputs = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in session.run(names, bound)]
     binding = session.io_binding()
@@ -103,7 +101,7 @@ def _openvino(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
 
     core = openvino.Core()
     graph = core.read_model(model if isinstance(model, bytes) else str(model))
-    bound = _by_port([port.get_any_name() for port in graph.inputs], feeds)
+    bound = by_port([port.get_any_name() for port in graph.inputs], feeds)
     graph.reshape({name: list(array.shape) for name, array in bound.items()})
     hints = {
         "INFERENCE_NUM_THREADS": threads,
@@ -131,31 +129,12 @@ def _openvino(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
 
 
 def _litert(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
-    """XNNPACK, which is on by default, on `threads` threads; takes .tflite files alone."""
-    try:
-        interpreter_module, distribution = import_module("ai_edge_litert.interpreter"), "ai-edge-litert"
-    except ImportError:
-        interpreter_module, distribution = import_module("tflite_runtime.interpreter"), "tflite-runtime"
-    if isinstance(model, bytes) or model.suffix != ".tflite":
-        hint = "name the .tflite file of this model with --model"
-        raise EdgepruneError("peer-failed", "takes only .tflite models", where="litert", hint=hint)
-    interpreter: Any = interpreter_module.Interpreter(str(model), num_threads=threads)
-    interpreter.allocate_tensors()
-    ports = interpreter.get_input_details()
-    bound = _by_port([port["name"] for port in ports], feeds)
-    for port in ports:
-        interpreter.set_tensor(port["index"], bound[port["name"]].astype(port["dtype"]).reshape(port["shape"]))
-    outputs = interpreter.get_output_details()
-    return Peer(
-        "litert",
-        _installed(distribution),
-        "int8" if any(port["dtype"] == np.int8 for port in ports) else "fp32",
-        interpreter.invoke,
-        lambda: [interpreter.get_tensor(port["index"]) for port in outputs],
-    )
+    from edgeprune.bench.peer_litert import start_litert
+
+    return start_litert(model, feeds, threads)
 
 
-def _by_port(ports: Sequence[str], feeds: Feeds) -> dict[str, np.ndarray]:
+def by_port(ports: Sequence[str], feeds: Feeds) -> dict[str, np.ndarray]:
     """`feeds` under the peer's own input names; in order, where it knows them by others."""
     if set(ports) <= set(feeds):
         return {port: np.ascontiguousarray(feeds[port]) for port in ports}
@@ -182,13 +161,6 @@ def _with_constant_weights(model: bytes | Path) -> bytes | str:
 def _onnx_precision(model: bytes | Path) -> str:
     content = model if isinstance(model, bytes) else model.read_bytes()
     return "int8" if b"QuantizeLinear" in content or b"QLinearConv" in content else "fp32"
-
-
-def _installed(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 _STARTERS: dict[str, Callable[[bytes | Path, Feeds, int], Peer]] = {

@@ -33,10 +33,13 @@ def _rivals(package: Package, vs: tuple[str, ...], model: str | PathLike[str] | 
     if model is None:
         return Rivals(vs, package.member(MODEL), "the pruned model in the package")
     path = Path(model)
-    if path.suffix in (".onnx", ".tflite"):
+    if path.suffix == ".onnx" or (path.suffix == ".tflite" and set(vs) <= {"litert"}):
         return Rivals(vs, path, str(path))
     from onnx_ir import to_proto
 
     from edgeprune.frontend.load import load
 
-    return Rivals(vs, to_proto(load(model)).SerializeToString(), f"{model}, imported")
+    imported = to_proto(load(model)).SerializeToString()
+    if path.suffix == ".tflite":
+        return Rivals(vs, path, str(path), imported)
+    return Rivals(vs, imported, f"{model}, imported")

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeprune.bench import peers
+from edgeprune.bench import peer_litert, peers
 from edgeprune.bench.peers import check_peers, start_peer
 from edgeprune.errors import EdgepruneError
 
@@ -100,7 +100,7 @@ def test_a_peer_that_is_not_installed(runtime, monkeypatch):
         "__import__",
         lambda name, *rest: nothing(name) if name.split(".")[0] in roots else original(name, *rest),
     )
-    monkeypatch.setattr(peers, "import_module", nothing)
+    monkeypatch.setattr(peer_litert, "import_module", nothing)
     caught = refused(runtime, b"", FEEDS, 1)
     assert caught.code == "peer-missing"
     assert "pip install" in caught.hint
@@ -114,8 +114,21 @@ def test_a_model_that_a_peer_cannot_run(runtime):
 
 
 def test_litert_takes_its_own_format(monkeypatch):
-    monkeypatch.setattr(peers, "import_module", lambda _: importlib)
+    monkeypatch.setattr(peer_litert, "import_module", lambda _: importlib)
     assert "tflite" in refused("litert", b"onnx", FEEDS, 1).what
+
+
+@pytest.mark.parametrize(("name", "precision"), [("float", "fp32"), ("int8", "int8")])
+def test_litert_takes_and_gives_real_numbers(data_dir, name, precision):
+    pytest.importorskip("ai_edge_litert")
+    path = data_dir / f"models/mlperf_tiny/ic_resnet8_{name}.tflite"
+    image = np.load(data_dir / "sets/cifar10_test_0000-0499.npz")["x"][:1].astype(np.float32)
+    peer = start_peer("litert", path, {"anything": image}, 1)
+    peer.run()
+    assert (peer.runtime, peer.precision) == ("litert", precision)
+    (scores,) = peer.outputs()
+    assert scores.dtype == np.float32
+    assert abs(scores.sum() - 1) < 0.02
 
 
 def test_quantized_models_are_called_int8():

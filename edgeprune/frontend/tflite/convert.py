@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.tflite.call import Call
+from edgeprune.frontend.tflite.dilation import join_dilations
 from edgeprune.frontend.tflite.graph import GraphBuilder
 from edgeprune.frontend.tflite.schema import Operator, Subgraph, Tensor
 from edgeprune.frontend.tflite.states import NEXT
@@ -18,7 +19,7 @@ from edgeprune.frontend.tflite.values import Values
 
 def convert(subgraphs: Sequence[Subgraph]) -> ir.Model:
     """The model that the first of `subgraphs` describes. Raises EdgepruneError (op-unsupported, model-corrupt)."""
-    subgraph = subgraphs[0]
+    subgraph = join_dilations(subgraphs[0])
     builder = GraphBuilder(subgraph.name or "tflite")
     values = Values(builder, subgraph)
     for place, index in enumerate(subgraph.inputs):
