@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgeprune.lowering.geometry import Halo, window_of
 from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
-from edgeprune.lowering.strided import Strided, dense, fit, image_shape
+from edgeprune.lowering.strided import Strided, beside, dense, fit, image_shape
 from edgeprune.lowering.trace import Origin, Piece, Trace, keeps_pixels
 
 Mode = Literal["channels", "pixels"]
@@ -179,8 +179,10 @@ def _hosts(
     for whole, pieces in trace.assemblies.values():
         for piece in pieces:
             if piece.root is value and id(whole) in layout.homes:
-                home = layout.homes[id(whole)]
-                found.append((_piece_place(value, home, piece), home.halo if _same_pixels(value, whole) else NO_HALO))
+                home, same = layout.homes[id(whole)], _same_pixels(value, whole)
+                place = _piece_place(value, home, piece)
+                place = beside(place, home.place) if same and place is not None else place
+                found.append((place, home.halo if same else NO_HALO))
     free = [(place, halo) for place, halo in found if place is not None]
     if _has_zeros(trace, value):
         return [(place, halo) for place, halo in free if place.buffer in layout.buffers]

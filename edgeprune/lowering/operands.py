@@ -14,7 +14,7 @@ from edgeprune.lowering.geometry import Halo
 from edgeprune.lowering.groups import shape_of
 from edgeprune.lowering.layout import NO_HALO, Home, Mode, new_home
 from edgeprune.lowering.program import Program
-from edgeprune.lowering.strided import Strided, dense, fit, image_view
+from edgeprune.lowering.strided import Strided, beside, dense, fit, image_view
 from edgeprune.lowering.trace import Piece, keeps_pixels
 
 
@@ -62,7 +62,8 @@ def image_operand(program: Program, value: ir.Value, halo: Halo, mode: Mode, *, 
     if _has_border(program, value, halo):
         found = separate(buffer, places)
         if found is not None and (gather or (found[1] is None and _is_native(found[0], mode))):
-            return Operand(buffer, image_view(found[0]), found[1])
+            place = found[0] if not any(halo) else beside(found[0], _home(program, value).place)
+            return Operand(buffer, image_view(place), found[1])
     home = _copied(program, value, buffer, places, halo, mode)
     return Operand(home.place.buffer, image_view(home.place))
 
@@ -142,9 +143,14 @@ def _has_border(program: Program, value: ir.Value, halo: Halo) -> bool:
         return True
     if value.const_value is not None:
         return False
-    origin = program.trace.origin(value)
-    room = program.layout.homes[id(origin.root)].halo
-    return keeps_pixels(origin, shape_of(value)) and all(have >= need for have, need in zip(room, halo, strict=True))
+    room = _home(program, value).halo
+    keeps = keeps_pixels(program.trace.origin(value), shape_of(value))
+    return keeps and all(have >= need for have, need in zip(room, halo, strict=True))
+
+
+def _home(program: Program, value: ir.Value) -> Home:
+    """The home of what a computed value is made of."""
+    return program.layout.homes[id(program.trace.origin(value).root)]
 
 
 def _is_native(place: Strided, mode: Mode) -> bool:

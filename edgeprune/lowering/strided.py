@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -58,6 +58,18 @@ def fit(buffer: str, places: np.ndarray) -> Strided | None:
         strides.append(int(places[second]) - int(places[first]) if extent > 1 else 0)
     found = Strided(buffer, tuple(places.shape), tuple(strides), origin)
     return found if np.array_equal(found.places(), places) else None
+
+
+def beside(place: Strided, neighbours: Strided) -> Strided:
+    """`place` with the strides of `neighbours`, an image of the same rank, along rows and columns of one pixel.
+
+    They say where the border lies, which the places of the pixels alone cannot.
+    """
+    strides = tuple(
+        other if axis > 1 and extent == 1 else stride
+        for axis, (extent, stride, other) in enumerate(zip(place.shape, place.strides, neighbours.strides, strict=True))
+    )
+    return replace(place, strides=strides)
 
 
 def image_view(place: Strided) -> View:
