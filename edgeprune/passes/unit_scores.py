@@ -14,6 +14,9 @@ from edgeprune.ir.dependency import Group, UnitSlice
 from edgeprune.ir.edit import constant
 from edgeprune.ir.weights import WeightedLayer, weighted_layers
 
+_WEIGHTS = {"MatMul": (0, 1), "Einsum": (0, 1), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}
+"""The inputs that are multiplied with others; 1 for operators not listed."""
+
 
 @dataclass(frozen=True)
 class UnitCost:
@@ -51,27 +54,24 @@ def unit_scores(model: ir.Model, group: Group, saliencies: Mapping[str, np.ndarr
 def units_cost(model: ir.Model, group: Group) -> UnitCost:
     """What one unit of `group` costs now, zeros and padding included, as the mean over its units.
 
-    What several groups own together counts in full for each of them.
+    Counted as `model_cost` does, biases left out; what several groups own together counts in full for each of them.
     """
     nodes = {str(node.name): node for node in model.graph}
     macs = weights = 0.0
     for name in dict.fromkeys(each.node for each in group.slices):
-        slices = [each for each in group.slices if each.node == name]
-        node = nodes[name]
-        stays = 1.0
-        for index in dict.fromkeys(each.index for each in slices):
-            array = constant(node.inputs[index])
-            if array is None:
-                continue
-            kept = _kept_share([each for each in slices if each.index == index], group.size)
-            weights += array.size * (1 - kept)
-            stays = min(stays, kept)
-        macs += node_macs(node) * (1 - stays)
+        node, slices = nodes[name], [each for each in group.slices if each.node == name]
+        arrays = {index: constant(node.inputs[index]) for index in _WEIGHTS.get(node.op_type, (1,))}
+        sizes = {index: array.size for index, array in arrays.items() if array is not None}
+        left = {index: _kept_share([each for each in slices if each.index == index], group.size) for index in arrays}
+        removed = sum(size * (1 - left[index]) for index, size in sizes.items())
+        share = removed / sum(sizes.values()) if sizes else 1 - min(left.values())
+        macs += node_macs(node) * share
+        weights += removed if node_macs(node) else 0.0
     return UnitCost(macs, weights)
 
 
 def _kept_share(slices: list[UnitSlice], size: int) -> float:
-    """The share of a constant that is left without one unit."""
+    """The share of a tensor that is left without one unit."""
     left = 1.0
     for each in slices:
         left *= 1 - np.count_nonzero(each.units >= 0) / size / len(each.units)

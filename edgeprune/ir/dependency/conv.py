@@ -21,7 +21,7 @@ def convolution(trace: Trace, node: ir.Node) -> None:
             trace.pin_value(value, f"{where(node)} computes its weight")
         return
     spatial = tuple(range(2, len(static_shape(data))))
-    trace.pin_axes(data, (0, *spatial), f"{where(node)} slides along this axis")
+    trace.clear_of(data, (0, *spatial), f"{where(node)} slides along this axis")
     groups = node.attributes.get_int("group", 1)
     trace.fresh(result, CHANNELS)
     inputs = static_shape(data)[CHANNELS] // groups
@@ -69,10 +69,8 @@ def _channel_labels(trace: Trace, value: ir.Value | None, groups: int, size: int
 def pool(trace: Trace, node: ir.Node) -> None:
     """Channels stay as they are; nothing can be removed from the image."""
     for value in node.outputs:
-        shape = static_shape(value)
-        data = node.inputs[0]
-        trace.pin_axes(data, tuple(range(2, len(shape))), f"{where(node)} slides along this axis")
-        trace.put(value, trace.layers(data))
+        spatial = tuple(range(2, len(static_shape(value))))
+        trace.put(value, trace.clear_of(node.inputs[0], spatial, f"{where(node)} slides along this axis"))
 
 
 def resize(trace: Trace, node: ir.Node) -> None:
@@ -81,12 +79,12 @@ def resize(trace: Trace, node: ir.Node) -> None:
     assert data is not None
     before, after = static_shape(data), static_shape(result)
     changed = tuple(axis for axis, size in enumerate(before) if size != after[axis])
-    trace.pin_axes(data, changed, f"{where(node)} scales this axis")
+    layers = trace.clear_of(data, changed, f"{where(node)} scales this axis")
     sizes = next((value for value in node.inputs[3:4] if value is not None), None)
     if sizes is not None or node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         trace.pin_value(data, f"{where(node)} is given sizes, not scales")
         return
-    trace.put(result, trace.layers(data))
+    trace.put(result, layers)
 
 
 RULES: dict[str, Rule] = {

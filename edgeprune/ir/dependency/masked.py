@@ -70,12 +70,10 @@ class Masker:
 
     def _scale_result(self, node: ir.Node, factor: float) -> None:
         result = node.outputs[0]
-        users = list(result.uses())
+        users = [(use.node, use.idx) for use in result.uses()]
         steps = _Steps(self._graph, self._names, node)
         scaled = steps.add("Mul", result, steps.number(factor, result))
-        for user, index in users:
-            user.replace_input_with(index, scaled)
-        self._graph.insert_after(node, steps.nodes)
+        self._read_instead(node, users, scaled, steps)
 
     def _write_out(self, node: ir.Node) -> None:
         """A normalisation in its parts, whose means run over what stays."""
@@ -105,6 +103,7 @@ class Masker:
                 whole = steps.add(op, whole, new_constant(self._graph, f"{node.name}_{op}", shaped))
         steps.insert_before()
         whole.shape = result.shape
+        self._trace.copy(result, whole)
         bypass(node, whole)
 
     def _mask_product(self, node: ir.Node) -> None:
@@ -123,11 +122,16 @@ class Masker:
         kept = self._kept(result, tuple(range(len(static_shape(result)))))
         if kept is None:
             return
-        users = list(result.uses())
+        users = [(use.node, use.idx) for use in result.uses()]
         steps = _Steps(self._graph, self._names, node)
         cleared = steps.where(kept, result)
+        self._read_instead(node, users, cleared, steps)
+
+    def _read_instead(self, node: ir.Node, users: list[tuple[ir.Node, int]], value: ir.Value, steps: _Steps) -> None:
+        """Let `users` of the result of `node` read `value`, which has its labels."""
         for user, index in users:
-            user.replace_input_with(index, cleared)
+            user.replace_input_with(index, value)
+        self._trace.copy(node.outputs[0], value)
         self._graph.insert_after(node, steps.nodes)
 
 

@@ -114,8 +114,7 @@ def pad(trace: Trace, node: ir.Node) -> None:
     before, after = amounts.reshape(2, -1).astype(int)
     padded = tuple(int(axis) for axis in np.flatnonzero(before + after))
     if node.attributes.get_string("mode", "constant") != "constant":
-        trace.pin_axes(data, padded, f"{where(node)} copies elements of this axis")
-        trace.put(result, trace.layers(data))
+        trace.put(result, trace.clear_of(data, padded, f"{where(node)} copies elements of this axis"))
         return
     layers = []
     for layer in trace.layers(data):

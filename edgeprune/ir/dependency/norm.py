@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import varying
@@ -68,13 +67,12 @@ def normalisation(trace: Trace, node: ir.Node) -> None:
 
 def _parted(trace: Trace, node: ir.Node, axes: tuple[int, ...]) -> tuple[Layers, Layers]:
     """The data's labels that differ along `axes` alone, and those that differ along others alone."""
-    inside, outside = [], []
+    inside: list[np.ndarray] = []
+    outside: list[np.ndarray] = []
     for layer in trace.layers(node.inputs[0]):
         others = tuple(axis for axis in varying(layer) if axis not in axes)
         if others and len(others) < len(varying(layer)):
-            trace.tie(layer, others, f"{where(node)} takes them together")
-            roots = trace.labels.roots(layer)
-            layer = roots[tuple(slice(None) if axis in others else slice(1) for axis in range(roots.ndim))]
+            layer = trace.only(layer, others, f"{where(node)} takes them together")
         (outside if others or not varying(layer) else inside).append(layer)
     return tuple(inside), tuple(outside)
 
@@ -98,12 +96,10 @@ def along(trace: Trace, node: ir.Node) -> None:
             return
         axis = int(given.reshape(()))
     axis %= rank
-    trace.pin_axes(data, (axis,), f"{where(node)} works along this axis")
+    layers = trace.clear_of(data, (axis,), f"{where(node)} works along this axis")
     for value in node.outputs:
-        layers = trace.layers(data)
-        if len(static_shape(value)) < rank:
-            layers = tuple(np.squeeze(layer, axis) for layer in layers if layer.shape[axis] == 1)
-        trace.put(value, layers)
+        shorter = len(static_shape(value)) < rank
+        trace.put(value, tuple(layer.squeeze(axis) for layer in layers) if shorter else layers)
 
 
 RULES: dict[str, Rule] = {

@@ -113,7 +113,8 @@ def _weighted(trace: Trace, found: Product, index: int) -> None:
     for layer in trace.layers(data):
         of_layer = {letters[axis] for axis in varying(layer)}
         if of_layer & kept and of_layer - kept:
-            layer = _only(trace, layer, [axis for axis in varying(layer) if letters[axis] in kept], node)
+            outer = tuple(axis for axis in varying(layer) if letters[axis] in kept)
+            layer = trace.only(layer, outer, f"{where(node)} reads them as one")
         if {letters[axis] for axis in varying(layer)} <= kept:
             layers.append(_spread(layer, letters, found.result))
     trace.put(result, tuple(layers))
@@ -161,17 +162,10 @@ def _one_part(trace: Trace, found: Product, layer: np.ndarray, letters: str) -> 
     axes = [[axis for axis in varying(layer) if letters[axis] in part] for part in parts]
     chosen = next((each for each in axes if each), [])
     if sum(1 for each in axes if each) > 1:
-        layer = _only(trace, layer, chosen, found.node)
+        layer = trace.only(layer, tuple(chosen), f"{where(found.node)} reads them as one")
     if chosen and chosen != axes[2]:
         trace.heads.append(layer)
     return layer
-
-
-def _only(trace: Trace, layer: np.ndarray, axes: list[int], node: ir.Node) -> np.ndarray:
-    """`layer` tied so that it differs along `axes` alone."""
-    trace.tie(layer, tuple(axes), f"{where(node)} reads them as one")
-    roots = trace.labels.roots(layer)
-    return roots[tuple(slice(None) if axis in axes else slice(1) for axis in range(layer.ndim))]
 
 
 def _spread(layer: np.ndarray, letters: str, target: str) -> np.ndarray:

@@ -19,10 +19,10 @@ def recurrent(trace: Trace, node: ir.Node) -> None:
     data = node.inputs[_DATA]
     assert data is not None
     fixed = [constant(node.inputs[index]) is not None for index in (_WEIGHT, _RECURRENT)]
-    if not all(fixed) or node.attributes.get_int("layout", 0):
+    if not all(fixed) or node.attributes.get_int("layout", 0) == 1:
         unknown(trace, node)
         return
-    trace.pin_axes(data, (0, 1), f"{where(node)} steps along this axis")
+    trace.clear_of(data, (0, 1), f"{where(node)} steps along this axis")
     gates = _GATES[node.op_type]
     hidden = static_shape_of(node, _RECURRENT)[2]
     labels = trace.labels.fresh(hidden)

@@ -62,11 +62,14 @@ class Rewriter:
                 return
             old = _numbers(data)
             wanted = [result[np.ix_(*places)] for result, places in zip(moved(node, old) or [], boxes, strict=True)]
-            for index, array in _ADJUST.get(node.op_type, _unchanged)(node, before, boxes).items():
+            adjusted = _ADJUST.get(node.op_type, _unchanged)(node, before, boxes)
+            node.resize_inputs(max(len(inputs), *(index + 1 for index in adjusted), 0))
+            for index, array in adjusted.items():
                 node.replace_input_with(index, new_constant(self._graph, f"{node.name}_{index}_cut", array))
             got = _attempt(node, old[np.ix_(*before)])
             if got is not None and all(map(np.array_equal, got, wanted)):
                 return
+            node.resize_inputs(len(inputs))
             for index, value in enumerate(inputs):
                 node.replace_input_with(index, value)
         for value, places in zip(list(node.outputs), after, strict=True):

@@ -95,11 +95,27 @@ class Trace:
         for layer in self.layers(value):
             self.pin(layer, reason)
 
-    def pin_axes(self, value: ir.Value | None, axes: tuple[int, ...], reason: str) -> None:
-        """Let nothing be removed along `axes` of `value`."""
+    def clear_of(self, value: ir.Value | None, axes: tuple[int, ...], reason: str) -> Layers:
+        """The labels of `value`, made such that nothing differs along `axes`.
+
+        What differs along other axes too is tied to differ along those alone; what does not is pinned.
+        """
+        clear = []
         for layer in self.layers(value):
-            if set(varying(layer)) & set(axes):
+            others = tuple(axis for axis in varying(layer) if axis not in axes)
+            if others != varying(layer) and others:
+                clear.append(self.only(layer, others, reason))
+            elif others != varying(layer):
                 self.pin(layer, reason)
+            else:
+                clear.append(layer)
+        return tuple(clear)
+
+    def only(self, layer: np.ndarray, axes: tuple[int, ...], reason: str) -> np.ndarray:
+        """`layer` tied such that it differs along `axes` alone."""
+        self.tie(layer, axes, reason)
+        roots = self.labels.roots(layer)
+        return roots[tuple(slice(None) if axis in axes else slice(1) for axis in range(roots.ndim))]
 
     def tie(self, layer: np.ndarray, axes: tuple[int, ...], reason: str) -> None:
         """Join all labels of `layer` that share one place on `axes`."""
