@@ -14,11 +14,13 @@ from edgeprune.model_file import ModelFile, callable_parts
 from edgeprune.target import target_names
 
 
-def _complete_target(incomplete: str) -> list[str]:
+def complete_target(incomplete: str) -> list[str]:
+    """The targets that the shell offers."""
     return [name for name in target_names() if name.startswith(incomplete)]
 
 
-def _complete_board(incomplete: str) -> list[str]:
+def complete_board(incomplete: str) -> list[str]:
+    """The boards that the shell offers."""
     return [name for name in board_names() if name.startswith(incomplete)]
 
 
@@ -37,17 +39,17 @@ PackagePath = Annotated[
 TargetName = Annotated[
     str,
     typer.Option(
-        "--target", "-t", help="What to compile for; `edgeprune targets` lists.", autocompletion=_complete_target
+        "--target", "-t", help="What to compile for; `edgeprune targets` lists.", autocompletion=complete_target
     ),
 ]
 TargetArgument = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=_complete_target)
+    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_target)
 ]
 BoardName = Annotated[
-    str, typer.Option("--board", "-b", help="Where to run; `edgeprune boards` lists.", autocompletion=_complete_board)
+    str, typer.Option("--board", "-b", help="Where to run; `edgeprune boards` lists.", autocompletion=complete_board)
 ]
 BoardArgument = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=_complete_board)
+    str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_board)
 ]
 DataCard = Annotated[
     Path | None,

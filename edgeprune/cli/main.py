@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import edgeprune
+from edgeprune.cli.advise import advise_verb
 from edgeprune.cli.bench import bench_verb
 from edgeprune.cli.boards import boards_verb
 from edgeprune.cli.compile import compile_verb
@@ -27,6 +28,7 @@ from edgeprune.cli.profiles import profiles_verb
 from edgeprune.cli.prune import prune_verb
 from edgeprune.cli.road import road_command
 from edgeprune.cli.run import run_verb
+from edgeprune.cli.sweep import sweep_verb
 from edgeprune.cli.targets import targets_verb
 from edgeprune.errors import EdgepruneError
 
@@ -53,6 +55,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     app.command("compile")(road_command(compile_verb))
     app.command("prune")(road_command(prune_verb))
+    app.command("advise")(advise_verb)
     app.command("eval")(eval_verb)
     app.command("run")(run_verb)
     app.command("bench")(bench_verb)
@@ -60,6 +63,7 @@ def build_app() -> typer.Typer:
     app.command("targets")(targets_verb)
     app.command("boards")(boards_verb)
     app.command("profiles")(profiles_verb)
+    app.command("sweep")(sweep_verb)
     app.command("demo")(demo_verb)
     return app
 

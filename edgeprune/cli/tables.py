@@ -168,6 +168,52 @@ def slowest_layers_table(bench: Facts, most: int = 10) -> list[Table]:
     return [table]
 
 
+def sweep_table(report: Facts) -> Table:
+    """One row a job, from the JSON of `sweep`; a star marks what no other job beats."""
+    title = f"{report['done']} done, {report['missed']} over a limit, {report['failed']} failed: {report['output']}"
+    columns = (
+        ("", "left"),
+        ("model", "left"),
+        ("target", "left"),
+        ("options", "left"),
+        ("accuracy", "right"),
+        ("removed", "right"),
+        ("total", "right"),
+        ("latency", "right"),
+        ("", "left"),
+    )
+    table = _table(title, *columns)
+    same = _common(row["options"] for row in report["rows"])
+    for row in report["rows"]:
+        options = " ".join(f"{name}={row['options'][name]}" for name in sorted(row["options"]) if name not in same)
+        table.add_row(
+            "*" if row["pareto"] else "",
+            _plain(row["model"].rpartition("/")[2]),
+            _plain(row["target"]),
+            _plain(options),
+            _score(row["accuracy_after"]),
+            share_text(row["sparsity"], 1),
+            _shown(row["total_bytes"], bytes_text),
+            _shown(row["latency_ms"], time_text),
+            _plain(_sweep_note(row)),
+        )
+    table.caption = "* on the Pareto front: no other job is as accurate and faster (or smaller, where no time is known)"
+    return table
+
+
+def _common(options: Iterable[Facts]) -> set[str]:
+    """Names of the options that all rows have with one value; none where there is one row alone."""
+    rows = list(options)
+    names = set(rows[0]) if len(rows) > 1 else set()
+    return {name for name in names if all(name in row and row[name] == rows[0][name] for row in rows)}
+
+
+def _sweep_note(row: Facts) -> str:
+    if row["error"]:
+        return f"{row['error']['what']} [{row['error']['code']}]"
+    return str(row["shortfall"] or row["latency_note"])
+
+
 def demo_table(report: Facts) -> Table:
     """The original beside what edgeprune made of it."""
     columns = ("", "left"), ("accuracy", "right"), ("weights", "right"), ("latency", "right"), ("speedup", "right")
