@@ -19,6 +19,11 @@ from edgeprune.search.levels import global_levels
 KNOWN = tuple(named._CLASSES)
 
 
+@pytest.fixture(autouse=True)
+def fewer_tiles(monkeypatch):
+    monkeypatch.setattr("edgeprune.passes.criteria.ablation.TILES", 4)
+
+
 def small_network():
     """The network, with the scales of a batch norm noted on two of its layers."""
     model = plain_network()
@@ -65,7 +70,7 @@ def test_saliencies_are_finite_and_of_every_weight(name):
     assert all(0 < level.density <= 1 for level in levels.values())
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", ["wanda", "taylor", "fisher"])
 def test_the_same_seed_gives_the_same_saliencies(name):
     first, second = (saliencies(small_network(), random_samples(20), name, seed=3) for _ in range(2))
     for layer, array in first.items():

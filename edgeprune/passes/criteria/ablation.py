@@ -1,6 +1,6 @@
 """Weights matter by what the outputs of the network really change by without them.
 
-Weights go by tiles: each layer is cut into at most `tiles` parts along input and output channels. What removing one
+Weights go by tiles: each layer is cut into at most TILES parts along input and output channels. What removing one
 costs is measured on the whole network and shared out among its weights by squared weight times input power.
 """
 
@@ -18,6 +18,8 @@ from edgeprune.passes.criteria.criterion import ByScore
 from edgeprune.passes.criteria.wanda import Wanda
 from edgeprune.passes.loss_meter import LossMeter
 
+TILES = 32
+ROWS = 32
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -25,13 +27,10 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 class Ablation(ByScore):
     """The loss of the outputs' log-likelihood with a tile of weights at zero."""
 
-    tiles: int = 32
-    rows: int = 32
-
     def saliencies(self, model: ir.Model, samples: Samples, seed: int = 0) -> dict[str, np.ndarray]:
         """What each tile costs, shared out among its weights."""
         shares = Wanda().saliencies(model, samples, seed)
-        meter = LossMeter(model, samples, self.rows)
+        meter = LossMeter(model, samples, ROWS)
         return {layer.name: self._measured(meter, layer, shares.get(layer.name)) for layer in meter.layers}
 
     def _measured(self, meter: LossMeter, layer: WeightedLayer, given: np.ndarray | None) -> np.ndarray:
@@ -48,8 +47,8 @@ class Ablation(ByScore):
 
     def _tiles(self, shape: tuple[int, ...]) -> list[tuple[slice, slice, slice]]:
         """Ranges of groups, inputs and outputs: groups are cut first, then outputs, then inputs."""
-        groups = _ranges(shape[0], self.tiles)
-        along = max(1, self.tiles // len(groups))
+        groups = _ranges(shape[0], TILES)
+        along = max(1, TILES // len(groups))
         outputs = _ranges(shape[3], max(1, round(along**0.5)) if shape[2] > 1 else along)
         inputs = _ranges(shape[2], max(1, along // len(outputs)))
         return [(group, row, column) for group in groups for row in inputs for column in outputs]
