@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.progress import Progress, silent
-from edgeprune.road.budgets import accuracy_shortfall, check_supported, latency_shortfall, size_shortfall
+from edgeprune.road.budgets import accuracy_shortfall, check_supported
 from edgeprune.target import load_target
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class CompileResult:
     shortfall: str
 
 
+def source_of(model: Source | ir.Model) -> Source | None:
+    """Where a model comes from; None for one that is an IR already."""
+    return model if isinstance(model, (str, PathLike)) else None
+
+
 def load_model(
     model: Source | ir.Model, *, arch: str | None = None, dimensions: Mapping[str, int] | None = None
 ) -> ir.Model:
@@ -69,6 +74,7 @@ def prune(
 ) -> PruneResult:
     """The road up to the pruned IR, written to `output` as a plain ONNX file unless a limit is missed."""
     from edgeprune.ir.ports import save_ir
+    from edgeprune.road.drafting import Drafter
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.judging import judge_of
     from edgeprune.road.pruning import prune_for
@@ -77,12 +83,13 @@ def prune(
     check_supported(options)
     facts = load_target(target)
     judge = judge_of(load_model(model), data, options.seed)
-    pruned = prune_for(judge, facts, options, progress)
+    pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
     if output is not None and (not shortfall or options.best_effort):
         save_ir(pruned.model, output)
     inspection = inspect_model(pruned.model, target=facts.name, before=judge.before, after=score)
+    inspection |= {} if pruned.search is None else {"search": pruned.search}
     return PruneResult(pruned.model, inspection, not shortfall, shortfall)
 
 
@@ -97,38 +104,30 @@ def compile(
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
     from edgeprune.compiled import Package
-    from edgeprune.lowering.build import build
-    from edgeprune.lowering.lower import lower
     from edgeprune.package.manifest import inspection
-    from edgeprune.road.assembly import assemble, latency_of, measure, provenance_of
+    from edgeprune.road.assembly import measure
+    from edgeprune.road.budgets import shortfalls
+    from edgeprune.road.drafting import Drafter
     from edgeprune.road.judging import judge_of
     from edgeprune.road.pruning import prune_for
 
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    original = load_model(model)
-    judge = judge_of(original, data, options.seed)
-    pruned = prune_for(judge, facts, options, progress)
-    plan = lower(pruned.model, facts, progress=progress)
-    built = build(plan, facts, progress=progress)
-    source = model if isinstance(model, (str, PathLike)) else None
-    provenance = provenance_of(source, original, judge, options.seed)
-    name = Path(source).stem if source is not None else pruned.model.graph.name or "model"
-    draft = assemble(name, pruned.model, plan, built, facts, provenance, judge)
+    judge = judge_of(load_model(model), data, options.seed)
+    drafter = Drafter(source_of(model), judge, facts, options)
+    pruned = prune_for(judge, drafter, options, progress)
+    draft = drafter.draft(pruned.model, progress)
     score = measure(draft, judge, pruned.model, progress)
     draft = draft.with_accuracy(judge.before, score)
-    missed = [
-        accuracy_shortfall(options, judge.drop(score), pruned.by_hand),
-        size_shortfall(options, draft.manifest.total_bytes, draft.manifest.ram_bytes),
-        *([] if options.latency is None else [latency_shortfall(options, latency_of(draft, options, progress))]),
-    ]
-    shortfall = "; ".join(part for part in missed if part)
+    figures = drafter.figures(draft, pruned.model, progress, pruned.predicted_us)
+    shortfall = shortfalls(options, judge.drop(score), pruned.by_hand, figures)
+    facts_of = inspection(draft.manifest) | ({} if pruned.search is None else {"search": pruned.search})
     if shortfall and not options.best_effort:
-        return CompileResult(None, None, inspection(draft.manifest), False, shortfall)
+        return CompileResult(None, None, facts_of, False, shortfall)
     path = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.edge"
     manifest = draft.write(path)
-    return CompileResult(Package.open(path), path, inspection(manifest), not shortfall, shortfall)
+    return CompileResult(Package.open(path), path, facts_of | inspection(manifest), not shortfall, shortfall)
 
 
 def evaluate(
@@ -177,6 +176,20 @@ def bench(
     from edgeprune.road.measuring import measure_package
 
     return measure_package(Path(package), tuple(vs), model, threads, seconds, progress)
+
+
+def advise(
+    model: Source | ir.Model, *, target: str = "host", threads: int = 1, progress: Progress = silent
+) -> dict[str, Any]:
+    """Which layers pruning makes faster on `target`, from which sparsity on, and why others not.
+
+    Raises EdgepruneError: target-unknown; model-wanted (usage) where a package is given.
+    """
+    from edgeprune.road.advising import advise_model, require_model
+
+    facts = load_target(target)
+    require_model(model)
+    return advise_model(load_model(model), facts, threads=threads, progress=progress)
 
 
 def inspect(model_or_package: Source) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from edgeprune.cli.tables import summary_table
 from edgeprune.errors import EdgepruneError
 from edgeprune.model_file import ModelFile
 from edgeprune.options import CRITERIA, Options, parse_bytes
+from edgeprune.pattern import parse_pattern
 from edgeprune.profile import with_profile
 from edgeprune.target import load_target
 
@@ -180,7 +181,7 @@ def finish(
     request.console.result(report, summary_table(f"{title} {output or '(not written)'}", report), *tables)
     if report.get("accuracy") is None:
         request.console.note("warning: no accuracy was checked; give labelled data with --data CARD.toml")
-    shortage = _sparsity_shortage(request.options.sparsity, report)
+    shortage = _sparsity_shortage(request.options, report)
     if shortage:
         request.console.note(shortage)
     if error is not None:
@@ -189,8 +190,11 @@ def finish(
         raise typer.Exit(error.exit_code)
 
 
-def _sparsity_shortage(asked: float | None, report: dict[str, Any]) -> str:
+def _sparsity_shortage(options: Options, report: dict[str, Any]) -> str:
     """A warning where clearly fewer weights were removed than asked for, or nothing."""
+    asked = options.sparsity
+    if options.pattern is not None and parse_pattern(options.pattern).structure != "block":
+        return ""
     removed = 1 - report["nonzero_weights"] / max(1, report["weights"])
     if asked is None or removed >= asked - _NOTED_SHORTAGE:
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
 
@@ -9,14 +11,17 @@ from edgeprune.options import Options
 def check_supported(options: Options) -> None:
     """Refuse what no stage does yet.
 
-    Raises EdgepruneError: precision-unsupported, backend-unsupported, budget-unsupported (usage).
+    Raises EdgepruneError: precision-unsupported, backend-unsupported (usage).
     """
     if options.precision not in ("auto", "fp32"):
         raise _unsupported("precision", f"--precision {options.precision}", "this version compiles fp32: leave it out")
     if options.backend != "tvm":
         raise _unsupported("backend", f"--backend {options.backend}", "this version lowers through TVM: leave it out")
-    if options.energy is not None:
-        raise _unsupported("budget", "--energy", "this version has no energy model; give --latency, --size or --ram")
+
+
+def has_budget(options: Options) -> bool:
+    """Whether the user gave a budget that pruning should meet."""
+    return any(limit is not None for limit in (options.latency, options.size, options.ram, options.energy))
 
 
 def accuracy_shortfall(options: Options, drop: float | None, chosen_by_hand: bool) -> str:
@@ -31,21 +36,39 @@ def accuracy_shortfall(options: Options, drop: float | None, chosen_by_hand: boo
     )
 
 
-def size_shortfall(options: Options, total_bytes: int, ram_bytes: int) -> str:
-    """What is missing of the size and memory budgets, or nothing."""
-    missed = []
-    for name, budget, need in (("size", options.size, total_bytes), ("ram", options.ram, ram_bytes)):
-        if budget is not None and need > budget:
-            missed.append(f"{name} is {need:,} bytes, {need - budget:,.0f} over the budget of {budget:,.0f}")
-    return "; ".join(missed)
+def shortfalls(options: Options, drop: float | None, chosen_by_hand: bool, figures: Mapping[str, float]) -> str:
+    """What is missing of every limit, or nothing; `figures` in microseconds, bytes and millijoules, where known."""
+    missed = [
+        accuracy_shortfall(options, drop, chosen_by_hand),
+        _bytes_shortfall("size", options.size, figures),
+        _bytes_shortfall("ram", options.ram, figures),
+        _energy_shortfall(options.energy, figures),
+        _latency_shortfall(options.latency, figures),
+    ]
+    return "; ".join(part for part in missed if part)
 
 
-def latency_shortfall(options: Options, median_ms: float) -> str:
-    """What is missing of the latency budget, or nothing."""
-    if options.latency is None or median_ms <= options.latency:
+def _bytes_shortfall(name: str, budget: float | None, figures: Mapping[str, float]) -> str:
+    need = figures.get(name, 0.0)
+    if budget is None or need <= budget:
         return ""
-    over = median_ms - options.latency
-    return f"latency is {median_ms:.3f} ms (measured), {over:.3f} ms over the budget of {options.latency:g}"
+    return f"{name} is {need:,.0f} bytes, {need - budget:,.0f} over the budget of {budget:,.0f}"
+
+
+def _energy_shortfall(budget: float | None, figures: Mapping[str, float]) -> str:
+    need = figures.get("energy", 0.0)
+    if budget is None or need <= budget:
+        return ""
+    return f"energy is {need:.4g} mJ (predicted), {need - budget:.4g} mJ over the budget of {budget:g}"
+
+
+def _latency_shortfall(budget: float | None, figures: Mapping[str, float]) -> str:
+    need, kind = figures.get("latency", 0.0) / 1000.0, "measured"
+    if "latency" not in figures:
+        need, kind = figures.get("predicted_latency", 0.0) / 1000.0, "predicted"
+    if budget is None or need <= budget:
+        return ""
+    return f"latency is {need:.3f} ms ({kind}), {need - budget:.3f} ms over the budget of {budget:g}"
 
 
 def _unsupported(kind: str, name: str, hint: str) -> EdgepruneError:

@@ -1,0 +1,80 @@
+"""From a pruned model to a package that is not written yet, and what it measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeprune.ir.cost import model_cost
+from edgeprune.lowering.build import build
+from edgeprune.lowering.lower import lower
+from edgeprune.options import Options
+from edgeprune.progress import Progress
+from edgeprune.road.assembly import Draft, assemble, latency_of, provenance_of
+from edgeprune.road.judging import Judge
+from edgeprune.road.tabulating import work_of
+from edgeprune.search.energy import energy_model
+from edgeprune.target import Target, host_cpu_flags
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+Figures = dict[str, float]
+"""By name: size and ram in bytes, latency and predicted_latency in microseconds, energy in millijoules."""
+
+
+@dataclass(frozen=True)
+class Drafter:
+    """Compiles models of one road: `source` is where the original came from, None where it was given as an IR."""
+
+    source: str | PathLike[str] | None
+    judge: Judge
+    target: Target
+    options: Options
+
+    def draft(self, model: ir.Model, progress: Progress) -> Draft:
+        """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
+        plan = lower(model, self.target, progress=progress)
+        built = build(plan, self.target, progress=progress)
+        original = self.judge.original
+        provenance = provenance_of(self.source, original, self.judge, self.options.seed)
+        name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
+        return assemble(name, model, plan, built, self.target, provenance, self.judge)
+
+    @property
+    def measures(self) -> bool:
+        """Whether this machine can run what is compiled."""
+        return host_cpu_flags().issuperset(self.target.cpu_flags)
+
+    def figures(self, draft: Draft, model: ir.Model, progress: Progress, predicted_us: float | None) -> Figures:
+        """What the budgets of the options are about: bytes, and microseconds and millijoules where they are asked for.
+
+        Where this machine cannot run the target, `predicted_us` stands for the measured time.
+        """
+        options = self.options
+        found = {"size": float(draft.manifest.total_bytes), "ram": float(draft.manifest.ram_bytes)}
+        if options.latency is None and options.energy is None:
+            return found
+        if self.measures:
+            found["latency"] = self.latency_us(draft, progress)
+        elif predicted_us is not None:
+            found["predicted_latency"] = predicted_us
+        if options.energy is not None:
+            time = found.get("latency", found.get("predicted_latency", 0.0))
+            found["energy"] = self._energy(draft, model, time)
+        return found
+
+    def _energy(self, draft: Draft, model: ir.Model, time_us: float) -> float:
+        """Millijoules of one inference by the energy model of the target."""
+        stored = draft.manifest.weights_bytes
+        energy = energy_model(self.target, stored, threads=self.options.threads)
+        layers = {layer.name for layer in model_cost(model).layers}
+        moved = sum(work.activation_bytes for work in work_of(model, layers).values())
+        return energy.of(draft.manifest.macs, stored, moved, time_us)
+
+    def latency_us(self, draft: Draft, progress: Progress) -> float:
+        """The median latency of `draft` on this machine, in microseconds."""
+        return 1000.0 * latency_of(draft, self.options, progress)

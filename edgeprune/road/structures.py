@@ -1,0 +1,132 @@
+"""Cuts whole channels, heads or residual branches: chosen, silenced, repaired, and only then taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.ir.cost import model_cost
+from edgeprune.ir.dependency import find_groups
+from edgeprune.metric import drop_points
+from edgeprune.options import Options
+from edgeprune.passes.criteria.named import saliencies
+from edgeprune.passes.select_units import SelectUnits
+from edgeprune.passes.silence_units import SilenceUnits
+from edgeprune.passes.unit_scores import unit_scores, units_cost
+from edgeprune.pattern import Pattern
+from edgeprune.progress import Progress
+from edgeprune.road.costing import ram_bytes
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered, validated
+from edgeprune.road.judging import Judge
+from edgeprune.search.units import UnitGroup, keep_units, step_for
+from edgeprune.target import Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+UNIT_CRITERION = "taylor"
+"""What judges units where the user leaves it open."""
+
+_BISECTIONS = 4
+_RAM_DENSITIES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class Structures:
+    """The units of one kind in the judge's original, and what each is worth."""
+
+    judge: Judge
+    options: Options
+    units: tuple[UnitGroup, ...]
+
+    def keep(self, density: float) -> dict[str, np.ndarray]:
+        """The units to keep so that at most `density` of the weights, and of the work, is left."""
+        return keep_units(self.units, density, self._left)
+
+    def taken_out(self, kept: Mapping[str, np.ndarray]) -> ir.Model:
+        """The original without the other units, as it is."""
+        return SelectUnits(kept)(self.judge.original) if kept else self.judge.original
+
+    def repaired(self, kept: Mapping[str, np.ndarray], progress: Progress) -> ir.Model:
+        """The original without the other units, refitted and trained.
+
+        Meanwhile they are silent but in place, so that the original can teach what is left value by value.
+        """
+        judge, options = self.judge, self.options
+        if not kept:
+            return judge.original
+        silenced = SilenceUnits(kept)(judge.original)
+        refitted = cut(judge, {}, options, progress, silenced)
+        trained = recovered(judge, refitted, epochs_of(judge, options), options, progress, options.minutes)
+        return SelectUnits(kept)(trained)
+
+    def furthest(self, progress: Progress) -> ir.Model:
+        """The fewest units that keep the accuracy limit on the validate rows, by bisection."""
+        judge, found = self.judge, self.judge.original
+        validate = judge.rows("validate")
+        before = validated(judge, judge.original, validate).value
+        low, high = 0.1, 1.0
+        for step in range(_BISECTIONS):
+            progress("choosing", step, _BISECTIONS, f"{high:.0%} left")
+            middle = (low + high) / 2
+            model = self.repaired(self.keep(middle), progress)
+            after = validated(judge, model, validate).value
+            if drop_points(judge.metric, before, after) <= self.options.max_drop:
+                found, high = model, middle
+            else:
+                low = middle
+        progress("choosing", _BISECTIONS, _BISECTIONS, f"{high:.0%} left")
+        return found
+
+    def within_ram(self, target: Target, budget: float, progress: Progress) -> dict[str, np.ndarray]:
+        """The most units to keep with which the static plan takes at most `budget` bytes; else the fewest there are."""
+        kept: dict[str, np.ndarray] = {}
+        for step, density in enumerate(_RAM_DENSITIES):
+            progress("fitting into RAM", step, len(_RAM_DENSITIES), f"{density:.0%} of the channels")
+            kept = self.keep(density) if density < 1 else {}
+            if ram_bytes(self.taken_out(kept), target) <= budget:
+                break
+        progress("fitting into RAM", len(_RAM_DENSITIES), len(_RAM_DENSITIES), "")
+        return kept
+
+    def _left(self, kept: Mapping[str, np.ndarray]) -> float:
+        whole, cost = model_cost(self.judge.original), model_cost(self.taken_out(kept))
+        return max(cost.dense_macs / max(1, whole.dense_macs), cost.weights / max(1, whole.weights))
+
+
+def structures_of(judge: Judge, target: Target, pattern: Pattern, options: Options, progress: Progress) -> Structures:
+    """The units that `pattern` removes, judged on the calibration rows.
+
+    Raises EdgepruneError (nothing-to-prune) where the model has none of the kind.
+    """
+    model = judge.original
+    groups = [group for group in find_groups(model).groups if group.kind == pattern.structure]
+    if not groups:
+        raise _nothing(pattern, model)
+    progress("judging units", 0, len(groups), "")
+    name = UNIT_CRITERION if options.criterion == "auto" else options.criterion
+    worth = saliencies(model, judge.rows("calibrate", CALIBRATION_ROWS), name, options.seed)
+    whole = model_cost(model)
+    units = []
+    for group in groups:
+        cost = units_cost(model, group)
+        share = cost.macs / max(1, whole.dense_macs) + cost.weights / max(1, whole.weights)
+        owned = unit_scores(model, group, worth) * max(cost.weights, 1.0)
+        units.append(UnitGroup(group.name, owned, share, step_for(group.size, target.lanes)))
+    progress("judging units", len(groups), len(groups), "")
+    return Structures(judge, options, tuple(units))
+
+
+def _nothing(pattern: Pattern, model: ir.Model) -> EdgepruneError:
+    reasons = [f"{each.name}: {each.reason}" for each in find_groups(model).unresolved[:3]]
+    return EdgepruneError(
+        "nothing-to-prune",
+        f"no {pattern} of this model can be removed",
+        where=f"--pattern {pattern}",
+        hint="; ".join(reasons) if reasons else "choose another pattern, such as 1x1",
+        exit_code=2,
+    )

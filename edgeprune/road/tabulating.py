@@ -1,0 +1,70 @@
+"""The table that a budget is solved on: the error and the cost of every level of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from edgeprune.ir.cost import model_cost
+from edgeprune.ir.ports import static_shape
+from edgeprune.options import Options
+from edgeprune.passes.layer_errors import layer_errors
+from edgeprune.pattern import Pattern
+from edgeprune.progress import Progress
+from edgeprune.road.costing import costs_for
+from edgeprune.road.judging import Judge
+from edgeprune.search.candidates import LayoutTable, Work, layout_table, levels_to_try
+from edgeprune.search.costs import CostTable
+from edgeprune.search.energy import EnergyModel, energy_model
+from edgeprune.target import Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+ERROR_ROWS = 256
+"""Calibration rows that layer errors are measured on."""
+
+
+def tables_for(
+    judge: Judge, target: Target, patterns: Sequence[Pattern], options: Options, progress: Progress
+) -> tuple[list[LayoutTable], CostTable]:
+    """One table for each layout, and the costs they were made from."""
+    model = judge.original
+    costs = costs_for(model, target, threads=options.threads, seed=options.seed, progress=progress)
+    levels = levels_to_try(costs.layers, patterns)
+    errors = layer_errors(
+        model,
+        judge.rows("calibrate", ERROR_ROWS),
+        levels,
+        seed=options.seed,
+        threads=options.threads,
+        progress=progress,
+    )
+    work, energy = work_of(model, costs.layers), energy_of(costs, target, options)
+    return [layout_table(layout, levels, errors, work, energy) for layout in costs.layouts], costs
+
+
+def energy_of(costs: CostTable, target: Target, options: Options) -> EnergyModel | None:
+    """The energy model, for weights as many as the dense model has; None where nothing is known of the target."""
+    if target.energy is None and options.energy is None and options.objective != "energy":
+        return None
+    return energy_model(target, costs.size({}), threads=options.threads)
+
+
+def work_of(model: ir.Model, names: Collection[str]) -> dict[str, Work]:
+    """Multiply-accumulates and bytes of activations of the layers in `names`."""
+    macs = {layer.name: layer.dense_macs for layer in model_cost(model).layers}
+    found = {}
+    for node in model.graph:
+        if node.name in names:
+            values = [node.inputs[0], node.outputs[0]]
+            elements = sum(_elements(value) for value in values if value is not None)
+            found[str(node.name)] = Work(macs.get(node.name, 0), 4 * elements)
+    return found
+
+
+def _elements(value: ir.Value) -> int:
+    count = 1
+    for size in static_shape(value):
+        count *= size
+    return count

@@ -1,0 +1,104 @@
+"""What every layer may become, and what each of that costs: the table that a budget is solved on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeprune.pattern import Level, Pattern
+from edgeprune.search.costs import DENSE, LayoutCosts
+from edgeprune.search.energy import EnergyModel
+from edgeprune.search.knapsack import Assignment, Choice, solve, undominated
+
+DENSITIES = (0.85, 0.7, 0.6, 0.5, 0.42, 0.35, 0.3, 0.25, 0.2, 0.16, 0.13, 0.1, 0.08, 0.06)
+"""The densities that are tried where a pattern leaves the level open."""
+
+QUANTITIES = ("error", "latency", "size", "energy")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one layer does at full density: multiply-accumulates, and bytes of activations in and out."""
+
+    macs: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class LayoutTable:
+    """The choices of every layer with images in one layout, and what is there in any case.
+
+    Quantities: error (the estimated loss), latency (microseconds), size (bytes), energy (millijoules).
+    """
+
+    layout: str
+    choices: Mapping[str, Sequence[Choice]]
+    fixed: Mapping[str, float]
+
+    def assign(self, minimise: str, limits: Mapping[str, float]) -> Assignment | None:
+        """The best assignment whose totals, with what is fixed, keep to `limits`; None where there is none."""
+        left = {name: limit - self.fixed[name] for name, limit in limits.items()}
+        found = solve(self.choices, minimise, left)
+        if found is None:
+            return None
+        return Assignment(found.levels, {name: found.totals.get(name, 0.0) + self.fixed[name] for name in QUANTITIES})
+
+
+def levels_to_try(names: Sequence[str], patterns: Sequence[Pattern]) -> dict[str, tuple[Level, ...]]:
+    """Every level that each layer of `names` may get: each pattern at its own density, or at all of DENSITIES."""
+    levels = tuple(
+        Level(pattern, density)
+        for pattern in patterns
+        for density in (DENSITIES if pattern.density is None else (pattern.density,))
+    )
+    return dict.fromkeys(names, levels)
+
+
+def layout_table(
+    costs: LayoutCosts,
+    levels: Mapping[str, Sequence[Level]],
+    errors: Mapping[str, Sequence[float]],
+    work: Mapping[str, Work],
+    energy: EnergyModel | None,
+) -> LayoutTable:
+    """The table of one layout; `errors` go with `levels`. Options that another beats in everything are left out."""
+    choices = {}
+    for name in costs.dense:
+        options = [_choice(costs, name, None, 0.0, work, energy)]
+        if name in errors:
+            pairs = zip(levels[name], errors[name], strict=True)
+            options += [_choice(costs, name, level, error, work, energy) for level, error in pairs]
+        choices[name] = undominated(options, QUANTITIES)
+    static = 0.0 if energy is None else energy.of(0, 0, 0, costs.fixed_us)
+    fixed = {
+        "error": 0.0,
+        "latency": costs.fixed_us,
+        "size": float(costs.fixed_bytes + costs.code_bytes),
+        "energy": static,
+    }
+    return LayoutTable(costs.layout, choices, fixed)
+
+
+def _choice(
+    costs: LayoutCosts,
+    name: str,
+    level: Level | None,
+    error: float,
+    work: Mapping[str, Work],
+    energy: EnergyModel | None,
+) -> Choice:
+    taken = DENSE if level is None else level
+    time, size = costs.time_us(name, taken), costs.bytes(name, taken)
+    spent = 0.0
+    if energy is not None and name in work:
+        spent = energy.of(work[name].macs * taken.density, size, work[name].activation_bytes, time)
+    return Choice(level, {"error": error, "latency": time, "size": float(size), "energy": spent})
+
+
+def best_over_layouts(
+    tables: Sequence[LayoutTable], minimise: str, limits: Mapping[str, float]
+) -> tuple[Assignment, str] | None:
+    """The best assignment over all layouts, and its layout; None where the limits cannot be kept in any."""
+    found = [(table.assign(minimise, limits), table.layout) for table in tables]
+    kept = [(assignment, layout) for assignment, layout in found if assignment is not None]
+    return min(kept, key=lambda pair: pair[0].totals[minimise]) if kept else None
