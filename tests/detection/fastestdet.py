@@ -1,4 +1,4 @@
-"""Boxes from FastestDet's output (dog-qiuqiu/FastestDet), and the average precision of boxes at an overlap of one half."""
+"""Boxes from the output of FastestDet (dog-qiuqiu/FastestDet), and the average precision at an overlap of one half."""
 
 from __future__ import annotations
 
