@@ -25,6 +25,7 @@ from edgeprune.frontend.torch import read_state
 from edgeprune.torch import SCHEDULES, Pruner
 
 BATCH = 64
+ROWS = ["dense", *SCHEDULES]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def main() -> None:
     print(f"{arguments.card}, {arguments.sparsity:.0%} of the weights of the inner layers go, {epochs} epochs")
     print(f"{'schedule':<12} {'pattern':<8} {'levels':<8} {'sparsity':>8} {'test':>7} {'spread':>7} {'seconds':>8}")
     share = f"{round(4 * (1 - arguments.sparsity))}:4"
-    rows = [("dense", "1x1"), *((name, arguments.pattern) for name in arguments.schedules)]
+    rows = [(name, "" if name == "dense" else arguments.pattern) for name in arguments.schedules]
     rows += [("sr-ste", share)] * ("sr-ste" in arguments.schedules and arguments.sparsity in (0.25, 0.5, 0.75))
     for schedule, pattern in rows:
         began = time.perf_counter()
@@ -201,7 +202,7 @@ class CifarResNet(nn.Module):
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--card", choices=["digits", "cifar10"], default="digits")
-    parser.add_argument("--schedules", nargs="+", choices=list(SCHEDULES), default=list(SCHEDULES))
+    parser.add_argument("--schedules", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--pattern", default="1x16")
     parser.add_argument("--sparsity", type=float, default=0.75)
     parser.add_argument("--levels", choices=["uniform", "erk", "global", "raw"])

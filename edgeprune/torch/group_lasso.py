@@ -43,7 +43,7 @@ class GroupLasso(Schedule):
     @torch.no_grad()
     def update(self, network: MaskedNetwork, done: int) -> None:
         """Shrink, or cut where the last of these steps is done."""
-        if done > self._last(network.steps):
+        if done > self._last(network.steps) or not network.sparsity:
             return
         for layer in network.layers:
             weight = layer.grid(layer.weight)

@@ -239,3 +239,14 @@ def test_momentum_does_not_move_masked_weights():
         for name in NAMES:
             assert not model.get_submodule(name).weight[zeros[name]].any()
         assert not torch.equal(before, model[3].weight)
+
+
+def test_no_sparsity_changes_nothing():
+    for schedule in ("gradual", "acdc", "group-lasso", "rigl", "sr-ste"):
+        model, plain = convnet(), convnet()
+        optimizer = sgd(model)
+        pruner = Pruner(model, pattern="1x1", sparsity=0.0, schedule=schedule, steps=4, optimizer=optimizer)
+        train(model, optimizer, pruner, batches(4))
+        pruner.finalize()
+        train(plain, sgd(plain), type("None", (), {"step": staticmethod(lambda: None)}), batches(4))
+        assert torch.equal(model[3].weight, plain[3].weight), schedule
