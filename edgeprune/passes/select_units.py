@@ -14,6 +14,7 @@ from edgeprune.ir.dependency.branches import remove_branch
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.groups import Resolved, resolve
 from edgeprune.ir.dependency.rewrite import Rewriter
+from edgeprune.ir.dependency.stored import holders, stored
 from edgeprune.ir.edit import constant, new_constant
 from edgeprune.ir.ports import static_shape
 
@@ -58,7 +59,8 @@ def _cut_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
             continue
         order = cut.order(resolved.trace.use_vector(use), f"input {use.index} of node '{use.node.name}'")
         if order is not None:
-            orders.setdefault((use.node, use.index), {})[use.axis] = order
+            for each in holders(use.node, use.index, use.axis):
+                orders.setdefault((each.node, each.index), {})[each.axis] = order
     made: dict[tuple[object, ...], ir.Value] = {}
     for (node, index), axes in orders.items():
         value = node.inputs[index]
@@ -77,7 +79,7 @@ def _set_attributes(node: ir.Node) -> None:
     if node.domain:
         return
     if node.op_type in ("Conv", "ConvTranspose") and node.attributes.get_int("group", 1) > 1:
-        data, weight = node.inputs[0] if node.op_type == "Conv" else node.outputs[0], constant(node.inputs[1])
+        data, weight = node.inputs[0] if node.op_type == "Conv" else node.outputs[0], stored(node.inputs[1])
         assert data is not None and weight is not None
         node.attributes.add(ir.AttrInt64("group", static_shape(data)[1] // weight.shape[1]))
     elif node.op_type in ("LSTM", "GRU", "RNN"):

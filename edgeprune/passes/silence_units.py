@@ -14,6 +14,7 @@ from edgeprune.ir.dependency.branches import Branch
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.groups import Resolved, resolve
 from edgeprune.ir.dependency.masked import Masker
+from edgeprune.ir.dependency.stored import holders
 from edgeprune.ir.edit import constant, new_constant
 
 _SCALES = ("Add", "Sub", "Mul", "Concat", "LayerNormalization", "InstanceNormalization")
@@ -45,19 +46,23 @@ class SilenceUnits:
 
 
 def _clear_constants(graph: ir.Graph, resolved: Resolved, cut: Cut) -> None:
-    gone: dict[tuple[ir.Node, int], list[tuple[int, np.ndarray]]] = {}
     for use in resolved.trace.uses:
         removed = cut.removed(resolved.trace.use_vector(use))
-        if use.role != "product" and np.any(removed) and (use.role != "affine" or use.node.op_type in _SCALES):
-            gone.setdefault((use.node, use.index), []).append((use.axis, removed))
-    for (node, index), axes in gone.items():
-        value = node.inputs[index]
-        array = constant(value)
-        assert value is not None and array is not None
-        cleared = array.copy()
-        for axis, removed in axes:
-            np.moveaxis(cleared, axis, 0)[removed] = 0
-        node.replace_input_with(index, new_constant(graph, f"{value.name}_masked", cleared))
+        scales = use.role == "affine" and use.node.op_type not in _SCALES
+        if use.role in ("product", "scale") or scales or not np.any(removed):
+            continue
+        for holder in holders(use.node, use.index, use.axis)[:1]:
+            array = constant(holder.node.inputs[holder.index])
+            assert array is not None
+            shape = [-1 if axis == holder.axis else 1 for axis in range(array.ndim)]
+            cleared = np.where(removed.reshape(shape), holder.zero.astype(array.dtype), array)
+            _replace(graph, holder.node, holder.index, cleared)
+
+
+def _replace(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray) -> None:
+    value = node.inputs[index]
+    assert value is not None
+    node.replace_input_with(index, new_constant(graph, f"{value.name}_masked", array))
 
 
 def _clear_branch(graph: ir.Graph, branch: Branch, masker: Masker) -> None:
@@ -65,7 +70,6 @@ def _clear_branch(graph: ir.Graph, branch: Branch, masker: Masker) -> None:
     for node in branch.nodes:
         for index, value in enumerate(node.inputs):
             array = constant(value)
-            if array is not None and value is not None and array.dtype.kind == "f" and node_macs(node):
-                cleared = new_constant(graph, f"{value.name}_masked", np.zeros_like(array))
-                node.replace_input_with(index, cleared)
+            if array is not None and array.dtype.kind == "f" and node_macs(node):
+                _replace(graph, node, index, np.zeros_like(array))
     masker.clear(branch.node, 1 - branch.stays)

@@ -1,30 +1,18 @@
-"""SelectUnits and SilenceUnits on real models and on small networks with known answers."""
+"""SelectUnits and SilenceUnits on small networks with known answers, and what they refuse."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from networks import small_network
-from unit_checks import check_cut, check_units, inputs_for
+from unit_checks import check_cut, inputs_for
+from unit_networks import Image
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.frontend.onnx import load_onnx
 from edgeprune.ir.dependency import find_groups
 from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.passes.select_units import SelectUnits
 from edgeprune.passes.silence_units import SilenceUnits
-
-MODELS = {
-    "cifar_resnet/resnet20.onnx": (12, ["/linear/Gemm"]),
-    "squeezenet_dc/squeezenet1.0_deepcompressed.onnx": (25, ["/conv10/Conv"]),
-    "fastestdet/FastestDet.onnx": (38, ["Conv_257", "Conv_260"]),
-}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_real_models(data_dir, name):
-    groups = check_units(load_onnx(data_dir / "models" / name), seed=3)
-    assert (len(groups.groups), [each.name for each in groups.unresolved]) == MODELS[name]
 
 
 def weights(model):
@@ -35,7 +23,7 @@ def test_small_network_by_hand():
     """Kept channels of conv a, which a conv in two groups reads, and of the residual stream of conv first and b."""
     model = small_network()
     groups = find_groups(model)
-    assert [(group.name, group.size) for group in groups.groups] == [
+    assert [(group.name, group.size) for group in groups.groups if group.kind == "channel"] == [
         ("first", 4),
         ("a", 6),
         ("wide", 20),
@@ -93,3 +81,26 @@ def test_invalid_units(units):
         "the kept units of group 'a' are not different numbers from 0 to 5 [units-invalid]\n"
         "  where: group 'a'\n  hint:  give at least 1 of them"
     )
+
+
+def test_nothing_left_of_a_tensor():
+    """Units that fill a part of a split alone cannot all go; the group says so."""
+    build = Image(0, [1, 3, 4, 6])
+    first, second = build.add("Split", build.conv("x", 3, 6), build.integers(2, 4), outputs=2, axis=1)
+    model = build.model(build.conv(build.add("Concat", build.conv(first, 2, 4), second, axis=1), 8, 2))
+    group = find_groups(model).groups[0]
+    assert group.sections == ((0, 1), (2, 3, 4, 5)) and not group.interchangeable
+    with pytest.raises(EdgepruneError) as caught:
+        SelectUnits({group.name: np.array([2, 3])})(model)
+    assert caught.value.code == "group-empty"
+    assert caught.value.what.startswith("the kept units leave nothing of input 1 of node 'Conv")
+    assert caught.value.hint == "keep more units"
+
+
+def test_a_branch_goes_whole():
+    model = small_network()
+    branch = find_groups(model)["sum"]
+    assert (branch.kind, branch.size, {each.node for each in branch.slices}) == ("layer", 1, {"a", "b"})
+    smaller, _ = check_cut(model, {"sum": np.array([])}, inputs_for(model, np.random.default_rng(0)))
+    names = [node.name for node in smaller.graph]
+    assert not {"sum", "a", "b", "r1"} & set(names) and "r2" in names

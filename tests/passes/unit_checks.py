@@ -73,7 +73,7 @@ def check_cut(model, kept, feed):
     assert difference(Session(masked).run(feed), Session(smaller).run(feed)) < AGREEMENT
     sizes = {group.name: group.size for group in find_groups(model).groups}
     before, after = model_cost(model), model_cost(smaller)
-    if any(len(units) < sizes[name] for name, units in kept.items()):
+    if before.weights and any(len(units) < sizes[name] for name, units in kept.items()):
         assert after.weights < before.weights and after.dense_macs < before.dense_macs
     return smaller, masked
 
@@ -84,6 +84,16 @@ def check_order(model, order, feed):
     assert_valid(moved)
     assert difference(Session(model).run(feed), Session(moved).run(feed)) < AGREEMENT
     return moved
+
+
+def check_model(model, seed, least=0.5):
+    """One random cut and one random order of all units of `model`; its groups are returned."""
+    random = np.random.default_rng(seed)
+    feed = inputs_for(model, random)
+    groups = find_groups(model)
+    check_cut(model, random_units(model, random, least), feed)
+    check_order(model, {group.name: random.permutation(group.size) for group in groups.groups if group.size > 1}, feed)
+    return groups
 
 
 def check_units(model, seed, least=0.4):

@@ -8,12 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.cost import node_macs
-from edgeprune.ir.dependency.moves import MOVES
 from edgeprune.ir.dependency.slices import Role, UnitSlice
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.edit import bypass, constant
 from edgeprune.ir.ports import static_shape
-
-_POOLS = ("AveragePool", "MaxPool")
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Branch:
 
 def _owned(node: ir.Node) -> list[UnitSlice]:
     """All weights of `node` as one unit; its operands where it multiplies activations."""
-    arrays = [constant(value) for value in node.inputs]
+    arrays = [stored(value) for value in node.inputs]
     weights = [index for index, array in enumerate(arrays) if array is not None and array.ndim > 1]
-    sizes = {index: static_shape(value)[0] for index, value in enumerate(node.inputs) if value is not None}
+    sizes = {index: (*static_shape(value), 1)[0] for index, value in enumerate(node.inputs) if value is not None}
     role: Role = "out" if weights else "product"
     name = str(node.name)
     return [UnitSlice(name, index, 0, role, np.zeros(sizes[index], np.int64)) for index in weights or range(2)]
@@ -73,11 +71,19 @@ def _comes_from(value: ir.Value, sources: frozenset[int]) -> bool:
     """Whether `value` is one of `sources`, or one of them moved or padded (a shortcut without weights)."""
     while id(value) not in sources:
         node = value.producer()
-        source = node.inputs[0] if node is not None and node.op_type in (*MOVES, "Pad", *_POOLS) else None
+        source = node.inputs[0] if node is not None and _is_shortcut(node) else None
         if source is None:
             return False
         value = source
     return True
+
+
+def _is_shortcut(node: ir.Node) -> bool:
+    """Whether `node` only thins out, pools, pads or turns an image; taking one part of it is no shortcut."""
+    if node.op_type != "Slice":
+        return node.op_type in ("AveragePool", "MaxPool", "Pad", "Transpose")
+    steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+    return steps is not None and bool(np.any(steps > 1))
 
 
 def remove_branch(branch: Branch) -> None:
@@ -91,7 +97,7 @@ def _ancestors(nodes: list[ir.Node]) -> dict[int, frozenset[int]]:
     """For every computed value, the ids of the data it is computed from."""
     found: dict[int, frozenset[int]] = {}
     for node in nodes:
-        data = [value for value in node.inputs if value is not None and constant(value) is None]
+        data = [value for value in node.inputs if value is not None and stored(value) is None]
         known = frozenset(id(value) for value in data).union(*(found.get(id(value), ()) for value in data))
         found.update((id(value), known) for value in node.outputs)
     return found

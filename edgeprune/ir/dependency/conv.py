@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import varying
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Rule, Trace, Use, where
 from edgeprune.ir.ports import static_shape
 
@@ -16,7 +17,7 @@ def convolution(trace: Trace, node: ir.Node) -> None:
     """Output channels are new units, unless the groups of channels tie them to the input's."""
     data, weight, result = node.inputs[0], node.inputs[1], node.outputs[0]
     assert data is not None and weight is not None
-    if weight.const_value is None:
+    if stored(weight) is None:
         for value in (data, weight):
             trace.pin_value(value, f"{where(node)} computes its weight")
         return
@@ -30,14 +31,14 @@ def convolution(trace: Trace, node: ir.Node) -> None:
     if groups > 1:
         _tie_groups(trace, node, whole, groups, inputs, outputs)
     if node.op_type == "Conv":
-        trace.uses.append(Use(node, 1, 0, "out", result, CHANNELS))
+        trace.note(Use(node, 1, 0, "out", result, CHANNELS))
     elif whole:
-        trace.uses.append(Use(node, 1, 0, "out", data, CHANNELS))
+        trace.note(Use(node, 1, 0, "out", data, CHANNELS))
     else:
-        trace.uses.append(Use(node, 1, 1, "out", result, CHANNELS, length=outputs))
+        trace.note(Use(node, 1, 1, "out", result, CHANNELS, length=outputs))
     if not whole:
         axis = 1 if node.op_type == "Conv" else 0
-        trace.uses.append(Use(node, 1, axis, "in", data, CHANNELS, length=inputs if axis == 1 else 0))
+        trace.note(Use(node, 1, axis, "in", data, CHANNELS, length=inputs if axis == 1 else 0))
     trace.use(node, 2, 0, "out", result, CHANNELS)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import aligned, varying
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Rule, Trace, where
-from edgeprune.ir.edit import constant
 from edgeprune.ir.ports import static_shape
 
 
@@ -24,7 +24,7 @@ def elementwise(trace: Trace, node: ir.Node) -> None:
 def joined(trace: Trace, node: ir.Node, operands: Sequence[ir.Value | None], rank: int) -> tuple[np.ndarray, ...]:
     """The labels of `operands`, broadcast to `rank` axes and joined."""
     reason = f"{where(node)} combines them with elements that cannot be removed"
-    computed = [value for value in operands if value is not None and constant(value) is None]
+    computed = [value for value in operands if value is not None and stored(value) is None]
     merged: list[np.ndarray] = []
     for value in computed:
         for layer in trace.layers(value):
@@ -56,9 +56,24 @@ def _pin_missing(trace: Trace, value: ir.Value, merged: list[np.ndarray], rank: 
             trace.pin(layer, reason)
 
 
+def quantization(trace: Trace, node: ir.Node) -> None:
+    """Numbers stay in their places and scales along an axis follow; constants have no units of their own."""
+    if stored(node.outputs[0]) is not None:
+        return
+    layers = trace.layers(node.inputs[0])
+    trace.put(node.outputs[0], layers)
+    scale = stored(node.inputs[1])
+    if scale is None:
+        trace.pin_value(node.inputs[0], f"{where(node)} computes its scale")
+    elif scale.size > 1:
+        axis = node.attributes.get_int("axis", 1) % len(static_shape(node.outputs[0]))
+        for index in (1, 2):
+            trace.use(node, index, 0, "scale", node.outputs[0], axis)
+
+
 def _follow(trace: Trace, node: ir.Node, result: ir.Value, rank: int) -> None:
     for index, value in enumerate(node.inputs):
-        array = constant(value)
+        array = stored(value)
         if array is None:
             continue
         for axis, size in enumerate(array.shape):
@@ -90,4 +105,8 @@ _FUNCTIONS = ("Cos", "Exp", "Log", "Reciprocal", "Sin", "Sqrt", "Tan", "IsInf", 
 _ARITHMETIC = ("Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "PRelu", "Pow", "Sub", "Sum")
 _CHOICES = ("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or", "Where", "Xor")
 
-RULES: dict[str, Rule] = dict.fromkeys((*_CURVES, *_ROUNDING, *_FUNCTIONS, *_ARITHMETIC, *_CHOICES), elementwise)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys((*_CURVES, *_ROUNDING, *_FUNCTIONS, *_ARITHMETIC, *_CHOICES), elementwise),
+    "QuantizeLinear": quantization,
+    "DequantizeLinear": quantization,
+}

@@ -10,6 +10,7 @@ from edgeprune.ir.dependency.labels import aligned, varying
 from edgeprune.ir.dependency.names import Names
 from edgeprune.ir.dependency.norm import SUMS, reduced_axes
 from edgeprune.ir.dependency.product import read_product
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Trace
 from edgeprune.ir.edit import bypass, constant, new_constant, new_node
 from edgeprune.ir.ports import static_shape
@@ -109,7 +110,7 @@ class Masker:
     def _mask_product(self, node: ir.Node) -> None:
         """Removed units of two activations add nothing to the sums over their products."""
         found, data = read_product(node), node.inputs[0]
-        if found is None or data is None or any(constant(value) is not None for value in node.inputs[:2]):
+        if found is None or data is None or any(stored(value) is not None for value in node.inputs[:2]):
             return
         kept = self._kept(data, tuple(axis for axis, letter in enumerate(found.left) if letter in found.summed))
         if kept is not None:

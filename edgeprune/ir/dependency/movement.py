@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import varying
 from edgeprune.ir.dependency.moves import MOVES, moved
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Rule, Trace, unknown, where
 from edgeprune.ir.edit import constant
 from edgeprune.ir.ports import static_shape
@@ -18,7 +19,7 @@ def movement(trace: Trace, node: ir.Node) -> None:
     """Labels move as the elements do."""
     data = node.inputs[0]
     assert data is not None
-    if constant(data) is not None:
+    if stored(data) is not None:
         _table(trace, node)
         return
     for layer in trace.layers(data):
@@ -34,7 +35,7 @@ def _table(trace: Trace, node: ir.Node) -> None:
     """Rows of a constant table (an embedding): its columns are new units."""
     for value in node.inputs[1:]:
         trace.pin_value(value, f"{where(node)} reads them as numbers of rows")
-    table, indices, result = constant(node.inputs[0]), node.inputs[1], node.outputs[0]
+    table, indices, result = stored(node.inputs[0]), node.inputs[1], node.outputs[0]
     axis = node.attributes.get_int("axis", 0)
     if node.op_type != "Gather" or table is None or table.ndim != 2 or axis % 2 != 0 or indices is None:
         return
@@ -56,7 +57,7 @@ def concat(trace: Trace, node: ir.Node) -> None:
         along = [_along(trace, value, axis) for value in parts]
     trace.put(result, (*_join_across(trace, node, parts, across), np.concatenate(along, axis)))
     for index, value in enumerate(node.inputs):
-        array = constant(value)
+        array = stored(value)
         for other in range(len(shape)) if array is not None else ():
             if other != axis and shape[other] > 1:
                 trace.use(node, index, other, "affine", result, other)
@@ -99,7 +100,7 @@ def _join_across(
     for value, layers in zip(parts, across, strict=True):
         own = {axis for layer in layers for axis in varying(layer)}
         for layer in merged:
-            if constant(value) is None and not own & set(varying(layer)):
+            if stored(value) is None and not own & set(varying(layer)):
                 trace.pin(layer, reason)
     return merged
 

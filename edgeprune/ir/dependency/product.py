@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import varying
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Layers, Rule, Trace, Use, unknown, where
-from edgeprune.ir.edit import constant
 from edgeprune.ir.ports import static_shape
 
 
@@ -82,7 +82,7 @@ def _matmul(node: ir.Node, left: tuple[int, ...], right: tuple[int, ...]) -> Pro
 def product(trace: Trace, node: ir.Node) -> None:
     """Weights make units and read them; activations that are multiplied are cut together."""
     found = read_product(node)
-    constants = [constant(value) is not None for value in node.inputs[:2]]
+    constants = [stored(value) is not None for value in node.inputs[:2]]
     if found is None or all(constants):
         unknown(trace, node)
     elif any(constants):
@@ -94,7 +94,7 @@ def product(trace: Trace, node: ir.Node) -> None:
 
 
 def _add_bias(trace: Trace, node: ir.Node) -> None:
-    bias = constant(node.inputs[2])
+    bias = stored(node.inputs[2])
     if bias is None:
         trace.pin_value(node.outputs[0], f"{where(node)} computes its bias")
         trace.pin_value(node.inputs[2], f"{where(node)} reads it as a bias")

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from edgeprune.ir.dependency.cut import Cut
 from edgeprune.ir.dependency.moves import MOVES, moved
 from edgeprune.ir.dependency.names import Names
+from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.dependency.trace import Trace
 from edgeprune.ir.edit import constant, new_constant, new_node
 from edgeprune.ir.ports import static_shape
@@ -33,7 +34,7 @@ class Rewriter:
 
     def rewrite(self, node: ir.Node) -> None:
         """Let `node` move what is left; nothing changes where nothing that it reads or makes is cut."""
-        if node.op_type in MOVES and constant(node.inputs[0]) is None:
+        if node.op_type in MOVES and stored(node.inputs[0]) is None:
             self._rewrite_move(node)
         elif node.op_type == "Concat":
             self._rewrite_concat(node)
@@ -45,7 +46,13 @@ class Rewriter:
         for node in self._graph:
             for value in node.outputs:
                 if value.name and value.shape is not None:
-                    value.shape = ir.Shape(self._shapes.get(id(value)) or _sizes(self._places(value)))
+                    value.shape = ir.Shape(self._new_shape(value))
+
+    def _new_shape(self, value: ir.Value) -> tuple[int, ...]:
+        array = stored(value)
+        if array is not None:
+            return array.shape
+        return self._shapes.get(id(value)) or _sizes(self._places(value))
 
     def _places(self, value: ir.Value) -> Places:
         places = self._cut.positions(value)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.ir.dependency.labels import FIXED, Labels, compress, lines, varying
 from edgeprune.ir.dependency.slices import Role
-from edgeprune.ir.edit import constant
+from edgeprune.ir.dependency.stored import is_shared, stored
 from edgeprune.ir.ports import static_shape
 
 Layers = tuple[np.ndarray, ...]
@@ -83,8 +83,16 @@ class Trace:
 
     def use(self, node: ir.Node, index: int, axis: int, role: Role, value: ir.Value, value_axis: int) -> None:
         """Note that a constant follows `value`; nothing is noted where the input is missing or computed."""
-        if index < len(node.inputs) and constant(node.inputs[index]) is not None:
-            self.uses.append(Use(node, index, axis, role, value, value_axis))
+        self.note(Use(node, index, axis, role, value, value_axis))
+
+    def note(self, use: Use) -> None:
+        """Note `use`, where its input is a constant, plain or quantized; one that other nodes read too is pinned."""
+        source = use.node.inputs[use.index] if use.index < len(use.node.inputs) else None
+        if stored(source) is None:
+            return
+        if is_shared(source):
+            self.clear_of(use.value, (use.value_axis,), f"{where(use.node)} shares quantized constants with others")
+        self.uses.append(use)
 
     def pin(self, layer: np.ndarray, reason: str) -> None:
         """Let nothing remove what `layer` labels."""
