@@ -16,6 +16,8 @@ from edgeprune.ir.dependency.rules import MOVING, RULES
 from edgeprune.ir.dependency.slices import UnitSlice
 from edgeprune.ir.dependency.trace import Trace, Use, trace_model
 
+__all__ = ["Group", "Groups", "Kind", "Resolved", "UnitSlice", "Unresolved", "find_groups", "resolve"]
+
 Kind = Literal["channel", "head", "layer"]
 _MAKERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN")
 
