@@ -186,7 +186,6 @@ def test_fidelity_needs_a_reference(model: Path, dense: Path, card: Path) -> Non
     [
         (Options(precision="int8"), "precision-unsupported"),
         (Options(backend="tflite"), "backend-unsupported"),
-        (Options(energy=1.0), "budget-unsupported"),
     ],
 )
 def test_what_no_stage_does_is_refused(model: Path, options: Options, code: str) -> None:

@@ -57,7 +57,7 @@ class Search:
         found: dict[str, Any] = {
             "objective": self.objective,
             "layout": self.layout,
-            "cost": self.kind,
+            "kind": self.kind,
             "tried": self.tried,
             "predicted": dict(self.predicted),
             "measured": dict(self.measured),
