@@ -6,15 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeprune.api import compile, prune
+    from edgeprune.api import advise, compile, prune
     from edgeprune.compiled import Package
     from edgeprune.flow import load_model
 
 __version__ = "0.1.0"
-__all__ = ["Package", "compile", "load_model", "prune"]
+__all__ = ["Package", "advise", "compile", "load_model", "prune"]
 
 _HOMES = {
     "Package": "edgeprune.compiled",
+    "advise": "edgeprune.api",
     "compile": "edgeprune.api",
     "load_model": "edgeprune.flow",
     "prune": "edgeprune.api",

@@ -65,7 +65,7 @@ class Kernel:
     `func` takes plain pointers in this order: the inputs, the residuals in epilogue order, the constants, the
     outputs; then int32 `begin` and `end`. It does the units of work [begin, end) of `units`, which are
     independent, so threads split the range. `constants` are packed arrays (float32 or int32), in argument order.
-    `density` is the share of multiply-accumulates that this packing keeps.
+    `cycles` is what the cost model expects of one run on one core, 0 where there is no model.
     """
 
     func: Any
@@ -75,3 +75,4 @@ class Kernel:
     macs: int = 0
     dense_macs: int = 0
     notes: dict[str, str] = field(default_factory=dict)
+    cycles: float = 0.0

@@ -11,7 +11,8 @@ import numpy as np
 from edgeprune.progress import Progress, silent
 
 _TURN_SECONDS = 0.02
-_MIN_ROUNDS = 6
+_MIN_ROUNDS = 20
+_PLAIN = 60
 _SHARE = 0.05
 _LONGEST_CALL = 20.0
 """Microseconds: what is beyond is noise."""
@@ -39,10 +40,11 @@ class Times:
 
 
 def step_times(models: Sequence[Probed], seconds: float, progress: Progress = silent) -> list[Times]:
-    """The times of every model, from alternating rounds for about `seconds` in all (at least six).
+    """The times of every model, from alternating rounds for about `seconds` in all (at least twenty).
 
-    In a round each model has one short turn of plain and profiled inferences. Of each step a low quantile over all
-    of them counts: steps are short, so that most runs of one are free of what else the machine does.
+    In a round each model has one short turn of profiled inferences, at first with plain ones between them. Of each
+    step a low quantile over all of them counts: steps are short, so that most runs of one are free of what else the
+    machine does.
     """
     calls: list[list[float]] = [[] for _ in models]
     steps: list[list[np.ndarray]] = [[] for _ in models]
@@ -59,13 +61,14 @@ def step_times(models: Sequence[Probed], seconds: float, progress: Progress = si
 
 
 def _turn(model: Probed, calls: list[float], steps: list[np.ndarray]) -> None:
-    """Add nanoseconds of plain inferences to `calls`, and of each step of as many profiled ones to `steps`."""
+    """Add nanoseconds of plain inferences to `calls`, and of each step of profiled ones to `steps`."""
     model.call()
     end = time.perf_counter() + _TURN_SECONDS
     while True:
-        before = time.perf_counter_ns()
-        model.call()
-        calls.append(time.perf_counter_ns() - before)
+        if len(calls) < _PLAIN:
+            before = time.perf_counter_ns()
+            model.call()
+            calls.append(time.perf_counter_ns() - before)
         steps.append(model.profile())
         if time.perf_counter() >= end:
             return
@@ -73,6 +76,6 @@ def _turn(model: Probed, calls: list[float], steps: list[np.ndarray]) -> None:
 
 def _times(calls: list[float], steps: list[np.ndarray]) -> Times:
     profiled = np.stack(steps)
-    beside = float(np.quantile(calls, _SHARE) - np.quantile(profiled.sum(axis=1), _SHARE))
+    beside = float(np.quantile(calls, _SHARE) - np.quantile(profiled[: len(calls)].sum(axis=1), _SHARE))
     each = np.quantile(profiled, _SHARE, axis=0)
     return Times(tuple(float(value) / 1000 for value in each), min(max(beside / 1000, 0.0), _LONGEST_CALL))

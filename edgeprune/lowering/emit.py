@@ -171,6 +171,7 @@ def _layer(group: Group, kernel: Kernel) -> Layer:
         density=float(np.count_nonzero(weights)) / weights.size,
         macs=kernel.macs,
         dense_macs=kernel.dense_macs,
+        cycles=kernel.cycles,
     )
 
 

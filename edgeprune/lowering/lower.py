@@ -14,7 +14,7 @@ from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout
-from edgeprune.lowering.modes import Modes, choose_modes, named_modes
+from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
@@ -33,8 +33,8 @@ def lower(
 ) -> Plan:
     """Lower canonical `model` for `target`.
 
-    `mode` forces one layout on every image, or one by node name (channels-last where it names none); else the mix
-    that is estimated fastest is chosen.
+    `mode` forces one layout on every image, or one by node name (channels-last where it names none). Without it,
+    layouts that are noted on nodes count, and where there are none the mix that is estimated fastest.
 
     Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
     """
@@ -57,7 +57,8 @@ def lower(
 
 
 def _modes(groups: Sequence[Group], trace: Trace, target: Target, mode: Mode | Mapping[str, Mode] | None) -> Modes:
-    if mode is None:
+    mode = mode or noted_modes(groups)
+    if not mode:
         return choose_modes(groups, trace, machine_of(target))
     if isinstance(mode, str):
         return {id(group.anchor): mode for group in groups}

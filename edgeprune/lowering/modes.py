@@ -22,11 +22,15 @@ from edgeprune.mask import stored_share
 from edgeprune.minimum_cut import cheapest
 from edgeprune.pattern import Pattern
 
-CHANGE_CYCLES = 2.0
-"""Cycles to bring one float32 element from one layout to the other."""
+TO_PIXELS_CYCLES, TO_CHANNELS_CYCLES = 0.8, 0.2
+"""Cycles to bring one float32 element from one layout to the other: channels-last kernels mostly read planar images
+as they are."""
 
 _SCATTERED = 0.9
 """Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
+
+LAYOUT_KEY = "edgeprune.layout"
+"""The node metadata entry that says in which layout the node's images are: "channels" or "pixels"."""
 
 Modes = Mapping[int, Mode]
 """The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
@@ -40,7 +44,10 @@ def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Mod
     costs = {id(group.anchor): _costs(group, machine) for group in images}
     planar = cheapest(
         {key: (cost["channels"], cost["pixels"]) for key, cost in costs.items()},
-        [(left, right, *(2 * (CHANGE_CYCLES * elements,))) for left, right, elements in _edges(images, trace)],
+        [
+            (left, right, TO_PIXELS_CYCLES * elements, TO_CHANNELS_CYCLES * elements)
+            for left, right, elements in _edges(images, trace)
+        ],
     )
     return {key: "pixels" if key in planar else "channels" for key in costs}
 
@@ -48,6 +55,13 @@ def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Mod
 def named_modes(groups: Sequence[Group], modes: Mapping[str, Mode]) -> Modes:
     """`modes` by the name of the anchor node as Modes; a group that is not named is channels-last."""
     return {id(group.anchor): modes.get(group.anchor.name or "", "channels") for group in groups}
+
+
+def noted_modes(groups: Sequence[Group]) -> dict[str, Mode]:
+    """The layouts that are noted on the nodes of `groups`, by node name; another note than a layout is passed over."""
+    notes = ((group.anchor.name or "", group.anchor.metadata_props.get(LAYOUT_KEY)) for group in groups)
+    layouts: dict[str, Mode] = {"channels": "channels", "pixels": "pixels"}
+    return {name: layouts[note] for name, note in notes if note in layouts}
 
 
 def image_changes(model: ir.Model) -> tuple[list[str], list[tuple[str, str, int]]]:

@@ -36,7 +36,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Layer:
-    """What `inspect` says of one call: its IR node, ONNX op, pattern, multiply-accumulates and kernel."""
+    """What `inspect` says of one call: its IR node, ONNX op, pattern, multiply-accumulates and kernel.
+
+    `cycles` is what the kernel's cost model expects of one run on one core, 0 where it has none.
+    """
 
     name: str
     op: str
@@ -45,6 +48,7 @@ class Layer:
     density: float = 1.0
     macs: int = 0
     dense_macs: int = 0
+    cycles: float = 0.0
 
 
 @dataclass(frozen=True)

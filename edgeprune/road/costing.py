@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +14,20 @@ from edgeprune.bench.rounds import Probed, step_times
 from edgeprune.cache import Cache, open_cache
 from edgeprune.data import random_samples
 from edgeprune.deploy.local import LocalRunner
+from edgeprune.ir.copy import copy_model
 from edgeprune.ir.ports import input_specs
 from edgeprune.lowering.arena import allocate
 from edgeprune.lowering.build import build
 from edgeprune.lowering.lower import lower
-from edgeprune.lowering.modes import image_changes
+from edgeprune.lowering.modes import LAYOUT_KEY, image_changes
+from edgeprune.pattern import Level
 from edgeprune.progress import Progress, silent
 from edgeprune.road.cost_rows import Readings, Structure, changes_between, layout_views, other_steps, with_mixed
 from edgeprune.road.cost_store import kept_table
+from edgeprune.road.predicting import predicted_readings
 from edgeprune.road.probes import Probe, Reading, by_step, masked, packed_bytes, probes_of, prunable
 from edgeprune.search.costs import CostTable, Kind
-from edgeprune.target import Target
+from edgeprune.target import Target, host_cpu_flags
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,6 +36,34 @@ if TYPE_CHECKING:
     from edgeprune.lowering.plan import Plan
 
 _SECONDS = 8.0
+
+
+def costs_for(
+    model: ir.Model,
+    target: Target,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> CostTable:
+    """The cost table of `model`: measured where this machine can run `target`, else predicted."""
+    if host_cpu_flags().issuperset(target.cpu_flags):
+        return measured_costs(model, target, threads=threads, seed=seed, cache=cache, progress=progress)
+    return predicted_costs(model, target, threads=threads, seed=seed, progress=progress)
+
+
+def predicted_costs(
+    model: ir.Model, target: Target, *, threads: int = 1, seed: int = 0, progress: Progress = silent
+) -> CostTable:
+    """The cost table of `model` from the kernels' cycle models and the clock that `target` states; code is a guess.
+
+    Raises EdgepruneError as `lower` does.
+    """
+    structure = structure_of(model)
+    probes = probes_of(target, structure.images)
+    readings = predicted_readings(model, target, probes, structure, threads, seed, progress)
+    return _table(target, "predicted", threads, readings, structure)
 
 
 def measured_costs(
@@ -67,6 +98,17 @@ def structure_of(model: ir.Model) -> Structure:
     images, reads = image_changes(model)
     flat = frozenset(layer.name for layer in layers if layer.kind == "linear")
     return Structure(tuple(layer.name for layer in layers), flat, tuple(images), tuple(reads))
+
+
+def with_layouts(model: ir.Model, table: CostTable, levels: Mapping[str, Level]) -> ir.Model:
+    """A copy of `model`, pruned to `levels`, that notes on its nodes the layouts in which `table` finds it fastest."""
+    noted = copy_model(model)
+    planar = table.planar(levels)
+    names = {*table.layers, *table.others}
+    for node in noted.graph:
+        if planar and node.name in names:
+            node.metadata_props[LAYOUT_KEY] = "pixels" if node.name in planar else "channels"
+    return noted
 
 
 def ram_bytes(model: ir.Model, target: Target) -> int:

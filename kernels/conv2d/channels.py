@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -29,8 +30,8 @@ def build_channels(
     has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
     where that is not `channel_stride` times its number: gathers and shuffles of channels cost nothing here.
     """
-    variant = choose(problem, weights, machine)
-    return build_variant(problem, weights, bias, variant, channel_offsets)
+    cycles, variant = _cheapest(problem, weights, machine)
+    return replace(build_variant(problem, weights, bias, variant, channel_offsets), cycles=cycles)
 
 
 def build_variant(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
@@ -29,7 +31,8 @@ def build_pixels(
     It is fastest where few vectors straddle cache lines: in a buffer that begins on one, the row stride of an image
     with a halo, or the channel stride of one without, is best a multiple of the lanes.
     """
-    return build_variant(problem, weights, bias, cheapest(problem, weights, machine)[1], channel_offsets)
+    cycles, variant = cheapest(problem, weights, machine)
+    return replace(build_variant(problem, weights, bias, variant, channel_offsets), cycles=cycles)
 
 
 def build_variant(

@@ -1,0 +1,106 @@
+"""`edgeprune advise`: before any work, which layers pruning makes faster on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeprune.cli.arguments import Architecture, Dimensions, Json, Quiet, Threads, model_file
+from edgeprune.cli.console import Console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_BAR_CELLS = 12
+
+
+def advise_verb(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model: .onnx, .tflite, .pt2, module.py:callable.")],
+    target: Annotated[str, typer.Option(metavar="T", help="What to compile for; `edgeprune targets` lists them.")] = (
+        "host"
+    ),
+    arch: Architecture = None,
+    dimension: Dimensions = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which layers pruning makes faster on a target, from which sparsity on, and why others not.
+
+    On this machine's own target every layer is timed in the compiled model, pruned at random; the first time takes a
+    minute, later ones read the cache ($EDGEPRUNE_CACHE, else edgeprune in $XDG_CACHE_HOME or ~/.cache). For other
+    targets times are predicted from the kernels' cycle models, and `kind` says so.
+
+    \b
+    JSON: target, kind ("measured" | "predicted"), threads, dense_ms,
+      levels [{pattern, sparsity, latency_ms, speedup}]: the whole model
+      layers [{name, op, macs, time_us, share, pattern (the fastest), pays_from (sparsity or null),
+        speedup {"0.5", "0.75", "0.875"}, verdict ("prune" | "keep"), reason}]
+
+    \b
+    Examples:
+      edgeprune advise model.onnx
+      edgeprune advise model.onnx --target x86-64-v4 --json
+    """
+    source = model_file(model, arch, dimension)
+    from edgeprune import flow
+
+    console = Console(as_json, quiet)
+    with console.work() as progress:
+        report = flow.advise(source, target=target, threads=threads, progress=progress)
+    console.result(report, layers_table(model, report), levels_table(report))
+
+
+def layers_table(title: str, report: Mapping[str, Any]) -> Table:
+    """One row a layer, in the order they run, with its share of the time as a bar."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    head = f"{escape(title)} on {report['target']}: {report['dense_ms']:.3f} ms dense ({report['kind']})"
+    table = Table(title=head, title_justify="left")
+    for column in ("layer", "op"):
+        table.add_column(column)
+    table.add_column("time", justify="right")
+    table.add_column("share", no_wrap=True)
+    table.add_column("pattern")
+    for column in ("pays from", "50 %", "75 %", "87.5 %"):
+        table.add_column(column, justify="right")
+    table.add_column("advice")
+    for layer in report["layers"]:
+        speedups = [f"{factor:.1f}x" for factor in layer["speedup"].values()] or ["", "", ""]
+        table.add_row(
+            escape(layer["name"]),
+            layer["op"],
+            "" if layer["time_us"] is None else f"{layer['time_us']:.1f} us",
+            share_bar(layer["share"]),
+            layer["pattern"],
+            "" if layer["pays_from"] is None else f"{100 * layer['pays_from']:.0f} %",
+            *speedups,
+            escape(layer["reason"]) or "prune",
+        )
+    return table
+
+
+def levels_table(report: Mapping[str, Any]) -> Table:
+    """The whole model at every level of every pattern."""
+    from rich.table import Table
+
+    table = Table(title=f"Whole model ({report['kind']} layer by layer)", title_justify="left")
+    table.add_column("pattern")
+    for column in ("removed", "latency", "speedup"):
+        table.add_column(column, justify="right")
+    for level in report["levels"]:
+        removed, latency = f"{100 * level['sparsity']:g} %", f"{level['latency_ms']:.3f} ms"
+        table.add_row(level["pattern"], removed, latency, f"{level['speedup']:.2f}x")
+    return table
+
+
+def share_bar(share: float | None) -> str:
+    """A share as a bar and in percent, nothing where it is not known."""
+    if share is None:
+        return ""
+    eighths = round(8 * _BAR_CELLS * min(share, 1.0))
+    bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return f"{bar} {100 * share:.1f} %".strip()

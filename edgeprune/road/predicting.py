@@ -1,0 +1,70 @@
+"""What a probe would take on a machine that is not here: the kernels' cycle models, and bytes moved for the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeprune.lowering.aot import pack_blob
+from edgeprune.lowering.lower import lower
+from edgeprune.lowering.plan import Call
+from edgeprune.road.cost_rows import Readings, Structure
+from edgeprune.road.probes import Probe, Reading, by_step, calls_of, masked, packed_bytes
+from edgeprune.target import Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeprune.lowering.plan import Plan
+    from edgeprune.progress import Progress
+
+_BYTES_A_CYCLE = 6.0
+_CALL_CYCLES = 150.0
+_RUNTIME_BYTES = 12_000
+_KERNEL_BYTES = 1_800
+
+
+def predicted_readings(
+    model: ir.Model,
+    target: Target,
+    probes: list[Probe],
+    structure: Structure,
+    threads: int,
+    seed: int,
+    progress: Progress,
+) -> Readings:
+    """The readings of `probes`, lowered and not compiled; cycles become time by the clock that the target states."""
+    known = frozenset((*structure.layers, *structure.images))
+    found = []
+    for index, probe in enumerate(probes):
+        progress("predicting", index, len(probes), f"{probe.level.pattern} {probe.level.density:g}")
+        levels = dict.fromkeys(structure.layers, probe.level)
+        plan = lower(masked(model, levels, seed), target, mode=probe.layout)
+        found.append((probe, _reading(plan, target, threads, known)))
+    progress("predicting", len(probes), len(probes), "")
+    return found
+
+
+def _reading(plan: Plan, target: Target, threads: int, known: frozenset[str]) -> Reading:
+    sizes = _sizes(plan)
+    steps = [_call_us(call, sizes, target, threads) for call in calls_of(plan)]
+    times, copies = by_step(plan, steps, known)
+    blob, _ = pack_blob(plan)
+    code = _RUNTIME_BYTES + _KERNEL_BYTES * len(plan.functions)
+    return Reading(times, copies, 0.0, packed_bytes(plan), len(blob), code)
+
+
+def _call_us(call: Call, sizes: dict[str, int], target: Target, threads: int) -> float:
+    moved = sum(sizes.get(name, 0) for name in dict.fromkeys(call.arguments))
+    arithmetic = call.layer.dense_macs / target.lanes
+    cycles = call.layer.cycles or max(moved / _BYTES_A_CYCLE, arithmetic)
+    return (_CALL_CYCLES + cycles / max(1, min(threads, call.units))) / target.clock_mhz
+
+
+def _sizes(plan: Plan) -> dict[str, int]:
+    """Bytes of every buffer and port."""
+    ports = (*plan.inputs, *plan.outputs)
+    sizes = {port.buffer: math.prod(port.shape) * np.dtype(port.dtype).itemsize for port in ports}
+    return {**sizes, **{buffer.name: buffer.size for buffer in plan.buffers}}
