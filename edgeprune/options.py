@@ -87,6 +87,12 @@ class Options:
             raise _conflict(
                 "--dense", f"--dense removes nothing, but {' and '.join(wanted)} asks for pruning", "drop one of them"
             )
+        if self.minutes is not None and (self.dense or self.epochs == 0):
+            none = "--dense" if self.dense else "--epochs 0"
+            raise _conflict("--minutes", f"--minutes limits the training, and {none} asks for none", "drop one of them")
+        if self.dense and self.criterion != "auto":
+            what = f"--dense removes nothing, and --criterion {self.criterion} judges what may go"
+            raise _conflict("--criterion", what, "drop one of them")
         if density is not None and self.sparsity is not None and not math.isclose(1 - density, self.sparsity):
             raise _conflict(
                 "--pattern",

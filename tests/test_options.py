@@ -58,6 +58,9 @@ def test_plain_numbers_are_bytes(count):
         ({"ram": float("inf")}, "option-range"),
         ({"energy": -2.0}, "option-range"),
         ({"epochs": -1}, "option-range"),
+        ({"epochs": 0, "minutes": 5.0}, "option-conflict"),
+        ({"dense": True, "minutes": 5.0}, "option-conflict"),
+        ({"dense": True, "criterion": "wanda"}, "option-conflict"),
         ({"threads": 0}, "option-range"),
         ({"seed": -1}, "option-range"),
         ({"pattern": "4y4"}, "pattern-unknown"),
@@ -85,3 +88,23 @@ def test_what_no_road_can_do_is_wrong_usage(choices, code):
 def test_what_can_be_done(choices):
     options = Options(**choices)
     assert all(getattr(options, name) == value for name, value in choices.items())
+
+
+def test_minutes_without_training_say_which_option_rules_it_out():
+    with pytest.raises(EdgepruneError) as caught:
+        Options(epochs=0, minutes=5.0)
+    assert str(caught.value) == (
+        "--minutes limits the training, and --epochs 0 asks for none [option-conflict]\n"
+        "  where: --minutes\n"
+        "  hint:  drop one of them"
+    )
+
+
+def test_a_criterion_for_a_dense_model_has_nothing_to_judge():
+    with pytest.raises(EdgepruneError) as caught:
+        Options(dense=True, criterion="wanda")
+    assert str(caught.value) == (
+        "--dense removes nothing, and --criterion wanda judges what may go [option-conflict]\n"
+        "  where: --criterion\n"
+        "  hint:  drop one of them"
+    )

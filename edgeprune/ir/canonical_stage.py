@@ -43,8 +43,8 @@ def quiet() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause of `error` in one line of at most 300 characters."""
+    """The innermost cause of `error` on one line of at most 300 characters."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+    lines = [line.strip().removeprefix("==> ") for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line)[:300] or type(error).__name__

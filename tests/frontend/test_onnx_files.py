@@ -260,3 +260,16 @@ def test_real_models_compute_the_same(data_dir: Path, name: str, dimensions: dic
             feed[spec.name] = random.integers(0, 512, spec.shape) if spec.shape else np.asarray(16000, spec.dtype)
     gone = {"BatchNormalization", "Shape", "If", "ConstantOfShape", "Identity"}
     assert not gone & set(same_as_runtime(path, feed, dimensions))
+
+
+def test_an_unknown_attribute_is_named_with_its_node(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    model = small_model()
+    model.graph.node[0].attribute.append(helper.make_attribute("foo", 3))
+    path.write_bytes(model.SerializeToString())
+    assert failure(path) == (
+        "'model.onnx' is not a readable ONNX model [model-corrupt]\n"
+        f"  where: {path}\n"
+        "  hint:  Unrecognized attribute: foo for operator Conv "
+        "Context: Bad node spec for node. Name: first OpType: Conv"
+    )
