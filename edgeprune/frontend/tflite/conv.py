@@ -122,7 +122,7 @@ def bias_of(call: Call, place: int, channels: int, *, weight: int = 1, data: int
     if call.shape(place) != (channels,):
         raise call.corrupt(f"a bias of shape {list(call.shape(place))} does not fit {channels} channels")
     scales = [call.tensor(number).quantization for number in (data, weight)]
-    if tensor.data is None or tensor.kind != "INT32" or scales[0] is None or scales[1] is None:
+    if tensor.data is None or tensor.data.dtype.kind != "i" or scales[0] is None or scales[1] is None:
         return call.get(place)
     product = scales[0].scale.astype(np.float32) * scales[1].scale.astype(np.float32)
-    return call.values.scaled_integers(f"{call.name}_bias", tensor.data, product)
+    return call.values.scaled_integers(f"{call.name}_bias", tensor.data, tensor.kind, product)

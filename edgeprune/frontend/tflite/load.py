@@ -20,11 +20,15 @@ def load_tflite(path: str | Path) -> ir.Model:
     Raises EdgepruneError: model-missing, model-corrupt, op-unsupported, dtype-unsupported, quantization-invalid,
     model-nan, model-too-large.
     """
+    return canonicalize(import_tflite(path))
+
+
+def import_tflite(path: str | Path) -> ir.Model:
+    """The same before it is brought to canonical form."""
     source = Path(path)
     if not source.is_file():
         raise EdgepruneError(
             "model-missing", f"there is no model file '{source}'", where=str(source), hint="check the path"
         )
     with stage("reading the TFLite graph"):
-        model = convert(read_subgraphs(source))
-    return canonicalize(model)
+        return convert(read_subgraphs(source))

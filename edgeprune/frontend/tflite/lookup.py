@@ -31,4 +31,5 @@ def one_hot(call: Call) -> None:
     depth = call.vector(call.integers(1)[:1])
     off, on = (call.reshaped(call.get(place), (1,)) for place in (3, 2))
     values = call.add("Concat", off, on, axis=0)
-    call.put(call.add("OneHot", call.get(0), depth, values, axis=int(call.option("Axis", -1))))
+    indices = call.add("Cast", call.get(0), to=int(ir.DataType.INT64))
+    call.put(call.add("OneHot", indices, depth, values, axis=int(call.option("Axis", -1))))

@@ -147,10 +147,9 @@ class Values:
         attributes = {"axis": axis} if scale.size > 1 else {}
         return self.builder.add(f"{name}_dequantize", "DequantizeLinear", inputs, attributes)
 
-    def scaled_integers(self, name: str, array: np.ndarray, scale: np.ndarray) -> ir.Value:
-        """A constant vector of int32 times one scale, or one scale for each."""
-        many = Quantization(scale, np.zeros(scale.size, np.int64), 0)
-        return self.dequantized(name, array, "INT32", many, 0)
+    def scaled_integers(self, name: str, array: np.ndarray, kind: str, scale: np.ndarray) -> ir.Value:
+        """A constant vector of integers times one scale, or one scale for each."""
+        return self.dequantized(name, array, kind, Quantization(scale, np.zeros(scale.size, np.int64)), 0)
 
     def _parameters(self, name: str, dtype: np.dtype, quantization: Quantization) -> list[ir.Value]:
         many = quantization.scale.size > 1
