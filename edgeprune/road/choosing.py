@@ -13,7 +13,7 @@ from edgeprune.passes.prune import Prune
 from edgeprune.pattern import Level, Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.assembly import Draft
-from edgeprune.road.cutting import cut, epochs_of, recovered, validated
+from edgeprune.road.cutting import cut, epochs_of, familiarity, recovered, validated
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
 from edgeprune.road.tabulating import energy_of, tables_for
@@ -177,6 +177,7 @@ class _Walk:
         judge = chooser.judge
         self._validate = judge.rows("validate")
         self._before = validated(judge, judge.original, self._validate).value
+        self._allowed = chooser.options.max_drop + familiarity(judge, self._before)
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
         self.model: ir.Model = judge.original
         self.share = 1.0
@@ -223,7 +224,7 @@ class _Walk:
             model = recovered(chooser.judge, model, epochs, chooser.options, chooser.progress, minutes)
         chooser.tried += 1
         after = validated(chooser.judge, model, self._validate).value
-        if drop_points(chooser.judge.metric, self._before, after) > chooser.options.max_drop:
+        if drop_points(chooser.judge.metric, self._before, after) > self._allowed:
             return False
         self.model, self.share, self.assignment, self.layout = model, share, assignment, layout
         return True

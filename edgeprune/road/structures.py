@@ -20,7 +20,7 @@ from edgeprune.passes.unit_scores import unit_scores, units_cost
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
 from edgeprune.road.judging import Judge
 from edgeprune.search.units import UnitGroup, keep_units, step_for
 from edgeprune.target import Target
@@ -69,13 +69,14 @@ class Structures:
         judge, found = self.judge, self.judge.original
         validate = judge.rows("validate")
         before = validated(judge, judge.original, validate).value
+        allowed = self.options.max_drop + familiarity(judge, before)
         low, high = 0.1, 1.0
         for step in range(_BISECTIONS):
             progress("choosing", step, _BISECTIONS, f"{high:.0%} left")
             middle = (low + high) / 2
             model = self.repaired(self.keep(middle), progress)
             after = validated(judge, model, validate).value
-            if drop_points(judge.metric, before, after) <= self.options.max_drop:
+            if drop_points(judge.metric, before, after) <= allowed:
                 found, high = model, middle
             else:
                 low = middle

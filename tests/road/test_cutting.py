@@ -1,0 +1,32 @@
+"""What a cut may lose on rows that the original knows by heart."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from edgeprune.metric import Score
+from edgeprune.road.cutting import familiarity
+
+
+def _judge(metric: str, before: float | None, samples: int = 500) -> SimpleNamespace:
+    score = None if before is None else Score(metric, before, samples)
+    return SimpleNamespace(metric=metric, before=score)
+
+
+def test_rows_known_by_heart_are_forgiven_in_part():
+    assert familiarity(_judge("top1", 0.91), 1.0) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "validate"),
+    [("top1", 0.91, 0.92), ("top1", 0.91, 0.85), ("mse", 0.1, 0.9), ("fidelity", 0.5, 1.0), ("top1", None, 1.0)],
+)
+def test_nothing_is_forgiven_within_chance_or_without_a_rate(metric, before, validate):
+    assert familiarity(_judge(metric, before), validate) == 0.0
+
+
+def test_few_test_rows_say_little():
+    assert familiarity(_judge("top1", 0.9, 50), 0.98) == 0.0
+    assert familiarity(_judge("top1", 0.9, 5000), 0.98) > 0
