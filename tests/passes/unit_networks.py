@@ -56,7 +56,7 @@ class Image(Network):
 
     STEPS = (
         *("plain", "residual", "dense", "grouped", "depthwise", "gated", "excited", "shuffled", "halves", "transposed"),
-        *("padded", "norm", "normalised", "group_norm", "spread", "affine", "pooled"),
+        *("padded", "norm", "normalised", "group_norm", "spread", "affine", "pooled", "resized"),
     )
 
     def conv(self, x, c, outputs, kernel=3, group=1):
@@ -155,6 +155,14 @@ class Image(Network):
     def pooled(self, x, c):
         op = self.pick("MaxPool", "AveragePool")
         return self.add(op, x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), c
+
+    def resized(self, x, c):
+        """Twice as large and back, by scales or by sizes."""
+        h, w = self.shape[2:]
+        scales = ["", self.constant(np.array([1, 1, 2, 2], np.float32))]
+        sizes = ["", "", self.integers(1, c, 2 * h, 2 * w)]
+        large = self.add("Resize", x, *self.pick(scales, sizes), mode=self.pick("nearest", "linear"))
+        return self.add("AveragePool", large, kernel_shape=[2, 2], strides=[2, 2]), c
 
     def finish(self, x, c):
         """A classifier on what is left, in one of three spellings."""

@@ -44,7 +44,7 @@ def convolution(trace: Trace, node: ir.Node) -> None:
 
 def _whole_groups(groups: int, inputs: int, outputs: int) -> bool:
     """Whether to remove a group of channels whole, or as many channels of every group: what leaves more units."""
-    return groups >= min(inputs, outputs)
+    return min(inputs, outputs) == 1 or 2 * groups > inputs + outputs
 
 
 def _tie_groups(trace: Trace, node: ir.Node, whole: bool, groups: int, inputs: int, outputs: int) -> None:
@@ -80,12 +80,11 @@ def resize(trace: Trace, node: ir.Node) -> None:
     assert data is not None
     before, after = static_shape(data), static_shape(result)
     changed = tuple(axis for axis, size in enumerate(before) if size != after[axis])
-    layers = trace.clear_of(data, changed, f"{where(node)} scales this axis")
-    sizes = next((value for value in node.inputs[3:4] if value is not None), None)
-    if sizes is not None or node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        trace.pin_value(data, f"{where(node)} is given sizes, not scales")
-        return
-    trace.put(result, layers)
+    trace.put(result, trace.clear_of(data, changed, f"{where(node)} scales this axis"))
+    sizes = node.inputs[3] if len(node.inputs) > 3 else None
+    crops = node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    if crops or "axes" in node.attributes or (sizes is not None and stored(sizes) is None):
+        trace.pin_value(result, f"{where(node)} crops it, or is given computed sizes")
 
 
 RULES: dict[str, Rule] = {

@@ -40,6 +40,8 @@ class Rewriter:
             self._rewrite_concat(node)
         elif node.op_type == "Pad":
             self._rewrite_pad(node)
+        elif node.op_type == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
+            self._rewrite_sizes(node, 3)
 
     def reshape(self) -> None:
         """Give every value that a node makes its new shape."""
@@ -171,6 +173,14 @@ class Rewriter:
             node.replace_input_with(1, new_constant(self._graph, f"{node.name}_1_cut", pads))
         for axis, given in enumerate(orders):
             self._reorder(node, axis, given)
+
+    def _rewrite_sizes(self, node: ir.Node, index: int) -> None:
+        """State the new sizes of the result at input `index`."""
+        result = node.outputs[0]
+        sizes = _sizes(self._places(result))
+        if sizes != static_shape(result):
+            stated = new_constant(self._graph, f"{node.name}_{index}_cut", np.array(sizes, np.int64))
+            node.replace_input_with(index, stated)
 
     def _reorder(self, node: ir.Node, axis: int, given: np.ndarray) -> None:
         """Gather along `axis` what `node` gives at old places `given`, where its result has them in another order."""
