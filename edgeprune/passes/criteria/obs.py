@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from scipy.linalg.blas import dgemm
 
 from edgeprune.data.samples import Samples
 from edgeprune.passes.criteria.criterion import Choice, MaskProblem
 from edgeprune.passes.criteria.curvature import single_saliencies
 from edgeprune.passes.criteria.sparsegpt import SparseGpt
 
-OPERATIONS = 2e10
+OPERATIONS = 5e9
 """Layers whose removals would take more multiplications than this are swept once instead (SparseGPT)."""
 
 SHRINK = 0.8
@@ -131,7 +132,7 @@ class _State:
         columns = self._inverse[:, rows]
         solved = np.linalg.solve(columns[rows], columns.T)
         self._weights -= solved.T @ self._weights[rows]
-        self._inverse -= columns @ solved
+        self._inverse = dgemm(-1.0, columns, solved, beta=1.0, c=self._inverse.T, overwrite_c=1).T  # in place
         self._alive[block] = False
         if self._sizes[self._alive].sum() < SHRINK * len(self._weights):
             self._compact()
@@ -150,7 +151,7 @@ def _blocks(problem: MaskProblem) -> tuple[list[np.ndarray], np.ndarray]:
     """The inputs of each block of the pattern, and the number of its balanced group (all 0 where there are none)."""
     _, taps, inputs, _ = problem.shape
     pattern = problem.level.pattern
-    starts = np.arange(0, inputs, min(pattern.block_k, inputs))
+    starts = range(0, inputs, min(pattern.block_k, inputs))
     blocks = [
         np.arange(tap * inputs + begin, tap * inputs + min(begin + pattern.block_k, inputs))
         for tap in range(taps)
@@ -170,7 +171,7 @@ def _quota(problem: MaskProblem, balance: np.ndarray) -> np.ndarray | None:
     if pattern.group is None or pattern.keep is None:
         return None
     lengths = np.bincount(balance)
-    return np.asarray(lengths - -(-lengths * pattern.keep // pattern.group))
+    return np.asarray(lengths * (pattern.group - pattern.keep) // pattern.group)
 
 
 def _merged(traces: Sequence[tuple[list[int], list[float]]], density: float) -> list[int]:
