@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
 
     table: dict[str, Callable[[Expansion], None]] = {
         "Celu": _celu,
+        "Einsum": _einsum,
         "GRU": expand_gru,
         "Gather": _gather,
         "LSTM": expand_lstm,
@@ -93,6 +95,51 @@ def _celu(e: Expansion) -> None:
     alpha = e.constant(np.float32(e.attributes.get("alpha", 1.0)))
     scaled = e.add("Div", e.input(0), alpha)
     e.add("Mul", e.add("Elu", scaled, alpha=1.0), alpha, to=e.node.output[0])
+
+
+def _einsum(e: Expansion) -> None:
+    """A product of two tensors as a product of stacked matrices, whose columns lie side by side; others stay."""
+    terms = _product_terms(e)
+    if terms is None:
+        e.nodes.append(e.node)
+        return
+    left, right, result = terms
+    shared = [axis for axis in result if axis in left and axis in right]
+    rows = [axis for axis in result if axis not in right]
+    columns = [axis for axis in result if axis not in left]
+    summed = [axis for axis in left if axis not in result]
+    sizes = dict(zip(left, e.shape(0), strict=True)) | dict(zip(right, e.shape(1), strict=True))
+
+    def arranged(name: str, axes: str, *groups: list[str]) -> str:
+        order = [axis for group in groups for axis in group]
+        turned = e.add("Transpose", name, perm=[axes.index(axis) for axis in order])
+        shape = [math.prod(sizes[axis] for axis in group) for group in groups]
+        return str(e.add("Reshape", turned, e.constant(np.array(shape, np.int64))))
+
+    product = e.add(
+        "MatMul", arranged(e.input(0), left, shared, rows, summed), arranged(e.input(1), right, shared, summed, columns)
+    )
+    order = [*shared, *rows, *columns]
+    shape = e.constant(np.array([sizes[axis] for axis in order], np.int64))
+    if not result:
+        e.add("Reshape", product, shape, to=e.node.output[0])
+        return
+    spread = e.add("Reshape", product, shape)
+    e.add("Transpose", spread, perm=[order.index(axis) for axis in result], to=e.node.output[0])
+
+
+def _product_terms(e: Expansion) -> tuple[str, str, str] | None:
+    """The axes of both inputs and of the result, where each axis is shared, summed, or of one input and the result."""
+    equation = bytes(e.attributes["equation"]).decode().replace(" ", "")
+    inputs, arrow, result = equation.partition("->")
+    left, comma, right = inputs.partition(",")
+    if not (arrow and comma and f"{left}{right}{result}".isalpha()):
+        return None
+    terms = (left, right, result)
+    once = all(len(set(axes)) == len(axes) for axes in terms)
+    known = all(sum(axis in axes for axes in terms) > 1 for axis in set(f"{left}{right}{result}"))
+    equal = all(e.shape(0)[left.index(axis)] == e.shape(1)[right.index(axis)] for axis in set(left) & set(right))
+    return terms if once and known and equal else None
 
 
 def _gather(e: Expansion) -> None:
