@@ -63,3 +63,14 @@ def test_heads_of_shared_keys():
     assert set(found) == {1, 3}
     for _, counts in found[3]:
         assert all(np.array_equal(counts[0], 2 * each) for each in counts[1:])
+
+
+def test_one_attention_operator():
+    """Attention of operator set 23, four query heads on two key heads, is written out on the way in."""
+    build = Sequence(0, [1, 5, 4])
+    x, c, heads, shared, depth = build.linear("x", 4, 12), 12, 4, 2, 3
+    query, key, value = (build.linear(x, c, count * depth) for count in (heads, shared, shared))
+    mixed = build.add("Attention", query, key, value, q_num_heads=heads, kv_num_heads=shared)
+    model = build.model(build.linear(build.add("Add", x, build.linear(mixed, heads * depth, c)), c, 3), opset=23)
+    groups = check_units(model, 0)
+    assert [(group.kind, group.size) for group in groups.groups] == [("channel", 12), ("head", 2), ("layer", 1)]

@@ -43,12 +43,12 @@ class Network:
         self.nodes.append(helper.make_node(op, list(inputs), names, name=f"{op}_{self.count}", **attributes))
         return names[0] if outputs == 1 else names
 
-    def model(self, *outputs):
+    def model(self, *outputs, opset=20):
         ports = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in self.inputs.items()]
         ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
         graph = helper.make_graph(self.nodes, "random", ports, ends, self.constants)
-        opset = helper.make_opsetid("", 20)
-        return canonicalize(ir.from_proto(helper.make_model(graph, opset_imports=[opset], ir_version=9)))
+        opsets = [helper.make_opsetid("", opset)]
+        return canonicalize(ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
 
 
 class Image(Network):

@@ -107,7 +107,9 @@ def test_channels_that_only_go_at_once():
     }
 
 
-@pytest.mark.parametrize(("outputs", "group", "sizes"), [(6, 6, [6]), (12, 6, [6]), (6, 2, [3, 3]), (4, 2, [3, 2]), (3, 3, [3])])
+@pytest.mark.parametrize(
+    ("outputs", "group", "sizes"), [(6, 6, [6]), (12, 6, [6]), (6, 2, [3, 3]), (4, 2, [3, 2]), (3, 3, [3])]
+)
 def test_groups_of_channels(outputs, group, sizes):
     """Whole groups where there are many of them, one channel of every group where there are few."""
     groups = middle(lambda graph, x: (graph.conv(x, 6, outputs, "s", group), outputs))
