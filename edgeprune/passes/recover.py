@@ -34,7 +34,7 @@ class Recover:
     rows' metric is `good_enough`, or after `patience` epochs in a row without a better value. Where there is a
     `checkpoint`, the state is kept in that file: after a kill the same call goes on from there to the same result, and
     the file is removed at the end. Where a launcher such as `accelerate launch` has started several processes, they
-    share the work of every batch; what uses GPUs computes on them.
+    share the work of every batch; GPUs are used where there are some.
     """
 
     epochs: int
@@ -43,7 +43,7 @@ class Recover:
     gradual: Gradual = field(default_factory=Gradual)
     seed: int = 0
     threads: int = 1
-    largest_batch: int = 64
+    largest_batch: int = 32
     rate: float | None = None
     minutes: float | None = None
     good_enough: float | None = None
@@ -56,9 +56,9 @@ class Recover:
     ) -> ir.Model:
         """A recovered copy of `pruned`; `pruned` itself where nothing that was trained is better on `validate`.
 
-        Labels count where the metric ranks classes. Raises EdgepruneError: op-untrainable, data-empty, labels-misfit,
-        not-finite or training-diverged (a loss that is not finite in the first step), checkpoint-unreadable,
-        output-unwritable.
+        Labels of `train` count where the metric ranks classes. Raises EdgepruneError: op-untrainable, data-empty,
+        labels-misfit, not-finite or training-diverged (a loss that is not finite in the first step),
+        checkpoint-unreadable, output-unwritable.
         """
         if self.epochs < 1:
             return pruned

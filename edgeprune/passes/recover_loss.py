@@ -59,10 +59,10 @@ class _Part:
 class Distillation:
     """Loss of a student's outputs under the original's, the teacher's.
 
-    Where the metric ranks classes, the first output is compared by cross entropy at `temperature` (Hinton et al.,
-    2015), and with labels by the share `label_share` of the loss. Other outputs are compared by squared difference,
-    relative to the teacher's mean square, and so are the values named in `features`, inside the network (Romero et
-    al., 2015), with `feature_weight`.
+    With `classes` the first output is compared by cross entropy at `temperature` (Hinton et al., 2015), and with
+    labels by the share `label_share` of the loss. Other outputs are compared by squared difference, relative to the
+    teacher's mean square, `probabilities` by that of their logarithms, and so are the values named in `features`,
+    inside the network (Romero et al., 2015), with `feature_weight`.
     """
 
     outputs: tuple[str, ...]
@@ -95,6 +95,8 @@ class Distillation:
     def _output(self, name: str, found: Tensors, teacher: Tensors, labels: Tensor | None, part: _Part) -> Tensor:
         if self.classes and name == self.outputs[0]:
             return self._ranked(found[name], teacher[name], labels) / part.rows
+        if self.probabilities and name == self.outputs[0]:
+            return part.distance(self._logits(found[name]), self._logits(teacher[name]))
         return part.distance(found[name], teacher[name])
 
     def _ranked(self, outputs: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
@@ -112,14 +114,14 @@ class Distillation:
         return tensor.clamp_min(_SMALLEST).log() if self.probabilities else tensor
 
 
-def distillation_for(model: ir.Model, metric: str) -> Distillation:
-    """The loss that suits the outputs of `model` under `metric`."""
+def distillation_for(model: ir.Model, metric: str, labelled: bool = True) -> Distillation:
+    """The loss that suits the outputs of `model` under `metric`; without labels, squared differences did better."""
     outputs = [value for value in model.graph.outputs if value.dtype is not None and value.dtype.is_floating_point()]
     producer = model.graph.outputs[0].producer()
     return Distillation(
         outputs=tuple(str(value.name) for value in outputs),
         features=_features(model),
-        classes=metric in _CLASSES,
+        classes=labelled and metric in _CLASSES,
         probabilities=producer is not None and producer.op_type == "Softmax",
     )
 

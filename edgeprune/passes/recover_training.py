@@ -72,7 +72,7 @@ class Training:
         self.processes = processes
         self.batch = min(train.count, max(self.batch, processes.count))
         self.teacher = to_torch(self.original).to(processes.device)
-        self.loss = distillation_for(self.original, options.metric)
+        self.loss = distillation_for(self.original, options.metric, labelled=train.labels is not None)
         self.augment = augment_for(next(iter(train.inputs.values())).shape[1:]) if len(train.inputs) == 1 else None
         seen = train.slice(0, _STATISTICS_ROWS)
         places = [np.arange(first, first + self.batch) for first in range(0, seen.count - self.batch + 1, self.batch)]

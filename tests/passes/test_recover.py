@@ -17,6 +17,7 @@ from edgeprune.mask import fits
 from edgeprune.passes.prune import Prune
 from edgeprune.passes.recover import Recover
 from edgeprune.passes.recover_augment import Augment, augment_for
+from edgeprune.passes.recover_loss import Distillation
 from edgeprune.passes.recover_masks import Gradual, Tightening
 from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
 from edgeprune.passes.recover_student import Student
@@ -123,6 +124,48 @@ def test_softmax_output_is_trained_with_labels() -> None:
     train, judged = samples(original, 256, 1, True), samples(original, 256, 3, True)
     recovered = Recover(4, "top1", largest_batch=16)(pruned, original, train, judged)
     assert value("top1", recovered, judged, original) > value("top1", pruned, judged, original)
+
+
+def test_softmax_output_is_trained_without_labels() -> None:
+    original = balanced(softmax=True)
+    pruned = Prune(levels("1x16", 0.25))(original)
+    train, validate, judged = (samples(original, count, seed, False) for count, seed in ((256, 1), (64, 2), (256, 3)))
+    recovered = Recover(4, largest_batch=16)(pruned, original, train, validate)
+    assert value("fidelity", recovered, judged, original) > 0.85 > 0.5 > value("fidelity", pruned, judged, original)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_parts_of_a_batch_add_up_to_the_loss(labelled: bool) -> None:
+    loss = Distillation(("y",), ("inside",), classes=labelled, probabilities=False)
+    rng = np.random.default_rng(0)
+    shapes = {"y": (12, 4), "inside": (12, 1, 3, 5, 5)}
+    found, wanted = (
+        {name: torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for name, shape in shapes.items()}
+        for _ in range(2)
+    )
+    labels = torch.arange(12) % 4 if labelled else None
+    values = []
+    for part in (slice(0, 5), slice(5, 12)):
+        halves = [{name: tensor[part] for name, tensor in each.items()} for each in (found, wanted)]
+        own = {float(torch.linalg.vector_norm(wanted[name][part]).square()): name for name in shapes}
+
+        def total(square: torch.Tensor, own: dict[float, str] = own) -> torch.Tensor:
+            name = own[min(own, key=lambda known: abs(known - square.item()))]
+            return wanted[name].square().sum()
+
+        values.append(loss(*halves, None if labels is None else labels[part], 12, total).item())
+    assert sum(values) == pytest.approx(loss(found, wanted, labels).item(), rel=1e-5)
+
+
+def test_distance_has_the_gradient_of_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    found, wanted = (torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32)) for _ in range(2))
+    found.requires_grad_()
+    loss = Distillation(("y",), (), classes=False, probabilities=False)({"y": found}, {"y": wanted}, None)
+    plain = (found - wanted).square().mean() / wanted.square().mean()
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(each, found)[0].numpy() for each in (loss, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_student_starts_as_the_model_and_folds_back_to_it() -> None:
