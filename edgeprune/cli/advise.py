@@ -9,6 +9,7 @@ import typer
 
 from edgeprune.cli.arguments import Architecture, Dimensions, Json, Quiet, Threads, model_file
 from edgeprune.cli.console import Console
+from edgeprune.cli.tables import time_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +59,7 @@ def layers_table(title: str, report: Mapping[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    head = f"{escape(title)} on {report['target']}: {report['dense_ms']:.3f} ms dense ({report['kind']})"
+    head = f"{escape(title)} on {report['target']}: {time_text(report['dense_ms'])} dense ({report['kind']})"
     table = Table(title=head, title_justify="left")
     for column in ("layer", "op"):
         table.add_column(column)
@@ -92,7 +93,7 @@ def levels_table(report: Mapping[str, Any]) -> Table:
     for column in ("removed", "latency", "speedup"):
         table.add_column(column, justify="right")
     for level in report["levels"]:
-        removed, latency = f"{100 * level['sparsity']:g} %", f"{level['latency_ms']:.3f} ms"
+        removed, latency = f"{100 * level['sparsity']:g} %", time_text(level["latency_ms"])
         table.add_row(level["pattern"], removed, latency, f"{level['speedup']:.2f}x")
     return table
 

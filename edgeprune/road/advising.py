@@ -32,6 +32,7 @@ PAYS = 1.03
 
 _STEPS = tuple(step / 20 for step in range(1, 20))
 _SMALL_SHARE = 0.002
+_QUANTIZED = "its weights arrive quantized: only float weights are pruned"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ def advise_model(
     table = costs_for(model, target, threads=threads, seed=seed, progress=progress)
     layers = {layer.name: layer for layer in weighted_layers(model)}
     cut = {layer.name for layer in prunable_layers(model)}
-    rows = [_layer(work, layers.get(work.name), table, target, work.name in cut) for work in model_cost(model).layers]
+    stored = _stored_quantized(model)
+    rows = [
+        _layer(work, layers.get(work.name), table, target, work.name in cut, work.name in stored)
+        for work in model_cost(model).layers
+    ]
     return {
         "target": target.name,
         "kind": table.kind,
@@ -98,11 +103,13 @@ def _levels(model: ir.Model, target: Target, table: CostTable) -> list[dict[str,
     return found
 
 
-def _layer(work: LayerWork, layer: WeightedLayer | None, table: CostTable, target: Target, cut: bool) -> dict[str, Any]:
+def _layer(
+    work: LayerWork, layer: WeightedLayer | None, table: CostTable, target: Target, cut: bool, stored: bool
+) -> dict[str, Any]:
     advised = _advised(work.name, table)
     pattern = _best_pattern(advised)
     pays_from = None if pattern is None else _pays_from(advised, pattern)
-    reason = _reason(advised, layer, table, target, cut, pays_from)
+    reason = _QUANTIZED if stored else _reason(advised, layer, table, target, cut, pays_from)
     time = advised.dense_us
     return {
         "name": work.name,
@@ -116,6 +123,18 @@ def _layer(work: LayerWork, layer: WeightedLayer | None, table: CostTable, targe
         "verdict": "keep" if reason else "prune",
         "reason": reason,
     }
+
+
+def _stored_quantized(model: ir.Model) -> set[str]:
+    """The nodes whose weight is an integer constant that is scaled first."""
+    found = set()
+    for node in model.graph:
+        weight = node.inputs[1] if len(node.inputs) > 1 else None
+        producer = None if weight is None else weight.producer()
+        if producer is not None and producer.op_type == "DequantizeLinear" and node.name:
+            stored = producer.inputs[0]
+            found |= {node.name} if stored is not None and stored.const_value is not None else set()
+    return found
 
 
 def _advised(name: str, table: CostTable) -> _Advised:

@@ -27,12 +27,20 @@ class Structure:
     images: tuple[str, ...]
     reads: tuple[tuple[str, str, int], ...]
 
+    @property
+    def convolves(self) -> bool:
+        """Whether some prunable layer reads images."""
+        return len(self.flat) < len(self.layers)
+
 
 def layout_views(target: Target, readings: Readings, structure: Structure) -> tuple[LayoutCosts, ...]:
     """The views of a table, channels-last first."""
     names = [name for name in structure.layers if all(name in reading.times_us for _, reading in readings)]
     views = []
+    probed = {probe.layout for probe, _ in readings if isinstance(probe.layout, str)}
     for layout, patterns in layouts_of(target.patterns).items():
+        if layout not in probed:
+            continue
         pairs = [(probe.level, reading) for probe, reading in readings if probe.layout == layout]
         whole = _dense(readings, layout)
         rows: dict[str, dict[str, LayerCost]] = {name: {} for name in names}

@@ -61,7 +61,7 @@ def predicted_costs(
     Raises EdgepruneError as `lower` does.
     """
     structure = structure_of(model)
-    probes = probes_of(target, structure.images)
+    probes = probes_of(target, structure.images, convolves=structure.convolves)
     readings = predicted_readings(model, target, probes, structure, threads, seed, progress)
     return _table(target, "predicted", threads, readings, structure)
 
@@ -85,7 +85,7 @@ def measured_costs(
 
     def make() -> CostTable:
         structure = structure_of(model)
-        probes = probes_of(target, structure.images)
+        probes = probes_of(target, structure.images, convolves=structure.convolves)
         readings = _measured(model, target, probes, structure, threads, seed, seconds, cache, progress)
         return _table(target, "measured", threads, readings, structure)
 

@@ -59,13 +59,14 @@ class Reading:
         return sum(self.times_us.values()) + self.call_us
 
 
-def probes_of(target: Target, images: Sequence[str]) -> list[Probe]:
+def probes_of(target: Target, images: Sequence[str], *, convolves: bool = True) -> list[Probe]:
     """The probes for `target`: every layout dense, every pattern at each density in the layout it needs.
 
     Where there are two layouts the last probe has both in turn over the steps `images`: what it copies says what a
-    change costs. A pattern with a level of its own has one probe.
+    change costs. A model whose layers are all linear, not `convolves`, has no planar images. A pattern with a level
+    of its own has one probe.
     """
-    layouts = layouts_of(target.patterns)
+    layouts = {name: found for name, found in layouts_of(target.patterns).items() if convolves or name == "channels"}
     found = []
     for name, patterns in layouts.items():
         layout: Mode = "pixels" if name == "pixels" else "channels"

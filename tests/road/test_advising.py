@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune import flow
@@ -95,3 +97,14 @@ def test_a_package_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_target_is_refused_before_the_model_is_read() -> None:
     with pytest.raises(EdgepruneError, match="there is no target 'x86-64-v9'"):
         flow.advise("no-such-model.onnx", target="x86-64-v9")
+
+
+def test_weights_that_arrive_quantized_are_named() -> None:
+    build = Builder(0, [1, 8, 6, 6])
+    stored = ir.val("stored", const_value=ir.tensor(np.ones((4, 8, 1, 1), np.int8), name="stored"))
+    scale = ir.val("scale", const_value=ir.tensor(np.float32(0.1), name="scale"))
+    build.constants += [stored, scale]
+    weight = build.add("DequantizeLinear", "scaled", [stored, scale], [4, 8, 1, 1])
+    y = build.add("Conv", "quantized", [build.input, weight], [1, 4, 6, 6], kernel_shape=[1, 1])
+    report = advise_model(canonicalize(build.model(y)), V4)
+    assert layer(report, "quantized")["reason"] == "its weights arrive quantized: only float weights are pruned"

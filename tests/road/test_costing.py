@@ -26,7 +26,7 @@ from edgeprune.search.costs import CostTable
 from edgeprune.target import load_target
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))
-from networks import small_network
+from networks import Builder, small_network
 
 HOST = load_target("host")
 FEW = msgspec.structs.replace(HOST, patterns=("1x1", "1x16"))
@@ -166,3 +166,14 @@ def test_noted_layouts_are_those_of_the_table_and_change_no_result(model, measur
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 6, 6)).astype(np.float32)}
     before, after = Session(model).run(feeds), Session(noted).run(feeds)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_linear_layers_alone_need_no_planar_images() -> None:
+    build = Builder(0, [4, 24])
+    hidden = build.relu("r", build.add("MatMul", "one", [build.input, build.constant("w1", 24, 32)], [4, 32]))
+    linear = canonicalize(build.model(build.add("MatMul", "two", [hidden, build.constant("w2", 32, 16)], [4, 16])))
+    table = predicted_costs(linear, HOST)
+    assert [costs.layout for costs in table.layouts] == ["channels"]
+    half = {"one": Level(parse_pattern("1x16"), 0.5)}
+    assert table.total(half) < table.dense_us
+    assert table.total({"one": Level(parse_pattern("1x1"), 0.5)}) == table.dense_us
