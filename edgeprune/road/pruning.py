@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
 from edgeprune.passes.finite import check_finite
@@ -16,7 +18,7 @@ from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
 from edgeprune.road.choosing import Chooser
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
 from edgeprune.road.structures import structures_of
@@ -60,7 +62,9 @@ def prune_for(judge: Judge, drafter: Drafter, options: Options, progress: Progre
         return _structures(judge, target, patterns[-1], options, progress)
     judge = _ordered(_within_ram(judge, target, options, progress), patterns[-1], options, progress)
     if options.sparsity is not None or patterns[-1].density is not None:
-        return Pruned(prune_to(judge, patterns[-1], options, progress), by_hand=True)
+        return Pruned(
+            prune_to(judge, _pattern_for(judge, patterns, options, progress), options, progress), by_hand=True
+        )
     if options.ram is not None and not has_budget(replace(options, ram=None)):
         return Pruned(judge.original, by_hand=False)
     found = Chooser(judge, replace(drafter, judge=judge), options, patterns, progress).choose()
@@ -76,6 +80,28 @@ def prune_to(judge: Judge, pattern: Pattern, options: Options, progress: Progres
     levels = global_levels(judge.original, pattern, options.sparsity or 0.0, scores)
     pruned = cut(judge, levels, options, progress)
     return recovered(judge, pruned, epochs_of(judge, options), options, progress, options.minutes)
+
+
+def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, progress: Progress) -> Pattern:
+    """The coarsest of `patterns` (finest first) that keeps the limit on the validate rows in one shot.
+
+    Where none does, the one that loses least; without data, the coarsest.
+    """
+    if len(patterns) == 1 or judge.card is None:
+        return patterns[-1]
+    validate = judge.rows("validate")
+    before = validated(judge, judge.original, validate).value
+    allowed = options.max_drop + familiarity(judge, before)
+    drops: dict[Pattern, float] = {}
+    for index, pattern in enumerate(reversed(patterns)):
+        progress("choosing a pattern", index, len(patterns), str(pattern))
+        model = prune_to(judge, pattern, replace(options, epochs=0), progress)
+        drops[pattern] = drop_points(judge.metric, before, validated(judge, model, validate).value)
+        if drops[pattern] <= allowed:
+            break
+    progress("choosing a pattern", len(patterns), len(patterns), "")
+    within = [pattern for pattern, drop in drops.items() if drop <= allowed]
+    return within[0] if within else min(drops, key=drops.__getitem__)
 
 
 def _structures(judge: Judge, target: Target, pattern: Pattern, options: Options, progress: Progress) -> Pruned:

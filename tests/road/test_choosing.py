@@ -130,3 +130,14 @@ def test_a_limit_on_the_drop_alone_goes_as_far_as_it_allows(model):
     found = flow.compile(model, data=model.parent / "card.toml", options=options)
     assert found.inspection["search"]["objective"] == "latency"
     assert found.inspection["nonzero_weights"] < found.inspection["weights"]
+
+
+def test_a_level_without_a_pattern_takes_the_coarsest_that_keeps_the_limit(model):
+    lenient = _compile(model, sparsity=0.3).inspection
+    assert {layer["pattern"] for layer in lenient["layers"] if layer["density"] < 1} == {"1x16"}
+    strict = flow.compile(
+        model,
+        data=model.parent / "card.toml",
+        options=Options(epochs=0, max_drop=0.0, sparsity=0.9, best_effort=True),
+    ).inspection
+    assert len({layer["pattern"] for layer in strict["layers"] if layer["density"] < 1}) == 1
