@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.metric import drop_points
@@ -13,6 +13,7 @@ from edgeprune.passes.prune import Prune
 from edgeprune.pattern import Level, Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.assembly import Draft
+from edgeprune.road.costing import with_layouts
 from edgeprune.road.cutting import cut, epochs_of, familiarity, recovered, validated
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
@@ -97,9 +98,10 @@ class Chooser:
     def choose(self) -> Chosen:
         """The model; where a budget cannot be met, the nearest that there is."""
         limits = _limits(self.options)
-        return self._within(limits) if limits else self._furthest()
+        found, levels = self._within(limits) if limits else self._furthest()
+        return replace(found, model=with_layouts(found.model, self.costs, levels))
 
-    def _within(self, limits: Mapping[str, float]) -> Chosen:
+    def _within(self, limits: Mapping[str, float]) -> tuple[Chosen, Mapping[str, Level]]:
         """The least error within `limits`, which the compiled model keeps too."""
         aims = {name: MARGIN * limit for name, limit in limits.items()}
         for _ in range(TIGHTENINGS):
@@ -112,7 +114,7 @@ class Chooser:
                 aims[name] *= MARGIN * limits[name] / measured[name]
         model = self._trained(cut(self.judge, assignment.levels, self.options, self.progress))
         search = Search("error", layout, assignment.totals, measured, self.costs.kind, self.tried, self._assumptions())
-        return Chosen(model, search)
+        return Chosen(model, search), assignment.levels
 
     def _least_error(self, aims: Mapping[str, float]) -> tuple[Assignment, str]:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
@@ -136,7 +138,8 @@ class Chooser:
         """What the model at `levels` takes once it is compiled; its weights are cut by size, which costs the same."""
         self.tried += 1
         self.progress("measuring candidates", self.tried - 1, self.tried, "")
-        draft = self.drafter.draft(Prune(levels)(self.judge.original), self.progress)
+        pruned = with_layouts(Prune(levels)(self.judge.original), self.costs, levels)
+        draft = self.drafter.draft(pruned, self.progress)
         return self._figures(draft, wanted)
 
     def _figures(self, draft: Draft, wanted: Mapping[str, float]) -> dict[str, float]:
@@ -145,7 +148,7 @@ class Chooser:
             found["latency"] = self.drafter.latency_us(draft, self.progress)
         return found
 
-    def _furthest(self) -> Chosen:
+    def _furthest(self) -> tuple[Chosen, Mapping[str, Level]]:
         """The least of the objective that keeps the accuracy limit on the validate rows."""
         objective = _quantity(self.options.objective)
         walk = _Walk(self, objective)
@@ -156,7 +159,7 @@ class Chooser:
         search = Search(
             objective, walk.layout, walk.assignment.totals, measured, self.costs.kind, self.tried, self._assumptions()
         )
-        return Chosen(walk.model, search)
+        return Chosen(walk.model, search), walk.assignment.levels
 
     def _assumptions(self) -> tuple[str, ...]:
         """What the energy figures rest on, where energy was asked for."""

@@ -11,8 +11,11 @@ from edgeprune.ir.cost import model_cost
 from edgeprune.lowering.build import build
 from edgeprune.lowering.lower import lower
 from edgeprune.options import Options
+from edgeprune.passes.recognise import fitted_levels
+from edgeprune.pattern import parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.assembly import Draft, assemble, latency_of, provenance_of
+from edgeprune.road.costing import costs_for
 from edgeprune.road.judging import Judge
 from edgeprune.road.tabulating import work_of
 from edgeprune.search.energy import energy_model
@@ -60,12 +63,19 @@ class Drafter:
             return found
         if self.measures:
             found["latency"] = self.latency_us(draft, progress)
-        elif predicted_us is not None:
-            found["predicted_latency"] = predicted_us
+        else:
+            found["predicted_latency"] = self._predicted(model, progress) if predicted_us is None else predicted_us
         if options.energy is not None:
             time = found.get("latency", found.get("predicted_latency", 0.0))
             found["energy"] = self._energy(draft, model, time)
         return found
+
+    def _predicted(self, model: ir.Model, progress: Progress) -> float:
+        """Microseconds of `model` by the cycle models of the kernels."""
+        patterns = [parse_pattern(text) for text in self.target.patterns]
+        costs = costs_for(self.judge.original, self.target, threads=self.options.threads, progress=progress)
+        fitted = fitted_levels(model, patterns)
+        return costs.total({name: level for name, level in fitted.items() if name in costs.layers})
 
     def _energy(self, draft: Draft, model: ir.Model, time_us: float) -> float:
         """Millijoules of one inference by the energy model of the target."""
