@@ -82,7 +82,7 @@ def prune(
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(load_model(model), data, options.seed)
+    judge = judge_of(_with_real_weights(model), data, options.seed)
     pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
@@ -114,7 +114,7 @@ def compile(
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(load_model(model), data, options.seed)
+    judge = judge_of(_with_real_weights(model), data, options.seed)
     drafter = Drafter(source_of(model), judge, facts, options)
     pruned = prune_for(judge, drafter, options, progress)
     draft = drafter.draft(pruned.model, progress)
@@ -189,7 +189,7 @@ def advise(
 
     facts = load_target(target)
     require_model(model)
-    return advise_model(load_model(model), facts, threads=threads, progress=progress)
+    return advise_model(_with_real_weights(model), facts, threads=threads, progress=progress)
 
 
 def inspect(model_or_package: Source) -> dict[str, Any]:
@@ -200,4 +200,11 @@ def inspect(model_or_package: Source) -> dict[str, Any]:
 
     if is_package(model_or_package):
         return inspection(read_package(model_or_package).manifest)
-    return inspect_model(load_model(model_or_package))
+    return inspect_model(_with_real_weights(model_or_package))
+
+
+def _with_real_weights(model: Source | ir.Model) -> ir.Model:
+    """The model as the road takes it: weights that a file stores as integers are real numbers."""
+    from edgeprune.ir.stored_weights import with_real_weights
+
+    return with_real_weights(load_model(model))

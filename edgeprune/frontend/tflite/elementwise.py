@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeprune.frontend.tflite.activation import activated, bounded
 from edgeprune.frontend.tflite.call import Call
 from edgeprune.frontend.tflite.graph import shape_of
-from edgeprune.frontend.tflite.values import natural
 
 Convert = Callable[[Call], None]
 
@@ -189,4 +187,4 @@ def zeros_like(call: Call) -> None:
     """Zeros in the shape of the input."""
     value = call.get(0)
     assert value.dtype is not None
-    call.put(call.constant(np.zeros(shape_of(value)), value.dtype.numpy()), natural(len(shape_of(value))))
+    call.put(call.add("Expand", call.constant(0, value.dtype.numpy()), call.vector(shape_of(value))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -115,7 +116,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 
 
 def _size(value: ir.Value) -> int:
-    return int(np.prod(shape_of(value), dtype=np.int64))
+    return math.prod(shape_of(value))
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

@@ -242,8 +242,9 @@ def mirror_pad(call: Call) -> None:
         size = call.shape(0)[axis]
         if max(before, after) > size:
             raise call.corrupt(f"an axis of {size} has no mirror image of {max(before, after)}")
-        places = [*range(before)[::-1], *range(size), *(size - 1 - number for number in range(after))]
         if before or after:
+            whole = np.arange(size)
+            places = np.concatenate([whole[:before][::-1], whole, whole[size - after :][::-1]])
             value = call.add("Gather", value, call.vector(places), axis=axis)
     call.put_moved(value)
 

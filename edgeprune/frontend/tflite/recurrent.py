@@ -21,6 +21,9 @@ _REFUSED = {9: "peephole weights", 10: "peephole weights", 11: "peephole weights
 _NORMALISED = (20, 21, 22, 23)
 _HIDDEN, _STATE = 18, 19
 _CONVERTER_CLIP = 10.0
+_MOST_STEPS = 1024
+"""Steps that are written out."""
+
 _GATE_STEP, _CURVE_STEP = 2.0**-12, 2.0**-15
 _INT16 = (-32768, 32767)
 
@@ -104,6 +107,8 @@ class _Rounding:
 
 def _written_out(call: Call, data: ir.Value, clip: float) -> ir.Value:
     steps, batch, features = shape_of(data)
+    if steps > _MOST_STEPS:
+        raise call.refuse(f"{steps} rounded steps, more than {_MOST_STEPS}")
     units = call.tensor(_RECURRENT).shape[0]
     rounding, recurrent = _rounding(call), _stacked(call, _RECURRENT)
     rows = call.reshaped(data, (steps * batch, features))
