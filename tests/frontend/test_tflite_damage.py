@@ -197,5 +197,5 @@ def test_mutants_load_or_fail_clearly(tmp_path: Path):
     assert "model-corrupt" in codes
     assert codes <= {
         "dtype-unsupported", "model-corrupt", "model-nan", "model-too-large", "op-unsupported", "quantization-invalid",
-        "shape-dynamic",
+        "shape-dynamic", "shape-empty",
     }  # fmt: skip
