@@ -39,7 +39,7 @@ ROUNDS = (2 / 3, 0.87, 1.0)
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of the card; validate and test keep their labels, which judge."""
+    """The rows of the card."""
 
     calibrate: Samples
     train: Samples
@@ -75,18 +75,20 @@ def results(
     fitted, seconds = timed(lambda: refit(model, calibrate))
     yield "refitted", fitted, seconds
     yield "refitted, statistics corrected", *timed(lambda: CorrectStatistics(calibrate)(fitted, model))
+    validate = rows.validate if arguments.labels else replace(rows.validate, labels=None)
     for seed in arguments.seeds:
-        recover = Recover(arguments.epochs, metric, seed=seed, threads=arguments.threads)
+        judged = metric if arguments.labels else "fidelity"
+        recover = Recover(arguments.epochs, judged, seed=seed, threads=arguments.threads)
         if arguments.batch is not None:
             recover = replace(recover, largest_batch=arguments.batch)
         name = f"{arguments.way} {arguments.epochs} epochs, seed {seed}"
         if arguments.way == "rounds":
             rounds = [levels(model, pattern, arguments.sparsity * share) for share in ROUNDS]
             run = Iterate(rounds, recover, refit)
-            yield name, *timed(lambda run=run: run(model, calibrate, rows.train, rows.validate, say))
-            continue
-        gradual = replace(recover, levels=wanted) if arguments.way == "gradual" else recover
-        yield name, *timed(lambda gradual=gradual: gradual(fitted, model, rows.train, rows.validate, say))
+            yield name, *timed(lambda run=run: run(model, calibrate, rows.train, validate, say))
+        else:
+            run = replace(recover, levels=wanted) if arguments.way == "gradual" else recover
+            yield name, *timed(lambda run=run: run(fitted, model, rows.train, validate, say))
 
 
 def levels(model: ir.Model, pattern: str, sparsity: float) -> Mapping[str, Level]:
