@@ -23,14 +23,11 @@ def _resize(call: Call, attributes: dict[str, str]) -> None:
     if len(shape_of(data)) != 4 or len(sizes) != 2 or min(sizes) < 1:
         raise call.corrupt(f"{list(call.shape(0))} cannot have the size {sizes}")
     positions = "asymmetric"
-    if call.option("HalfPixelCenters"):
-        positions = "half_pixel" if attributes["mode"] == "linear" else "tf_half_pixel_for_nn"
     if call.option("AlignCorners"):
         positions = "align_corners"
-    scale = None
-    if positions == "tf_half_pixel_for_nn":
+    elif call.option("HalfPixelCenters"):
         positions = "half_pixel"
         attributes = {**attributes, "nearest_mode": "round_prefer_ceil"}
     shape = call.vector([*shape_of(data)[:2], *sizes])
     attributes = {**attributes, "coordinate_transformation_mode": positions}
-    call.put(call.add("Resize", data, None, scale, shape, **attributes), channels_first(4))
+    call.put(call.add("Resize", data, None, None, shape, **attributes), channels_first(4))
