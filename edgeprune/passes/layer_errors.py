@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -14,8 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
-from edgeprune.ir.weights import WeightedLayer, output_positions, read_bias, read_weight
+from edgeprune.ir.weights import WeightedLayer, output_positions, read_bias, read_weight, weighted_layers
 from edgeprune.passes.criteria.alps import Alps
+from edgeprune.passes.criteria.auto import Auto
 from edgeprune.passes.criteria.criterion import Criterion, MaskProblem, Quadratic, Saliencies
 from edgeprune.passes.criteria.curvature import damped
 from edgeprune.passes.criteria.named import criterion_named, saliencies
@@ -37,7 +38,9 @@ STEPS = 40
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
-MEASURED_ROWS = 128
+MEASURED_ROWS = 256
+MEASURED_WORK = 4e12
+"""Candidates are measured on fewer rows where these would take more multiply-accumulates."""
 ANCHORS = 3
 """Of each layer's candidates so many are measured; the others go by these."""
 
@@ -70,10 +73,11 @@ def layer_errors(
     check_levels(model, {name: level for name, levels in candidates.items() for level in levels[:1]})
     check_finite(model, samples)
     judge = criterion_named(criterion)
-    judge = Alps(STEPS) if isinstance(judge, Alps) else judge
+    judge = replace(judge, steps=STEPS) if isinstance(judge, Alps | Auto) else judge
     given = saliencies(model, samples, criterion, seed) if judge.up_front else {}
     weights = _fisher(model, samples, seed) if weighting != "relative" else None
-    meter = LossMeter(model, samples, MEASURED_ROWS, threads) if weighting == "measured" else None
+    rows = _measured_rows(model, len(candidates))
+    meter = LossMeter(model, samples, rows, threads) if weighting == "measured" else None
     found: dict[str, tuple[float, ...]] = {}
     with threadpool_limits(1 if threads > 1 else threads, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         layers = layer_inputs(model, samples, rows=ROWS, positions=POSITIONS, seed=seed, threads=threads)
@@ -179,6 +183,13 @@ def scaled(errors: np.ndarray, anchors: np.ndarray, costs: np.ndarray) -> np.nda
     beyond = logarithms - np.clip(logarithms, known[0], known[-1])
     result[positive] = np.exp(np.interp(logarithms, known, level) + beyond)
     return result
+
+
+def _measured_rows(model: ir.Model, count: int) -> int:
+    """On how many rows the candidates of `count` layers are measured; what comes after a layer is half the network."""
+    layers = weighted_layers(model)
+    work = float(sum(read_weight(layer).size * output_positions(layer) for layer in layers))
+    return min(MEASURED_ROWS, max(32, int(MEASURED_WORK / max(1.0, work * ANCHORS * count / 2))))
 
 
 def _fitted(problem: MaskProblem, mask: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_squared_gradients_of_a_softmax_are_those_of_its_classes():
 @pytest.mark.parametrize("criterion", ["auto", "sparsegpt"])
 def test_errors_grow_as_less_is_kept_and_nothing_costs_nothing(criterion, weighting):
     model, rows = small_network(), random_samples(64)
-    candidates = {name: ALL for name in ("a", "b", "hidden")}
+    candidates = dict.fromkeys(("a", "b", "hidden"), ALL)
     found = layer_errors(model, rows, candidates, criterion, weighting)
     assert list(found) == list(candidates)
     for errors in found.values():

@@ -8,6 +8,8 @@ import pytest
 from layer_problems import layer_problem, loss, refitted_loss
 
 from edgeprune.mask import block_scores, fits
+from edgeprune.passes.criteria.alps import Alps
+from edgeprune.passes.criteria.auto import Auto
 from edgeprune.passes.criteria.criterion import Quadratic
 from edgeprune.passes.criteria.magnitude import Magnitude
 from edgeprune.passes.criteria.obs import Obs, remove_one_by_one, trace
@@ -140,3 +142,14 @@ def test_dead_inputs_go_first_and_zero_weights_do_no_harm():
     nothing = replace(problem, quadratic=Quadratic(dead, 0 * problem.start), start=0 * problem.start)
     for criterion in (Obs(), SparseGpt(), Magnitude()):
         assert criterion.choose(nothing).mask.sum() == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [("1x1", Alps()), ("2:4", Alps()), ("1x8", Alps()), ("1x16", Obs()), ("4x16", Obs()), ("1:2/4x8", Obs())],
+)
+def test_auto_is_exact_for_coarse_blocks_and_alps_for_fine_ones(text, chosen, monkeypatch):
+    problem = layer_problem(1, text, 0.4, (1, 3, 16, 32))
+    np.testing.assert_array_equal(Auto().choose(problem).mask, chosen.choose(problem).mask)
+    monkeypatch.setattr("edgeprune.passes.criteria.auto.CHEAP", 100)
+    np.testing.assert_array_equal(Auto().choose(problem).mask, Alps().choose(problem).mask)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -28,6 +28,8 @@ class Quadratic:
 
     second: np.ndarray
     cross: np.ndarray
+    derived: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What a criterion keeps for the next mask of the same layer, by a key of its own."""
 
     @cached_property
     def best(self) -> np.ndarray:

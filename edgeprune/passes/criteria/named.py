@@ -16,7 +16,7 @@ from edgeprune.options import CRITERIA
 from edgeprune.passes.criteria.criterion import Criterion
 
 _CLASSES = {
-    "auto": "alps:Alps",
+    "auto": "auto:Auto",
     "magnitude": "magnitude:Magnitude",
     "wanda": "wanda:Wanda",
     "apoz": "apoz:Apoz",

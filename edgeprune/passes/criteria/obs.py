@@ -38,32 +38,47 @@ class Obs:
 
     def choose(self, problem: MaskProblem) -> Choice:
         """The mask that is left when enough has gone."""
-        groups, taps, inputs, outputs = problem.shape
-        columns = groups * -(-outputs // problem.level.pattern.block_n)
-        if columns * float(taps * inputs) ** 3 / 3 > self.operations:
+        if operations(problem) > self.operations:
             return Choice(SparseGpt().choose(problem).mask, "too large for exact OBS: swept once (SparseGPT)")
         return Choice(remove_one_by_one(problem))
 
 
+def operations(problem: MaskProblem) -> float:
+    """About how many multiplications the removal of everything takes."""
+    groups, taps, inputs, outputs = problem.shape
+    columns = groups * -(-outputs // problem.level.pattern.block_n)
+    return columns * float(taps * inputs) ** 3 / 3
+
+
 def remove_one_by_one(problem: MaskProblem) -> np.ndarray:
     """The mask [groups, F, out] that greedy removal from the best dense weights leaves."""
-    weights, inverse = problem.quadratic.best, problem.quadratic.inverse
     width = min(problem.level.pattern.block_n, problem.shape[3])
     blocks, balance = _blocks(problem)
     quota = _quota(problem, balance)
-    traces = [
-        trace(inverse[group], weights[group, :, begin : begin + width], blocks, balance, quota)
-        for group in range(problem.shape[0])
-        for begin in range(0, problem.shape[3], width)
-    ]
+    key = ("obs", problem.level.pattern)
+    if key not in problem.quadratic.derived:
+        problem.quadratic.derived[key] = _traces(problem, width, blocks, balance, quota)
+    traces = problem.quadratic.derived[key]
     gone = [len(order) for order, _ in traces] if quota is not None else _merged(traces, problem.level.density)
-    mask = np.ones(weights.shape, bool)
+    mask = np.ones(problem.start.shape, bool)
     across = -(-problem.shape[3] // width)
     for index, ((order, _), count) in enumerate(zip(traces, gone, strict=True)):
         group, column = divmod(index, across)
         for block in order[:count]:
             mask[group, blocks[block], column * width : (column + 1) * width] = False
     return mask
+
+
+def _traces(
+    problem: MaskProblem, width: int, blocks: list[np.ndarray], balance: np.ndarray, quota: np.ndarray | None
+) -> list[tuple[list[int], list[float]]]:
+    """The trace of every `width` columns of every group; the density makes no difference to it."""
+    weights, inverse = problem.quadratic.best, problem.quadratic.inverse
+    return [
+        trace(inverse[group], weights[group, :, begin : begin + width], blocks, balance, quota)
+        for group in range(problem.shape[0])
+        for begin in range(0, problem.shape[3], width)
+    ]
 
 
 def trace(
