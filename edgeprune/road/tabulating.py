@@ -59,7 +59,7 @@ def work_of(model: ir.Model, names: Collection[str]) -> dict[str, Work]:
         if node.name in names:
             values = [node.inputs[0], node.outputs[0]]
             elements = sum(_elements(value) for value in values if value is not None)
-            found[str(node.name)] = Work(macs.get(node.name, 0), 4 * elements)
+            found[str(node.name)] = Work(macs.get(str(node.name), 0), 4 * elements)
     return found
 
 
