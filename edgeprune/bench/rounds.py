@@ -11,7 +11,7 @@ import numpy as np
 from edgeprune.progress import Progress, silent
 
 _TURN_SECONDS = 0.02
-_MIN_ROUNDS = 20
+_MIN_ROUNDS = 30
 _PLAIN = 60
 _SHARE = 0.05
 _LONGEST_CALL = 20.0
@@ -40,7 +40,7 @@ class Times:
 
 
 def step_times(models: Sequence[Probed], seconds: float, progress: Progress = silent) -> list[Times]:
-    """The times of every model, from alternating rounds for about `seconds` in all (at least twenty).
+    """The times of every model, from alternating rounds for about `seconds` in all (at least thirty).
 
     In a round each model has one short turn of profiled inferences, at first with plain ones between them. Of each
     step a low quantile over all of them counts: steps are short, so that most runs of one are free of what else the
