@@ -113,7 +113,7 @@ def test_candidates_share_what_is_expensive(monkeypatch):
 
 def test_threads_change_nothing():
     model, rows = small_network(), random_samples(30)
-    candidates = {name: ALL[2:5] for name in ("first", "a", "b", "last")}
+    candidates = dict.fromkeys(("first", "a", "b", "last"), ALL[2:5])
     assert layer_errors(model, rows, candidates, threads=2) == layer_errors(model, rows, candidates)
 
 

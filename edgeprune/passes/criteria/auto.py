@@ -1,9 +1,9 @@
 """What measured best: exact OBS for blocks of many weights, where it is cheap, and ALPS for everything else.
 
-On resnet20 (CIFAR-10) the refitted error of a layer by exact OBS is 0.98 of that by ALPS with 4x16 blocks, as large with
-1x16, and 1.04 to 1.15 times as large with single weights and 2:4; by SparseGPT it is 1.17 to 1.3 times as large. In
-one shot on 256 rows (top-1 of 500, mean of three seeds) half of the 4x16 blocks leave 0.898 by exact OBS and 0.878 by
-ALPS, a quarter of the 1x16 blocks 0.793 and 0.780.
+On resnet20 (CIFAR-10) the refitted error of a layer by exact OBS is 0.98 of that by ALPS with 4x16 blocks, as large
+with 1x16, and 1.04 to 1.15 times as large with single weights and 2:4; by SparseGPT it is 1.17 to 1.3 times as large.
+In one shot on 256 rows (top-1 of 500, mean of three seeds) half of the 4x16 blocks leave 0.898 by exact OBS and 0.878
+by ALPS, a quarter of the 1x16 blocks 0.793 and 0.780.
 """
 
 from __future__ import annotations
