@@ -78,16 +78,18 @@ def prune(
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.judging import judge_of
     from edgeprune.road.pruning import prune_for
+    from edgeprune.road.resuming import resume_for
 
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(_with_real_weights(model), data, options.seed)
+    judge = judge_of(_with_real_weights(model), data, options.seed, resume_for(output))
     pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
     if output is not None and (not shortfall or options.best_effort):
         save_ir(pruned.model, output)
+    judge.resume.finish()
     inspection = inspect_model(pruned.model, target=facts.name, before=judge.before, after=score)
     inspection |= {} if pruned.search is None else {"search": pruned.search}
     return PruneResult(pruned.model, inspection, not shortfall, shortfall)
@@ -110,11 +112,12 @@ def compile(
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.judging import judge_of
     from edgeprune.road.pruning import prune_for
+    from edgeprune.road.resuming import resume_for
 
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(_with_real_weights(model), data, options.seed)
+    judge = judge_of(_with_real_weights(model), data, options.seed, resume_for(output))
     drafter = Drafter(source_of(model), judge, facts, options)
     pruned = prune_for(judge, drafter, options, progress)
     draft = drafter.draft(pruned.model, progress)
@@ -123,6 +126,7 @@ def compile(
     figures = drafter.figures(draft, pruned.model, progress, pruned.predicted_us)
     shortfall = shortfalls(options, judge.drop(score), pruned.by_hand, figures)
     facts_of = inspection(draft.manifest) | ({} if pruned.search is None else {"search": pruned.search})
+    judge.resume.finish()
     if shortfall and not options.best_effort:
         return CompileResult(None, None, facts_of, False, shortfall)
     path = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.edge"

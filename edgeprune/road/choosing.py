@@ -168,8 +168,7 @@ class Chooser:
         return energy.assumptions() if energy is not None and asked else ()
 
     def _trained(self, model: ir.Model) -> ir.Model:
-        epochs = epochs_of(self.judge, self.options)
-        return recovered(self.judge, model, epochs, self.options, self.progress, self.options.minutes)
+        return recovered(self.judge, model, self.options, self.progress, minutes=self.options.minutes)
 
 
 class _Walk:
@@ -181,6 +180,7 @@ class _Walk:
         self._validate = judge.rows("validate")
         self._before = validated(judge, judge.original, self._validate).value
         self._allowed = chooser.options.max_drop + familiarity(judge, self._before)
+        self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
         self.model: ir.Model = judge.original
         self.share = 1.0
@@ -192,16 +192,15 @@ class _Walk:
         for step in range(BISECTIONS):
             self._chooser.progress("choosing", step, BISECTIONS, f"{1 / self.share:.2f}x")
             middle = (low * self.share) ** 0.5
-            if not self._try(middle, self._chooser.judge.original, epochs=0):
+            if not self._try(middle, self._chooser.judge.original, train=False):
                 low = middle
         self._chooser.progress("choosing", BISECTIONS, BISECTIONS, f"{1 / self.share:.2f}x")
 
     def trained(self) -> None:
         """Go further step by step, each cut from the last that was trained, while the limit is kept."""
-        epochs = epochs_of(self._chooser.judge, self._chooser.options)
         stride = 0
         while stride < len(STRIDES) and time.monotonic() < self._deadline:
-            if not self._try(self.share * STRIDES[stride], self.model, epochs):
+            if not self._try(self.share * STRIDES[stride], self.model, train=True):
                 stride += 1
 
     @property
@@ -217,14 +216,17 @@ class _Walk:
     def _assigned(self, share: float) -> tuple[Assignment, str]:
         return self._chooser._least_error({self._objective: share * self._dense})
 
-    def _try(self, share: float, start: ir.Model, epochs: int) -> bool:
+    def _try(self, share: float, start: ir.Model, train: bool) -> bool:
         """Cut to `share` of the dense objective; keep the result where the limit is kept."""
         chooser = self._chooser
         assignment, layout = self._assigned(share)
         model = cut(chooser.judge, assignment.levels, chooser.options, chooser.progress, start)
-        if epochs:
+        if train:
             minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
-            model = recovered(chooser.judge, model, epochs, chooser.options, chooser.progress, minutes)
+            enough = self._before - self._allowed / 100.0 if self._rate else None
+            model = recovered(
+                chooser.judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough
+            )
         chooser.tried += 1
         after = validated(chooser.judge, model, self._validate).value
         if drop_points(chooser.judge.metric, self._before, after) > self._allowed:

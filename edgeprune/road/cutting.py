@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.metric import Score, drop_points, evaluate
@@ -43,16 +44,38 @@ def cut(
 
 
 def recovered(
-    judge: Judge, pruned: ir.Model, epochs: int, options: Options, progress: Progress, minutes: float | None = None
+    judge: Judge,
+    pruned: ir.Model,
+    options: Options,
+    progress: Progress,
+    *,
+    minutes: float | None = None,
+    good_enough: float | None = None,
 ) -> ir.Model:
-    """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included."""
+    """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included.
+
+    Training ends after `minutes` of wall clock, and once the validate rows are `good_enough`.
+    """
+    epochs = epochs_of(judge, options)
     if epochs == 0:
         return pruned
     from edgeprune.passes.recover import Recover
 
     threads = max(options.threads, available_cores())
-    recover = Recover(epochs, judge.metric, seed=options.seed, threads=threads, minutes=minutes)
-    return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
+
+    def train(checkpoint: Path | None) -> ir.Model:
+        recover = Recover(
+            epochs,
+            judge.metric,
+            seed=options.seed,
+            threads=threads,
+            minutes=minutes,
+            good_enough=good_enough,
+            checkpoint=checkpoint,
+        )
+        return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
+
+    return judge.resume.step(pruned, (epochs, judge.metric, options.seed, threads, good_enough), train)
 
 
 def epochs_of(judge: Judge, options: Options) -> int:

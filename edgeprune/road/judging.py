@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from edgeprune.ir.indices import index_limits
 from edgeprune.ir.ports import input_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
 from edgeprune.progress import Progress, silent
+from edgeprune.road.resuming import Resume
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,7 +32,7 @@ Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class Judge:
     """The data of one road: `card` with the original model's outputs, or nothing but random inputs.
 
-    `before` is the original model's score on the test rows.
+    `before` is the original model's score on the test rows. `resume` holds what a run that was cut off has done.
     """
 
     original: ir.Model
@@ -40,6 +41,7 @@ class Judge:
     before: Score | None = None
     test: Samples | None = None
     reference: dict[str, np.ndarray] | None = None
+    resume: Resume = field(default_factory=Resume)
 
     @property
     def metric(self) -> str:
@@ -74,10 +76,10 @@ class Judge:
         return drop_points(self.metric, self.before.value, score.value)
 
 
-def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int) -> Judge:
+def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, resume: Resume | None = None) -> Judge:
     """The judge for `data`, with the original model measured on its test rows."""
     if data is None:
-        return Judge(original, None, seed)
+        return Judge(original, None, seed, resume=resume or Resume())
     card = load_card(data)
     test = card.load("test", input_specs(original))
     from edgeprune.ir.execute import Session
@@ -85,7 +87,7 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int) ->
     outputs = run_rows(Session(original, available_cores()).run, test)
     _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
-    return Judge(original, card, seed, before, test, outputs)
+    return Judge(original, card, seed, before, test, outputs, resume or Resume())
 
 
 def available_cores() -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeprune.lowering.layout import Mode
     from edgeprune.lowering.plan import Plan
 
-DENSITIES = (0.1, 0.25, 0.5)
+DENSITIES = (0.1, 0.25, 0.5, 0.75)
 """What is probed beside the dense model; costs in between lie on lines."""
 
 FULL = Level(Pattern(), 1.0)

@@ -18,7 +18,7 @@ from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
 from edgeprune.road.choosing import Chooser
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, familiarity, recovered, validated
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
 from edgeprune.road.structures import structures_of
@@ -79,7 +79,7 @@ def prune_to(judge: Judge, pattern: Pattern, options: Options, progress: Progres
         scores = saliencies(judge.original, rows, options.criterion, options.seed)
     levels = global_levels(judge.original, pattern, options.sparsity or 0.0, scores)
     pruned = cut(judge, levels, options, progress)
-    return recovered(judge, pruned, epochs_of(judge, options), options, progress, options.minutes)
+    return recovered(judge, pruned, options, progress, minutes=options.minutes)
 
 
 def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, progress: Progress) -> Pattern:

@@ -20,7 +20,7 @@ from edgeprune.passes.unit_scores import unit_scores, units_cost
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, familiarity, recovered, validated
 from edgeprune.road.judging import Judge
 from edgeprune.search.units import UnitGroup, keep_units, step_for
 from edgeprune.target import Target
@@ -61,7 +61,7 @@ class Structures:
             return judge.original
         silenced = SilenceUnits(kept)(judge.original)
         refitted = cut(judge, {}, options, progress, silenced)
-        trained = recovered(judge, refitted, epochs_of(judge, options), options, progress, options.minutes)
+        trained = recovered(judge, refitted, options, progress, minutes=options.minutes)
         return SelectUnits(kept)(trained)
 
     def furthest(self, progress: Progress) -> ir.Model:

@@ -91,5 +91,5 @@ def test_an_interrupt_in_any_stage_leaves_nothing(network, tmp_path, stage):
     assert finished.stderr == "error: interrupted, nothing was written [interrupted]\n"
     assert (finished.returncode, finished.stdout) == (130, "")
     assert before.read_bytes() == b"an earlier package"
-    assert [path.name for path in work.iterdir()] == ["out.edge"]
+    assert {path.name for path in work.iterdir()} <= {"out.edge", "out.edge.resume"}  # where the next run goes on
     assert {path.name for path in scratch.iterdir()} <= {".ses"}  # a file of ONNX Runtime itself
