@@ -14,7 +14,10 @@ from edgeprune.frontend.tflite.values import channels_first
 
 def pad(call: Call) -> None:
     """PAD and PADV2: zeros, or the third input, around the data."""
-    amounts, order = _amounts(call), call.order(0)
+    amounts = _amounts(call)
+    # Channels first, where a convolution can take the padding as its own.
+    is_image = len(amounts) == 4 and amounts[0] == amounts[3] == [0, 0]
+    order = channels_first(4) if is_image else call.order(0)
     fill = call.get(2) if call.has(2) else call.constant(0, _numpy_type(call.get(0)))
     _put_padded(call, amounts, [call.reshaped(fill, ())], "constant", order)
 
