@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.metric import Score, drop_points, evaluate
 from edgeprune.options import Options
+from edgeprune.passes.correct_statistics import CorrectStatistics
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress
@@ -54,11 +55,14 @@ def recovered(
 ) -> ir.Model:
     """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included.
 
-    Training ends after `minutes` of wall clock, and once the validate rows are `good_enough`.
+    Training ends after `minutes` of wall clock, and once the validate rows are `good_enough`. Without training only
+    the means and variances of the layers are set right, as far as that helps.
     """
     epochs = epochs_of(judge, options)
     if epochs == 0:
-        return pruned
+        calibration = judge.rows("calibrate", CALIBRATION_ROWS)
+        correct = CorrectStatistics(calibration, seed=options.seed, threads=options.threads)
+        return correct(pruned, judge.original, progress)
     from edgeprune.passes.recover import Recover
 
     threads = max(options.threads, available_cores())

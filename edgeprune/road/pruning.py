@@ -13,7 +13,7 @@ from edgeprune.passes.criteria.named import saliencies
 from edgeprune.passes.finite import check_finite
 from edgeprune.passes.permute import Permute
 from edgeprune.passes.recognise import Recognise, is_sparse
-from edgeprune.pattern import Pattern, parse_pattern
+from edgeprune.pattern import Level, Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
 from edgeprune.road.choosing import Chooser
@@ -73,13 +73,17 @@ def prune_for(judge: Judge, drafter: Drafter, options: Options, progress: Progre
 
 def prune_to(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> ir.Model:
     """Cut to the level asked for, refit what is kept on the calibration rows, and train it where there are epochs."""
+    pruned = cut(judge, _levels(judge, pattern, options), options, progress)
+    return recovered(judge, pruned, options, progress, minutes=options.minutes)
+
+
+def _levels(judge: Judge, pattern: Pattern, options: Options) -> dict[str, Level]:
+    """What every layer keeps where the user set the level of the whole."""
     scores = None
     if options.criterion not in _BY_WEIGHT:
         rows = judge.rows("calibrate", CALIBRATION_ROWS)
         scores = saliencies(judge.original, rows, options.criterion, options.seed)
-    levels = global_levels(judge.original, pattern, options.sparsity or 0.0, scores)
-    pruned = cut(judge, levels, options, progress)
-    return recovered(judge, pruned, options, progress, minutes=options.minutes)
+    return global_levels(judge.original, pattern, options.sparsity or 0.0, scores)
 
 
 def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, progress: Progress) -> Pattern:
@@ -95,7 +99,7 @@ def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, pr
     drops: dict[Pattern, float] = {}
     for index, pattern in enumerate(reversed(patterns)):
         progress("choosing a pattern", index, len(patterns), str(pattern))
-        model = prune_to(judge, pattern, replace(options, epochs=0), progress)
+        model = cut(judge, _levels(judge, pattern, options), options, progress)
         drops[pattern] = drop_points(judge.metric, before, validated(judge, model, validate).value)
         if drops[pattern] <= allowed:
             break
