@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from edgeprune import flow
 from edgeprune.compiled import Package
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
+from edgeprune.profile import with_profile
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -24,12 +26,13 @@ def compile(
     progress: Progress = silent,
     **choices: Any,
 ) -> Package:
-    """Take `model` the whole road to a package for `target`; `choices` are the fields of `Options`.
+    """Take `model` the whole road to a package for `target`; `choices` are the fields of `Options`, or a `profile`.
 
     Raises EdgepruneError: limit-not-met where a budget or the accuracy limit is missed and `best_effort` is not
     set, else what the stages raise.
     """
-    result = flow.compile(model, target=target, data=data, output=output, options=Options(**choices), progress=progress)
+    options = _options(choices, data)
+    result = flow.compile(model, target=target, data=data, output=output, options=options, progress=progress)
     if result.package is None:
         raise _not_met(result.shortfall)
     return result.package
@@ -44,11 +47,11 @@ def prune(
     progress: Progress = silent,
     **choices: Any,
 ) -> ir.Model:
-    """Prune `model` for `target` and return the pruned ONNX model; `choices` are the fields of `Options`.
+    """Prune `model` for `target` and return the pruned ONNX model; `choices` as for `compile`.
 
     Raises EdgepruneError as `compile` does.
     """
-    options = Options(**choices)
+    options = _options(choices, data)
     result = flow.prune(model, target=target, data=data, output=output, options=options, progress=progress)
     if not result.met and not options.best_effort:
         raise _not_met(result.shortfall)
@@ -60,6 +63,14 @@ def advise(
 ) -> dict[str, Any]:
     """Which layers pruning makes faster on `target`: the fields of `edgeprune advise --json`."""
     return flow.advise(model, target=target, threads=threads, progress=progress)
+
+
+def _options(choices: Mapping[str, Any], data: str | PathLike[str] | None) -> Options:
+    """The options that `choices` ask for; a `profile` among them presets what is not given."""
+    given = {name: value for name, value in choices.items() if name != "profile"}
+    if "max_drop" in given:
+        given.setdefault("max_drop_given", True)
+    return Options(**with_profile(choices.get("profile"), given, has_data=data is not None))
 
 
 def _not_met(shortfall: str) -> EdgepruneError:
