@@ -25,7 +25,7 @@ from edgeprune.search.knapsack import Assignment, least
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-SEARCH_MINUTES = 12.0
+SEARCH_MINUTES = 10.0
 """How long recovery training may go on for while edgeprune looks for the furthest cut, unless the user says."""
 
 MARGIN = 0.98
