@@ -49,6 +49,7 @@ class Place:
 
     data: Path
     seeds: tuple[int, ...]
+    budgets: int = 10
 
     def prune(self, seed: int, card: Path | None = None, **choices: Any) -> dict[str, Any]:
         """What `edgeprune prune` says of resnet20."""
@@ -170,7 +171,7 @@ def budgets(place: Place) -> None:
         path = Path(folder) / "model.edge"
         flow.compile(place.data / RESNET20, output=path, options=Options(dense=True))
         dense = flow.bench(path)["latency_ms"]["median"]
-        for share in np.linspace(0.9, 0.2, 10):
+        for share in np.linspace(0.9, 0.2, place.budgets):
             options = Options(latency=float(share * dense), epochs=0, max_drop=100.0, best_effort=True)
             result = flow.compile(place.data / RESNET20, data=place.data / CARD, output=path, options=options)
             measured = flow.bench(path)["latency_ms"]["median"]
@@ -200,8 +201,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budgets", type=int, default=10, help="how many latency budgets are tried")
     arguments = parser.parse_args()
-    place = Place(arguments.data, tuple(arguments.seeds))
+    place = Place(arguments.data, tuple(arguments.seeds), arguments.budgets)
     for name in arguments.only:
         print(f"\n{name}: top-1 mean, spread over seeds {arguments.seeds}, kept, minutes each\n", flush=True)
         SECTIONS[name](place)

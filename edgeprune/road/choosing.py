@@ -90,6 +90,8 @@ class Chooser:
     tables: list[LayoutTable] = field(init=False)
     costs: CostTable = field(init=False)
     tried: int = field(init=False, default=0)
+    pace: float = field(init=False, default=1.0)
+    """How long this machine takes now for what took 1 when the costs were measured."""
 
     def __post_init__(self) -> None:
         target = self.drafter.target
@@ -98,6 +100,9 @@ class Chooser:
     def choose(self) -> Chosen:
         """The model; where a budget cannot be met, the nearest that there is."""
         limits = _limits(self.options)
+        if self.drafter.measures and self.costs.kind == "measured":
+            self.pace = self._measured({}, {"latency": 0.0})["latency"] / self.costs.dense_us
+            self.tried = 0
         found, levels = self._within(limits) if limits else self._furthest()
         return replace(found, model=with_layouts(found.model, self.costs, levels))
 
@@ -118,18 +123,25 @@ class Chooser:
 
     def _least_error(self, aims: Mapping[str, float]) -> tuple[Assignment, str]:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
-        found = best_over_layouts(self.tables, "error", aims)
+        paced = {name: aim / self._factor(name) for name, aim in aims.items()}
+        found = best_over_layouts(self.tables, "error", paced)
         if found is None:
             worst = max(aims, key=lambda name: self._floor(name) / aims[name])
             found = best_over_layouts(self.tables, worst, {})
         assert found is not None
         assignment, layout = found
-        exact = {"latency": self.costs.total(assignment.levels), "size": float(self.costs.size(assignment.levels))}
+        time_us = self.pace * self.costs.total(assignment.levels)
+        exact = {"latency": time_us, "size": float(self.costs.size(assignment.levels))}
         return Assignment(assignment.levels, {**assignment.totals, **exact}), layout
 
     def _floor(self, quantity: str) -> float:
         """The least of `quantity` that any assignment has."""
-        return min(least(table.choices, quantity) + table.fixed[quantity] for table in self.tables)
+        sums = (least(table.choices, quantity) + table.fixed[quantity] for table in self.tables)
+        return self._factor(quantity) * min(sums)
+
+    def _factor(self, quantity: str) -> float:
+        """From the table's unit of `quantity` to what is measured now."""
+        return self.pace if quantity == "latency" else 1.0
 
     def _at_floor(self, assignment: Assignment, missed: Sequence[str]) -> bool:
         return all(assignment.totals[name] <= self._floor(name) * (1 + 1e-6) for name in missed)
@@ -211,7 +223,7 @@ class _Walk:
             + table.fixed[self._objective]
             for table in tables
         ]
-        return min(sums)
+        return self._chooser._factor(self._objective) * min(sums)
 
     def _assigned(self, share: float) -> tuple[Assignment, str]:
         return self._chooser._least_error({self._objective: share * self._dense})
