@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -41,12 +43,26 @@ class Console:
     @contextmanager
     def work(self) -> Iterator[Progress]:
         """A Progress that draws bars on a terminal; meanwhile nothing can write to standard output."""
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _compiled_code_on_stderr():
             if self.quiet or not sys.stderr.isatty():
                 yield silent
             else:
                 with _bars() as progress:
                     yield progress
+
+
+@contextmanager
+def _compiled_code_on_stderr() -> Iterator[None]:
+    """What libraries print below Python goes to standard error, their buffers included."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def show_error(error: EdgepruneError, *, as_json: bool) -> None:

@@ -86,3 +86,15 @@ def test_json_stays_alone_on_standard_output_when_a_model_prints(tmp_path: Path)
     assert finished.returncode == 1
     assert set(json.loads(finished.stdout)) == {"error"}
     assert "noise" in finished.stderr
+
+
+def test_what_compiled_code_prints_is_not_on_standard_output():
+    script = (
+        "import ctypes, sys\n"
+        "from edgeprune.cli.console import Console\n"
+        "with Console(as_json=True, quiet=True).work():\n"
+        "    ctypes.CDLL(None).puts(b'from C')\n"
+        "print('{}')\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (finished.stdout, finished.stderr) == ("{}\n", "from C\n")
