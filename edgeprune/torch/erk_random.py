@@ -11,11 +11,11 @@ from torch import Tensor
 from edgeprune.torch.levels import Rule
 from edgeprune.torch.network import MaskedNetwork
 from edgeprune.torch.rigl import random_scores
-from edgeprune.torch.schedule import Beforehand
+from edgeprune.torch.schedule import Scored
 
 
 @dataclass(frozen=True)
-class ERKRandom(Beforehand):
+class ERKRandom(Scored):
     """Keep weights at random, by the seed of the Pruner (Mocanu et al. 2018; Evci et al. 2020, section 3)."""
 
     name: ClassVar[str] = "erk-random"

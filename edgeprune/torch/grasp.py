@@ -11,11 +11,11 @@ from torch import Tensor
 
 from edgeprune.torch.gradients import check_loss, left_as_it_was, weight_gradients
 from edgeprune.torch.network import MaskedNetwork
-from edgeprune.torch.schedule import Beforehand
+from edgeprune.torch.schedule import Scored
 
 
 @dataclass(frozen=True)
-class GraSP(Beforehand):
+class GraSP(Scored):
     """w * (H g), signed: what the squared gradient norm loses where a weight goes.
 
     Wang et al. 2020, "Picking winning tickets before training by preserving gradient flow", equation 8, with the sign

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from edgeprune.torch.levels import Rule
 from edgeprune.torch.network import MaskedNetwork
-from edgeprune.torch.schedule import Beforehand
+from edgeprune.torch.schedule import Scored
 
 
 @dataclass(frozen=True)
-class OneShot(Beforehand):
+class OneShot(Scored):
     """Keep the largest weights from the start."""
 
     name: ClassVar[str] = "one-shot"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -43,15 +44,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Beforehand(Schedule):
-    """Masks that are chosen once, before the first step, and held."""
+    """Masks that are there before the first step, and held."""
 
     rule: ClassVar[Rule] = "raw"
     in_training: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Scored(Beforehand, ABC):
+    """Masks that are chosen once, by scores."""
 
     def begin(self, network: MaskedNetwork) -> None:
         """Choose and hold."""
         network.hold(network.choose(self.scores(network)))
 
+    @abstractmethod
     def scores(self, network: MaskedNetwork) -> Mapping[str, Tensor]:
         """What is worth keeping, by layer name, in the weights' shapes."""
-        raise NotImplementedError

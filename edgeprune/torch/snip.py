@@ -10,11 +10,11 @@ from torch import Tensor
 
 from edgeprune.torch.gradients import check_loss, left_as_it_was, weight_gradients
 from edgeprune.torch.network import MaskedNetwork
-from edgeprune.torch.schedule import Beforehand
+from edgeprune.torch.schedule import Scored
 
 
 @dataclass(frozen=True)
-class SNIP(Beforehand):
+class SNIP(Scored):
     """Connection sensitivity |g * w| of one batch (Lee et al. 2019, "SNIP: Single-shot network pruning", eq. 5)."""
 
     name: ClassVar[str] = "snip"
