@@ -9,13 +9,41 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Format:
+    """How a buffer stores real numbers: real = (stored - zero) * scale, where the buffer holds integers.
+
+    A store rounds half to even and keeps to [low, high] in stored units, as ONNX QuantizeLinear does with the bounds
+    of its type. `dtype` is as numpy names it; float32 is stored as it is.
+    """
+
+    dtype: str = "float32"
+    scale: float = 1.0
+    zero: int = 0
+    low: int = 0
+    high: int = 0
+
+    @property
+    def quantized(self) -> bool:
+        """Whether integers are stored."""
+        return self.dtype != "float32"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return np.dtype(self.dtype).itemsize
+
+
+FLOAT32 = Format()
+
+
+@dataclass(frozen=True)
 class View:
     """Where a batch of images lies in one buffer; every figure counts elements, not bytes.
 
     Element (n, c, y, x) is at `offset + n*batch_stride + c*channel_stride + y*row_stride + x*pixel_stride`.
     Channels-last images have `channel_stride` 1; planar images have `pixel_stride` 1. `offset` is that of the
     first interior element, so a halo of zeros, where the layout gives one, lies at negative y or x and beyond
-    height and width. A matrix (M, K) is an image of one row: height 1, width M, channels K.
+    height and width; where integers are stored, its cells hold `format.zero`. A matrix (M, K) is an image of one row: height 1, width M, channels K.
     """
 
     batch: int
@@ -27,6 +55,7 @@ class View:
     channel_stride: int
     row_stride: int
     pixel_stride: int
+    format: Format = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -45,7 +74,14 @@ class Residual:
     view: View
 
 
-EpilogueStep = Activation | Residual
+@dataclass(frozen=True)
+class Rounded:
+    """The value becomes the nearest that `format` can store: a tensor that is quantized but never leaves registers."""
+
+    format: Format
+
+
+EpilogueStep = Activation | Residual | Rounded
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from edgeprune.kernels.abi import EpilogueStep, Residual, View
+from edgeprune.kernels.abi import EpilogueStep, Residual, Rounded, View
 from edgeprune.kernels.activation import activate, reference
+from edgeprune.kernels.storage import read_array, rounded, written_array
 
 
 def residuals(epilogue: Sequence[EpilogueStep]) -> tuple[Residual, ...]:
@@ -28,6 +29,8 @@ def apply_epilogue(epilogue: Sequence[EpilogueStep], value: Any, load: Callable[
         if isinstance(step, Residual):
             value = value + load(position, step)
             position += 1
+        elif isinstance(step, Rounded):
+            value = rounded(value, step.format)
         else:
             value = activate(step, value)
     return value
@@ -60,5 +63,10 @@ def reference_epilogue(
     """`epilogue` in numpy on a float32 array; `residual_values` holds one array of its shape per residual step."""
     remaining = list(residual_values)
     for step in epilogue:
-        value = value + remaining.pop(0) if isinstance(step, Residual) else reference(step, value)
+        if isinstance(step, Residual):
+            value = value + remaining.pop(0)
+        elif isinstance(step, Rounded):
+            value = read_array(written_array(value, step.format), step.format)
+        else:
+            value = reference(step, value)
     return value
