@@ -10,7 +10,7 @@ from tvm import tirx
 
 from edgeprune.kernels.abi import EpilogueStep, Residual, Rounded, View
 from edgeprune.kernels.activation import activate, reference
-from edgeprune.kernels.storage import read_array, rounded, written_array
+from edgeprune.kernels.storage import added, added_array, rounded, rounded_array
 
 
 def residuals(epilogue: Sequence[EpilogueStep]) -> tuple[Residual, ...]:
@@ -21,13 +21,13 @@ def residuals(epilogue: Sequence[EpilogueStep]) -> tuple[Residual, ...]:
 def apply_epilogue(epilogue: Sequence[EpilogueStep], value: Any, load: Callable[[int, Residual], Any]) -> Any:
     """The float32 expression of `epilogue` applied to `value` (scalar or vector).
 
-    `load(i, residual)` gives the i-th residual's values for the same elements, with the same lanes; it is called
-    once for each residual step.
+    `load(i, residual)` gives what is stored of the i-th residual for the same elements, with the same lanes; it is
+    called once for each residual step.
     """
     position = 0
     for step in epilogue:
         if isinstance(step, Residual):
-            value = value + load(position, step)
+            value = added(value, load(position, step), step.view.format)
             position += 1
         elif isinstance(step, Rounded):
             value = rounded(value, step.format)
@@ -48,7 +48,7 @@ def element(view: View, image: Any, channel: Any, row: Any, column: Any) -> Any:
 
 
 def load_vector(buffer: Any, index: Any, stride: int, lanes: int) -> Any:
-    """`lanes` float32 values of a flat buffer from `index` on, `stride` elements apart."""
+    """`lanes` values of a flat buffer from `index` on, `stride` elements apart."""
     return tirx.BufferLoad(buffer, [vector_index(index, stride, lanes)])
 
 
@@ -58,15 +58,18 @@ def vector_index(index: Any, stride: int, lanes: int) -> Any:
 
 
 def reference_epilogue(
-    epilogue: Sequence[EpilogueStep], value: np.ndarray, residual_values: Sequence[np.ndarray]
+    epilogue: Sequence[EpilogueStep], value: np.ndarray, residual_values: Sequence[np.ndarray], fused: bool = True
 ) -> np.ndarray:
-    """`epilogue` in numpy on a float32 array; `residual_values` holds one array of its shape per residual step."""
+    """`epilogue` in numpy on a float32 array; `fused`: integers are scaled and added with one rounding.
+
+    `residual_values` holds one array of its shape per residual step, as it is stored.
+    """
     remaining = list(residual_values)
     for step in epilogue:
         if isinstance(step, Residual):
-            value = value + remaining.pop(0)
+            value = added_array(value, remaining.pop(0), step.view.format, fused)
         elif isinstance(step, Rounded):
-            value = read_array(written_array(value, step.format), step.format)
+            value = rounded_array(value, step.format)
         else:
             value = reference(step, value)
     return value

@@ -10,6 +10,8 @@ from tvm import tirx
 from edgeprune.kernels.abi import Format
 from edgeprune.kernels.vector_math import constant, lanes_of, maximum, minimum
 
+_BYTES = ("uint8", "int8")
+
 
 def centred(value: Any, format: Format) -> Any:
     """The float32 expression of `stored - zero` of stored values: whole numbers, exact; float32 stays as it is."""
@@ -27,15 +29,31 @@ def real(value: Any, format: Format) -> Any:
     return whole * constant(format.scale, whole)
 
 
+def added(value: Any, addend: Any, format: Format) -> Any:
+    """A float32 expression plus the numbers that stored values stand for.
+
+    Integers are scaled and added with one rounding where the target has an instruction for it, with two elsewhere.
+    """
+    if not format.quantized:
+        return value + addend
+    whole = centred(addend, format)
+    return multiplied_and_added(whole, constant(format.scale, whole), value)
+
+
+def multiplied_and_added(left: Any, right: Any, addend: Any) -> Any:
+    """left * right + addend of float32 expressions, with one rounding where the target can, with two elsewhere."""
+    return tirx.call_llvm_pure_intrin(_vector("float32", lanes_of(addend)), "llvm.fmuladd", left, right, addend)
+
+
 def on_grid(value: Any, format: Format) -> Any:
     """`stored - zero` as float32 of a float32 expression that is stored in `format`, rounded and within bounds."""
-    scaled = value * constant(reciprocal(format), value)
-    low, high = float(format.low - format.zero), float(format.high - format.zero)
-    return tirx.nearbyint(minimum(maximum(scaled, low), high))
+    return tirx.nearbyint(_bounded(value, format))
 
 
 def rounded(value: Any, format: Format) -> Any:
-    """The nearest number to a float32 expression that `format` can store."""
+    """The nearest number to a float32 expression that `format` can store; float32 stays as it is."""
+    if not format.quantized:
+        return value
     whole = on_grid(value, format)
     return whole * constant(format.scale, whole)
 
@@ -44,12 +62,11 @@ def stored(value: Any, format: Format) -> Any:
     """What a buffer of `format` holds of a float32 expression."""
     if not format.quantized:
         return value
-    lanes = lanes_of(value)
-    whole = tirx.Cast(_vector("int32", lanes), on_grid(value, format))
-    if format.zero:
-        zero = tirx.IntImm("int32", format.zero)
-        whole = whole + (zero if lanes == 1 else tirx.Broadcast(zero, lanes))
-    return tirx.Cast(_vector(format.dtype, lanes), whole)
+    bounded = _bounded(value, format)
+    whole = tirx.call_llvm_pure_intrin(_vector("int32", lanes_of(value)), "llvm.lrint", bounded)
+    if format.dtype in _BYTES and -(2**15) <= format.low - format.zero and format.high - format.zero < 2**15:
+        return _narrowed(_shifted(_narrowed(whole, "int16"), format.zero), format.dtype)
+    return _narrowed(_shifted(whole, format.zero), format.dtype)
 
 
 def reciprocal(format: Format) -> float:
@@ -61,7 +78,20 @@ def read_array(array: np.ndarray, format: Format) -> np.ndarray:
     """The float32 numbers that a stored array stands for."""
     if not format.quantized:
         return array.astype(np.float32)
-    return (array.astype(np.float32) - np.float32(format.zero)) * np.float32(format.scale)
+    return centred_array(array, format) * np.float32(format.scale)
+
+
+def centred_array(array: np.ndarray, format: Format) -> np.ndarray:
+    """`stored - zero` of a stored array as float32; float32 stays as it is."""
+    return array.astype(np.float32) - np.float32(format.zero)
+
+
+def added_array(value: np.ndarray, addend: np.ndarray, format: Format, fused: bool = True) -> np.ndarray:
+    """A float32 array plus the numbers that the stored array `addend` stands for; `fused`: with one rounding."""
+    if not format.quantized or not fused:
+        return value + read_array(addend, format)
+    product = centred_array(addend, format).astype(np.float64) * np.float64(np.float32(format.scale))
+    return (value.astype(np.float64) + product).astype(np.float32)
 
 
 def written_array(array: np.ndarray, format: Format) -> np.ndarray:
@@ -71,6 +101,37 @@ def written_array(array: np.ndarray, format: Format) -> np.ndarray:
     scaled = array.astype(np.float32) * np.float32(reciprocal(format))
     whole = np.rint(np.clip(scaled, np.float32(format.low - format.zero), np.float32(format.high - format.zero)))
     return (whole.astype(np.int32) + format.zero).astype(format.dtype)
+
+
+def rounded_array(array: np.ndarray, format: Format) -> np.ndarray:
+    """The nearest numbers to a float32 array that `format` can store."""
+    return read_array(written_array(array, format), format)
+
+
+def _bounded(value: Any, format: Format) -> Any:
+    """A float32 expression in units of the scale, between the centred bounds."""
+    scaled = value * constant(reciprocal(format), value)
+    low, high = float(format.low - format.zero), float(format.high - format.zero)
+    return minimum(maximum(scaled, low), high)
+
+
+def _narrowed(value: Any, dtype: str) -> Any:
+    """Integers that fit into `dtype`; the bounds let the compiler take instructions that pack with saturation."""
+    lanes = lanes_of(value)
+    if lanes > 1 and dtype != "int32":
+        bounds = np.iinfo(dtype)
+        low, high = (constant(int(bound), value, _scalar(value)) for bound in (bounds.min, bounds.max))
+        value = tirx.min(tirx.max(value, low), high)
+    return tirx.Cast(_vector(dtype, lanes), value)
+
+
+def _shifted(value: Any, zero: int) -> Any:
+    return value + constant(zero, value, _scalar(value)) if zero else value
+
+
+def _scalar(value: Any) -> str:
+    """The type of one lane, as numpy names it."""
+    return str(value.ty).partition("x")[0]
 
 
 def _vector(dtype: str, lanes: int) -> str:

@@ -47,7 +47,8 @@ class Compiled:
     ) -> Callable[[], None]:
         """The same call with its arguments bound, for timing; it keeps the arrays alive."""
         arrays = [*inputs, *(aligned(constant) for constant in self.kernel.constants), output]
-        assert all(a.flags.c_contiguous and a.dtype in (np.float32, np.int32) for a in arrays)
+        assert all(a.flags.c_contiguous for a in arrays)
+        assert all(a.dtype in (np.float32, np.int32, np.int16, np.int8, np.uint8) for a in arrays)
         last = self.kernel.units if end is None else end
         arguments = [*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_int32(begin), ctypes.c_int32(last)]
         run = self._run
@@ -112,7 +113,7 @@ def planar(
 
 
 def window(buffer: np.ndarray, view: View) -> np.ndarray:
-    """The (batch, channels, height, width) window of a flat float32 buffer, writable, without a copy."""
+    """The (batch, channels, height, width) window of a flat buffer, writable, without a copy."""
     shape = (view.batch, view.channels, view.height, view.width)
     strides = (view.batch_stride, view.channel_stride, view.row_stride, view.pixel_stride)
-    return np.lib.stride_tricks.as_strided(buffer[view.offset :], shape, [4 * s for s in strides])
+    return np.lib.stride_tricks.as_strided(buffer[view.offset :], shape, [buffer.itemsize * s for s in strides])
