@@ -17,6 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_HOSTS = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-generic", "riscv64-generic")
+
 
 class EnergyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What work costs on one machine: picojoules of a multiply-accumulate and of a byte moved, watts of being on.
@@ -37,9 +39,10 @@ class EnergyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the compiler must know of one machine; sizes in bytes.
 
-    `cpu_flags` are the /proc/cpuinfo flags that a machine must have to run the package. `vector_bytes` and
-    `vector_registers` describe the widest SIMD registers. `patterns` are those its kernels turn into time,
-    finest first. `clock_mhz` is that of a typical machine: predicted cycles become time by it.
+    `cpu` and `features` are LLVM's names. `cpu_flags` are the features, as /proc/cpuinfo names them, that a machine
+    must have to run the package. `vector_bytes` and `vector_registers` describe the widest SIMD registers.
+    `patterns` are those its kernels turn into time, finest first. `clock_mhz` is that of a typical machine: predicted
+    cycles become time by it. `dot` names the integer product that its kernels use. `cores` and `memory_bytes` are what the smallest such machine has, 0 where unknown.
     """
 
     name: str
@@ -53,12 +56,21 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     l2_bytes: int
     patterns: tuple[str, ...]
     clock_mhz: float = 3000.0
+    features: tuple[str, ...] = ()
+    cores: int = 0
+    memory_bytes: int = 0
+    dot: str = "pairs"
     energy: EnergyFacts | None = None
 
     @property
     def lanes(self) -> int:
         """float32 values in one vector register."""
         return self.vector_bytes // 4
+
+    @property
+    def machine(self) -> str:
+        """The processor's architecture, the first word of the triple: x86_64, aarch64, armv7, riscv64."""
+        return self.triple.split("-")[0]
 
 
 @cache
@@ -78,7 +90,7 @@ def target_names() -> list[str]:
 
 
 def load_target(name: str) -> Target:
-    """The facts of target `name`; `host` is the best x86-64 level this machine runs.
+    """The facts of target `name`; `host` is the best general one that this machine runs.
 
     Raises EdgepruneError (target-unknown, usage) with the nearest names.
     """
@@ -96,24 +108,32 @@ def load_target(name: str) -> Target:
 
 
 def host_cpu_flags() -> frozenset[str]:
-    """The CPU flags of this machine as Linux names them; empty where /proc/cpuinfo cannot be read."""
+    """The CPU features of this machine as Linux names them; empty where /proc/cpuinfo cannot be read."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        return cpu_flags_of(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"))
     except OSError:
         return frozenset()
-    for line in lines:
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
+
+
+def cpu_flags_of(cpuinfo: str) -> frozenset[str]:
+    """The features that a /proc/cpuinfo lists: x86 calls them flags, Arm Features; RISC-V writes letters in `isa`."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+        if name.strip() == "isa":
+            letters, *extensions = value.strip().split("_")
+            return frozenset((*letters.removeprefix("rv32").removeprefix("rv64"), *extensions))
     return frozenset()
 
 
 def detect_host() -> Target:
-    """The widest x86-64 level whose flags this machine has.
+    """The first of the general targets, best first, whose features this machine has.
 
     Raises EdgepruneError (host-unsupported) on other machines.
     """
     flags = host_cpu_flags()
-    for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2"):
+    for name in _HOSTS:
         facts = _facts(name)
         if flags.issuperset(facts.cpu_flags):
             return facts

@@ -24,7 +24,8 @@ _THREADS = 2
 
 def tvm_target(target: Target) -> Any:
     """The TVM target of `target`'s facts."""
-    return tvm.target.Target({"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu})
+    features = {"mattr": list(target.features)} if target.features else {}
+    return tvm.target.Target({"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu, **features})
 
 
 def _passes() -> list[Any]:
@@ -103,7 +104,7 @@ def function_key(function: Any, target: Target) -> str:
     """The digest of all that the object of `function` depends on: its text, the target, this compiler."""
     unnamed = function.without_attr("global_symbol")
     text, structure = unnamed.script(), str(tvm_ffi.structural_hash(unnamed, map_free_vars=True))
-    return content_key(text, structure, target.triple, target.cpu, tvm.__version__, _own_source())
+    return content_key(text, structure, target.triple, target.cpu, *target.features, tvm.__version__, _own_source())
 
 
 def _symbol(key: str) -> str:

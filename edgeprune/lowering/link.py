@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from edgeprune.cache import Cache, content_key, open_cache
-from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.compile import Compiled, compile_apart
 from edgeprune.target import Target
+from edgeprune.toolchain import baseline, compile_c, link_failed, toolchain_facts
 
-_GLIBC = "2.34"
 _EXPORTS = "{ global: edge_*; local: *; };\n"
 _CONSTANTS = """\
-    .section .rodata.edge_constants,"a",@progbits
+    .section .rodata.edge_constants,"a",%progbits
     .balign 64
     .globl edge_constants
     .hidden edge_constants
 edge_constants:
     .incbin "constants.bin"
     .zero 64
-    .section .note.GNU-stack,"",@progbits
+    .section .note.GNU-stack,"",%progbits
 """
 _KIND = "runtime"
-_BASELINE = "-mcpu=x86_64"
-"""This code must run on any machine to tell that its kernels cannot."""
-
 _C_FLAGS = (
     "-O2",
     "-std=gnu11",
@@ -97,10 +89,10 @@ def build_library(
             (folder / file).write_bytes(data)
         texts = sorted(file for file in sources if file.endswith(".c"))
         inputs = [*objects, "-include", "symbols.h", *texts, "constants.s"]
-        _zig(target, [*_C_FLAGS, _BASELINE, *_LINK_FLAGS, *inputs, "-o", "model.so"], folder)
+        compile_c(target, [*_C_FLAGS, baseline(target), *_LINK_FLAGS, *inputs, "-o", "model.so"], folder)
         so = (folder / "model.so").read_bytes()
     if b"\0libm.so" in so:
-        raise _failed("a kernel calls a function of libm that kernels/runtime does not have")
+        raise link_failed("a kernel calls a function of libm that kernels/runtime does not have")
     return Library(so, len(so) - len(blob))
 
 
@@ -110,10 +102,10 @@ def _renamed(kernels: Compiled) -> str:
 
 
 def _runtime_objects(target: Target, cache: Cache) -> dict[str, bytes]:
-    """The C of the runtime, compiled, by file name."""
+    """The C of the runtime, compiled, by file name: any machine must run it, to tell that its kernels cannot."""
     files = runtime_files()
     everything = [part for pair in files.items() for part in pair]
-    facts = (version("ziglang"), _zig_triple(target), *_C_FLAGS, _BASELINE)
+    facts = (*toolchain_facts(target), *_C_FLAGS, baseline(target))
     sources = [file for file in files if file.endswith(".c")]
 
     def made(file: str) -> bytes:
@@ -129,33 +121,5 @@ def _runtime_object(file: str, files: Mapping[str, str], target: Target) -> byte
         folder = Path(name)
         for other, text in files.items():
             (folder / other).write_text(text, encoding="utf-8")
-        _zig(target, [*_C_FLAGS, _BASELINE, "-c", file, "-o", "runtime.o"], folder)
+        compile_c(target, [*_C_FLAGS, baseline(target), "-c", file, "-o", "runtime.o"], folder)
         return (folder / "runtime.o").read_bytes()
-
-
-def _zig_triple(target: Target) -> str:
-    machine = target.triple.split("-")[0]
-    return f"{machine}-linux-gnu.{_GLIBC}"
-
-
-def _zig(target: Target, arguments: list[str], folder: Path) -> None:
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", _zig_triple(target), *arguments]
-    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "cache"), "SOURCE_DATE_EPOCH": "0"}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
-        )
-    except OSError as error:
-        raise _failed(str(error)) from error
-    if done.returncode != 0:
-        raise _failed(f"{done.stdout}\n{done.stderr}")
-
-
-def _failed(output: str) -> EdgepruneError:
-    last = [line for line in output.splitlines() if line.strip()][-8:]
-    return EdgepruneError(
-        "link-failed",
-        "the C compiler did not build the library:\n" + "\n".join(last),
-        where="stage lowering",
-        hint="check free disk space and that the package `ziglang` is whole; else report this model",
-    )

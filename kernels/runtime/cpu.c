@@ -64,6 +64,39 @@ int edge_cpu_has(const char *flag) {
     return 0;
 }
 
+#elif defined(__aarch64__) || defined(__arm__) || defined(__riscv)
+
+#include <sys/auxv.h>
+
+/* A bit of AT_HWCAP (word 0) or AT_HWCAP2 (word 1), which the kernel sets; RISC-V sets one for each letter. */
+static const struct feature {
+    const char *flag;
+    int word;
+    int bit;
+} features[] = {
+#if defined(__aarch64__)
+    {"fp", 0, 0},      {"asimd", 0, 1},    {"aes", 0, 3},      {"pmull", 0, 4},    {"sha1", 0, 5},
+    {"sha2", 0, 6},    {"crc32", 0, 7},    {"atomics", 0, 8},  {"fphp", 0, 9},     {"asimdhp", 0, 10},
+    {"asimdrdm", 0, 12}, {"lrcpc", 0, 15}, {"dcpop", 0, 16},   {"asimddp", 0, 20}, {"sve", 0, 22},
+    {"asimdfhm", 0, 23}, {"sve2", 1, 1},   {"i8mm", 1, 13},    {"bf16", 1, 14},
+#elif defined(__arm__)
+    {"half", 0, 1},    {"thumb", 0, 2},    {"fastmult", 0, 4}, {"vfp", 0, 6},      {"edsp", 0, 7},
+    {"neon", 0, 12},   {"vfpv3", 0, 13},   {"tls", 0, 15},     {"vfpv4", 0, 16},   {"idiva", 0, 17},
+    {"idivt", 0, 18},  {"vfpd32", 0, 19},
+#else
+    {"i", 0, 'i' - 'a'}, {"m", 0, 'm' - 'a'}, {"a", 0, 'a' - 'a'}, {"f", 0, 'f' - 'a'},
+    {"d", 0, 'd' - 'a'}, {"c", 0, 'c' - 'a'}, {"v", 0, 'v' - 'a'},
+#endif
+};
+
+int edge_cpu_has(const char *flag) {
+    const unsigned long words[] = {getauxval(16), getauxval(26)};
+    for (size_t i = 0; i < sizeof features / sizeof features[0]; i++)
+        if (strcmp(features[i].flag, flag) == 0)
+            return words[features[i].word] >> features[i].bit & 1;
+    return 0;
+}
+
 #else
 
 int edge_cpu_has(const char *flag) {

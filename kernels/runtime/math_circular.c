@@ -17,6 +17,36 @@ static const uint64_t two_over_pi[] = {
     0, 0, 0,
 };
 
+/* The product of `mantissa` and `window`, both whole numbers, modulo 2^192, as its highest two bits and the rest, from
+   -1/2 to 1/2 of them, in units of 2^62 */
+#ifdef __SIZEOF_INT128__
+static int split_product(uint64_t mantissa, const uint64_t window[3], double *rest) {
+    unsigned __int128 low = (unsigned __int128)mantissa * window[2];
+    unsigned __int128 high = (unsigned __int128)mantissa * window[1] + (uint64_t)(low >> 64);
+    high += (unsigned __int128)(mantissa * window[0]) << 64;
+    int quadrant = (int)(high >> 126);
+    __int128 fraction = (__int128)(high << 2 | (uint64_t)low >> 62);
+    *rest = (double)fraction;
+    return quadrant + (fraction < 0);
+}
+#else
+static uint64_t high_product(uint64_t a, uint64_t b) {
+    uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
+    uint64_t middle = a1 * b0 + (a0 * b0 >> 32);
+    uint64_t other = a0 * b1 + (uint32_t)middle;
+    return a1 * b1 + (middle >> 32) + (other >> 32);
+}
+
+static int split_product(uint64_t mantissa, const uint64_t window[3], double *rest) {
+    uint64_t low = mantissa * window[2], middle = mantissa * window[1];
+    uint64_t sum = middle + high_product(mantissa, window[2]);
+    uint64_t high = mantissa * window[0] + high_product(mantissa, window[1]) + (sum < middle);
+    int64_t upper = (int64_t)(high << 2 | sum >> 62);
+    *rest = (double)upper * 0x1p64 + (double)(sum << 2 | low >> 62);
+    return (int)(high >> 62) + (upper < 0);
+}
+#endif
+
 /* x modulo pi/2 for large x: its bits times just those bits of 2/pi that matter (Payne and Hanek, 1983) */
 static int reduce_large(double x, double *remainder) {
     int exponent = (int)(bits_of(x) >> 52 & 0x7ff) - 1075;
@@ -27,13 +57,9 @@ static int reduce_large(double x, double *remainder) {
         int word = first / 64 + i, shift = first % 64;
         window[i] = two_over_pi[word] << shift | (shift ? two_over_pi[word + 1] >> (64 - shift) : 0);
     }
-    unsigned __int128 low = (unsigned __int128)mantissa * window[2];
-    unsigned __int128 high = (unsigned __int128)mantissa * window[1] + (uint64_t)(low >> 64);
-    high += (unsigned __int128)(mantissa * window[0]) << 64;
-    int quadrant = (int)(high >> 126);
-    __int128 fraction = (__int128)(high << 2 | (uint64_t)low >> 62);
-    quadrant += fraction < 0;
-    *remainder = (double)fraction * 0x1p-128 * HALF_PI;
+    double fraction;
+    int quadrant = split_product(mantissa, window, &fraction);
+    *remainder = fraction * 0x1p-128 * HALF_PI;
     return quadrant;
 }
 

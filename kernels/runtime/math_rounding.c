@@ -1,6 +1,15 @@
 /* Rounding, remainders and the like, so that kernels need no libm. */
 #include "elementary.h"
 
+/* The widest whole numbers, and how many bits they have left beside a mantissa of 53. */
+#ifdef __SIZEOF_INT128__
+typedef unsigned __int128 wide;
+enum { WIDER = 60 };
+#else
+typedef uint64_t wide;
+enum { WIDER = 11 };
+#endif
+
 double fabs(double x) { return magnitude(x); }
 double copysign(double x, double y) { return with_sign(x, y); }
 double sqrt(double x) { return __builtin_sqrt(x); }
@@ -54,8 +63,8 @@ double fmod(double x, double y) {
     if (ex < ey || ey == 972)
         return x;
     mx %= my;
-    for (int left = ex - ey; left > 0 && mx; left -= 60)
-        mx = (uint64_t)(((unsigned __int128)mx << (left < 60 ? left : 60)) % my);
+    for (int left = ex - ey; left > 0 && mx; left -= WIDER)
+        mx = (uint64_t)(((wide)mx << (left < WIDER ? left : WIDER)) % my);
     return with_sign((double)mx * power_of_two(ey), x);
 }
 
