@@ -43,7 +43,8 @@ class View:
     Element (n, c, y, x) is at `offset + n*batch_stride + c*channel_stride + y*row_stride + x*pixel_stride`.
     Channels-last images have `channel_stride` 1; planar images have `pixel_stride` 1. `offset` is that of the
     first interior element, so a halo of zeros, where the layout gives one, lies at negative y or x and beyond
-    height and width; where integers are stored, its cells hold `format.zero`. A matrix (M, K) is an image of one row: height 1, width M, channels K.
+    height and width; where integers are stored, its cells hold `format.zero`. A matrix (M, K) is an image of one
+    row: height 1, width M, channels K.
     """
 
     batch: int
@@ -86,12 +87,16 @@ EpilogueStep = Activation | Residual | Rounded
 
 @dataclass(frozen=True)
 class Machine:
-    """What a kernel chooser needs of the target: SIMD lanes (float32), number of vector registers, cache bytes."""
+    """What a kernel chooser needs of the target: SIMD lanes (float32), number of vector registers, cache bytes.
+
+    `dot` names how it multiplies integers: a row of kernels/integer/dot.py.
+    """
 
     lanes: int
     registers: int
     l1_bytes: int
     l2_bytes: int
+    dot: str = "pairs"
 
 
 @dataclass(frozen=True)

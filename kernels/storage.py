@@ -10,8 +10,6 @@ from tvm import tirx
 from edgeprune.kernels.abi import Format
 from edgeprune.kernels.vector_math import constant, lanes_of, maximum, minimum
 
-_BYTES = ("uint8", "int8")
-
 
 def centred(value: Any, format: Format) -> Any:
     """The float32 expression of `stored - zero` of stored values: whole numbers, exact; float32 stays as it is."""
@@ -64,7 +62,7 @@ def stored(value: Any, format: Format) -> Any:
         return value
     bounded = _bounded(value, format)
     whole = tirx.call_llvm_pure_intrin(_vector("int32", lanes_of(value)), "llvm.lrint", bounded)
-    if format.dtype in _BYTES and -(2**15) <= format.low - format.zero and format.high - format.zero < 2**15:
+    if format.itemsize == 1:
         return _narrowed(_shifted(_narrowed(whole, "int16"), format.zero), format.dtype)
     return _narrowed(_shifted(whole, format.zero), format.dtype)
 
