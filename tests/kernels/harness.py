@@ -48,7 +48,7 @@ class Compiled:
         """The same call with its arguments bound, for timing; it keeps the arrays alive."""
         arrays = [*inputs, *(aligned(constant) for constant in self.kernel.constants), output]
         assert all(a.flags.c_contiguous for a in arrays)
-        assert all(a.dtype in (np.float32, np.int32, np.int16, np.int8, np.uint8) for a in arrays)
+        assert all(a.dtype in (np.float32, np.int32, np.int16, np.uint16, np.int8, np.uint8) for a in arrays)
         last = self.kernel.units if end is None else end
         arguments = [*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_int32(begin), ctypes.c_int32(last)]
         run = self._run

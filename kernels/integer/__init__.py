@@ -1,0 +1,1 @@
+"""Convolution, linear and matrix products of integers: one template at any density."""

@@ -1,0 +1,103 @@
+"""What an integer variant costs, in cycles of a core that issues two multiplies and two loads in each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.channels_variant import Split
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.integer.dot import idiom_of
+from edgeprune.kernels.integer.variant import Part, Variant
+
+_ISSUE = 5.0
+_OPERATIONS = 4.0
+_L2_BYTES = 24.0
+_FAR_BYTES = 8.0
+_UNHIDDEN = 0.25
+_TILE_OVERHEAD = 12.0
+_UNIT_OVERHEAD = 40.0
+_FINISH = 4.0
+_OFFSET_BYTES = 2
+
+
+def variant_cost(problem: Conv2d, variant: Variant, counts: list[np.ndarray], machine: Machine) -> float:
+    """Cycles of one run on one core; `counts` holds the entries of the blocks of each part."""
+    arithmetic = sum(part_cost(problem, p, k, machine) for p, k in zip(variant.parts, counts, strict=True))
+    waiting = sum(_traffic(problem, variant, p, k, machine) for p, k in zip(variant.parts, counts, strict=True))
+    return arithmetic + _UNHIDDEN * waiting
+
+
+def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine) -> float:
+    """Cycles of one part; `entries` holds those of each of its blocks."""
+    images, _, _ = problem.grid
+    padded = float((np.ceil(entries / part.chains) * part.chains).sum())
+    stream = _stream_cost(part, float(entries.mean()), machine)
+    total = 0.0
+    for rows, row_pieces in _pieces(part.rows):
+        for columns, column_pieces in _pieces(part.columns):
+            tiles = images.count * row_pieces * column_pieces
+            vectors = rows * columns * len(part.vectors)
+            fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
+            each = max(stream, entry_cost(part, rows * columns, machine))
+            total += tiles * (padded * each + entries.size * fixed)
+    units = images.count * part.rows.tiles * part.chunks * entries.size
+    return total + units * _UNIT_OVERHEAD
+
+
+def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
+    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, which copies and shuffles more."""
+    idiom, vectors = idiom_of(machine), len(part.vectors)
+    loads = pixels + vectors + 1
+    products = pixels * vectors
+    operations = products * idiom.operations + vectors * idiom.widening
+    if machine.lanes <= 4:
+        operations += pixels + products
+    instructions = operations + loads + 3 / part.chains
+    return max(
+        products * idiom.multiplies / 2,
+        operations / _OPERATIONS,
+        loads / 2,
+        idiom.latency / part.chains,
+        instructions / _ISSUE,
+    )
+
+
+def _entry_bytes(part: Part, machine: Machine) -> float:
+    return part.width * idiom_of(machine).depth + _OFFSET_BYTES
+
+
+def _stream_cost(part: Part, entries: float, machine: Machine) -> float:
+    """Cycles to bring one entry's weights from the cache that holds a whole block: each tile reads it anew."""
+    entry = _entry_bytes(part, machine)
+    block = entry * entries
+    if block < 0.75 * machine.l1_bytes:
+        return 0.0
+    return entry / (_L2_BYTES if block < 0.75 * machine.l2_bytes else _FAR_BYTES)
+
+
+def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray, machine: Machine) -> float:
+    """Cycles to fetch input and weights into the first-level cache, were nothing hidden behind arithmetic."""
+    images, _, _ = problem.grid
+    x = problem.x
+    pixel_units = images.count * part.rows.tiles * part.chunks
+    weights = _entry_bytes(part, machine) * float(entries.sum())
+    inputs = float(x.format.itemsize) * x.batch * x.channels * x.height * x.width
+    if not variant.block_outer:
+        return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)
+    reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1
+    overlap = reach[0] / (part.rows.most * problem.strides[0]), reach[1] / (part.columns.most * problem.strides[1])
+    blocks = entries.size / problem.groups
+    again = max(1.0, overlap[0]) * max(1.0, overlap[1]) if inputs / images.count > machine.l1_bytes / 2 else 1.0
+    return _fetch(inputs, blocks * again, machine) + _fetch(weights, 1, machine)
+
+
+def _fetch(size: float, times: float, machine: Machine) -> float:
+    if size < machine.l1_bytes / 2:
+        return size / _L2_BYTES
+    return size * times / (_L2_BYTES if size < 0.75 * machine.l2_bytes else _FAR_BYTES)
+
+
+def _pieces(split: Split) -> list[tuple[int, int]]:
+    sizes = [(split.size + 1, split.longer), (split.size, split.tiles - split.longer)]
+    return [(size, count) for size, count in sizes if count]

@@ -1,0 +1,100 @@
+"""Integer convolution and linear layers: dense, or as sparse as the weights are in blocks of channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.integer.cost import part_cost, variant_cost
+from edgeprune.kernels.integer.dot import idiom_of
+from edgeprune.kernels.integer.packing import entry_counts, group_rows, pack
+from edgeprune.kernels.integer.template import integer_function
+from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
+from edgeprune.kernels.integer.walk import unit_count
+
+SLACK_BYTES = 16
+"""How far beyond the last element of x a kernel may read; what lies there does not matter."""
+
+
+def build_integer(
+    problem: Conv2d,
+    weights: np.ndarray,
+    scales: np.ndarray,
+    bias: np.ndarray | None,
+    machine: Machine,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the variant the cost model likes best.
+
+    x is stored as int16 or uint8, as `machine.dot` wants it. `weights` is int16 [groups, taps, in, out] of values in
+    -255..255, zeros where pruned; `scales` float32 [groups*out] is what the int32 sums are multiplied by; `bias` int32
+    [groups*out] where the problem has one. `channel_offsets` int32 [channels] gives each input channel's place, in
+    elements from channel 0 of x, where that is not `channel_stride` times its number.
+    """
+    cycles, variant = _cheapest(problem, weights, machine, channel_offsets)
+    return replace(build_variant(problem, weights, scales, bias, variant, channel_offsets), cycles=cycles)
+
+
+def build_variant(
+    problem: Conv2d,
+    weights: np.ndarray,
+    scales: np.ndarray,
+    bias: np.ndarray | None,
+    variant: Variant,
+    channel_offsets: np.ndarray | None = None,
+) -> Kernel:
+    """The kernel of `problem` in the given variant; other arguments as of `build_integer`."""
+    packed = pack(problem, variant, weights, scales, bias, channel_offsets)
+    return Kernel(
+        func=integer_function(problem, variant, packed.layout),
+        units=unit_count(problem, variant),
+        constants=packed.constants,
+        label=f"integer {variant.dot} {variant}",
+        macs=packed.macs_per_pixel * problem.pixels,
+        dense_macs=problem.dense_macs,
+    )
+
+
+def estimate_integer(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
+    """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
+    return _cheapest(problem, weights, machine, None)[0]
+
+
+def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
+    """The variant with the lowest estimate for these weights."""
+    return _cheapest(problem, weights, machine, None)[1]
+
+
+def variants(problem: Conv2d, weights: np.ndarray, machine: Machine) -> list[Variant]:
+    """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
+    found = []
+    rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
+    for split in channel_splits(problem.group_outputs, machine.lanes):
+        counts = [entry_counts(rows, share, idiom) for share in split]
+        ranked = [_ranked(problem, share, kept, machine) for share, kept in zip(split, counts, strict=True)]
+        for parts, block_outer in product(product(ranked[0], *(r[:1] for r in ranked[1:])), (False, True)):
+            found.append(Variant(tuple(parts), block_outer, machine.dot))
+    return found
+
+
+def _cheapest(
+    problem: Conv2d, weights: np.ndarray, machine: Machine, channel_offsets: np.ndarray | None
+) -> tuple[float, Variant]:
+    found: list[tuple[float, Variant]] = []
+    rows, idiom = group_rows(problem, weights, channel_offsets), idiom_of(machine)
+    for split in channel_splits(problem.group_outputs, machine.lanes):
+        counts = [entry_counts(rows, share, idiom) for share in split]
+        parts = tuple(_ranked(problem, s, k, machine)[0] for s, k in zip(split, counts, strict=True))
+        for block_outer in (False, True):
+            variant = Variant(parts, block_outer, machine.dot)
+            found.append((variant_cost(problem, variant, counts, machine), variant))
+    return min(found, key=lambda pair: pair[0])
+
+
+def _ranked(problem: Conv2d, share, entries: np.ndarray, machine: Machine) -> list[Part]:
+    parts = tilings(problem, share, float(entries.mean()), machine)
+    return sorted(parts, key=lambda part: part_cost(problem, part, entries, machine))

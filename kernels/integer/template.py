@@ -1,0 +1,172 @@
+"""The integer kernel as TensorIR: vectors of int32 run along output channels, each word of x is broadcast.
+
+A tile of output pixels times a block of output channels stays in registers while the block's entries pass by: per
+entry one offset and the block's weights are loaded, and one word of x for each pixel. Entries that hold only zeros
+are not stored, so time falls with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as script
+
+from edgeprune.kernels.abi import Residual
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.epilogue import residuals
+from edgeprune.kernels.integer.dot import IDIOMS, Idiom
+from edgeprune.kernels.integer.finish import finished, needed, scaled
+from edgeprune.kernels.integer.packing import Layout
+from edgeprune.kernels.integer.variant import Part, Variant
+from edgeprune.kernels.integer.walk import Block, Tile, walk
+from edgeprune.kernels.script import Memory, kernel_function, let, serial, shuffle
+from edgeprune.kernels.storage import stored
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    x: Memory
+    residuals: tuple[Memory, ...]
+    weights: Memory
+    offsets: Memory
+    table: Memory
+    scales: Memory
+    bias: Memory | None
+    y: Memory
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The accumulators of a tile, which LLVM keeps in registers: for each chain, pixel and vector of the block one."""
+
+    memory: Memory
+    pixels: int
+    vectors: tuple[int, ...]
+
+    def _place(self, chain: int, pixel: int, vector: int) -> int:
+        return (chain * self.pixels + pixel) * sum(self.vectors) + sum(self.vectors[:vector])
+
+    def load(self, chain: int, pixel: int, vector: int) -> Any:
+        """One vector of sums."""
+        return self.memory.load(self._place(chain, pixel, vector), self.vectors[vector])
+
+    def store(self, chain: int, pixel: int, vector: int, value: Any) -> None:
+        """Replace one vector of sums."""
+        self.memory.store(self._place(chain, pixel, vector), value, self.vectors[vector])
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    problem: Conv2d
+    idiom: Idiom
+    layout: Layout
+    buffers: _Buffers
+
+
+@lru_cache(maxsize=512)
+def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
+    """The PrimFunc of `problem` done as `variant` says, on constants of `layout`."""
+
+    def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        kernel = _Kernel(problem, IDIOMS[variant.dot], layout, _buffers(problem, layout, memories))
+        walk(problem, variant, begin, end, lambda block, tile: _tile(kernel, block, tile))
+
+    return kernel_function(_dtypes(problem, layout), body)
+
+
+def _dtypes(problem: Conv2d, layout: Layout) -> list[str]:
+    added = [step.view.format.dtype for step in residuals(problem.epilogue)]
+    constants = [layout.weights, layout.offsets, "int32", "float32", *(["int32"] if layout.biased else [])]
+    return [problem.x.format.dtype, *added, *constants, problem.y.format.dtype]
+
+
+def _buffers(problem: Conv2d, layout: Layout, memories: Sequence[Memory]) -> _Buffers:
+    count = 1 + len(residuals(problem.epilogue))
+    weights, offsets, table, scales = memories[count : count + 4]
+    bias = memories[count + 4] if layout.biased else None
+    return _Buffers(memories[0], tuple(memories[1:count]), weights, offsets, table, scales, bias, memories[-1])
+
+
+def _tile(kernel: _Kernel, block: Block, tile: Tile) -> None:
+    part, pixels = block.part, len(tile.pixels)
+    size = part.chains * pixels * part.width
+    sums = _Sums(Memory(script.alloc_buffer((size,), "int32", scope="local")), pixels, part.vectors)
+    for chain, pixel, vector in product(range(part.chains), range(pixels), range(len(part.vectors))):
+        sums.store(chain, pixel, vector, _start(kernel, block, vector, chain))
+    offsets, entries, weights = (let(kernel.buffers.table.load(block.row * 3 + field)) for field in range(3))
+    with serial(0, tirx.max(tirx.truncdiv(entries, part.chains), 1)) as turn:
+        for chain in range(part.chains):
+            number = turn * part.chains + chain
+            place = let(tirx.Cast("int32", kernel.buffers.offsets.load(offsets + number)) + tile.x)
+            _entry(kernel, part, tile, sums, chain, place, weights + number * (part.width * kernel.idiom.depth))
+    for vector in range(len(part.vectors)):
+        scales = let(kernel.buffers.scales.load(block.place + _first(part, vector), part.vectors[vector]))
+        for pixel in range(pixels):
+            total = sums.load(0, pixel, vector)
+            for chain in range(1, part.chains):
+                total = total + sums.load(chain, pixel, vector)
+            _finish(kernel, part, tile, pixel, vector, scaled(total, scales))
+
+
+def _first(part: Part, vector: int) -> int:
+    return sum(part.vectors[:vector])
+
+
+def _start(kernel: _Kernel, block: Block, vector: int, chain: int) -> Any:
+    lanes = block.part.vectors[vector]
+    if kernel.buffers.bias is None or chain:
+        return tirx.Broadcast(tirx.IntImm("int32", 0), lanes)
+    return kernel.buffers.bias.load(block.place + _first(block.part, vector), lanes)
+
+
+def _entry(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, place: Any, weights: Any) -> None:
+    _, rows, columns = kernel.problem.grid
+    depth = kernel.idiom.depth
+    for pixel, (row, column) in enumerate(tile.pixels):
+        step = row * rows.input_step + column * columns.input_step + kernel.layout.origin
+        for vector, lanes in enumerate(part.vectors):
+            words = kernel.idiom.word(kernel.buffers.x, place + step, lanes)
+            own = kernel.buffers.weights.load(weights + _first(part, vector) * depth, lanes * depth)
+            total = kernel.idiom.multiply_add(sums.load(chain, pixel, vector), words, own)
+            sums.store(chain, pixel, vector, total)
+
+
+def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, value: Any) -> None:
+    problem = kernel.problem
+    _, rows, columns = problem.grid
+    row, column = tile.pixels[pixel]
+    before, lanes = _first(part, vector), part.vectors[vector]
+    value = let(value)
+
+    def place(output: int, channel: int, stride: int) -> Any:
+        step = row * rows.output_steps[output] + column * columns.output_steps[output]
+        return tile.outputs[output] + (step + channel * stride)
+
+    def finish_piece(channel: int, count: int, value: Any) -> None:
+        def load(position: int, residual: Residual) -> Any:
+            stride = residual.view.channel_stride
+            return kernel.buffers.residuals[position].load(place(position + 1, channel, stride), count, stride)
+
+        stride = problem.y.channel_stride
+        result = finished(needed(problem.epilogue, problem.y.format), value, load)
+        kernel.buffers.y.store(place(0, channel, stride), stored(result, problem.y.format), count, stride)
+
+    for first, count in _stores(min(lanes, part.share.valid - before), lanes):
+        whole = value if count == lanes else shuffle([value], list(range(first, first + count)))
+        finish_piece(before + first, count, whole)
+
+
+def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:
+    if valid == lanes:
+        return [(0, lanes)]
+    pieces, first = [], 0
+    for count in (8, 4, 2, 1):
+        if valid - first >= count:
+            pieces.append((first, count))
+            first += count
+    return pieces

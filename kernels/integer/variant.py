@@ -1,0 +1,112 @@
+"""The shapes one integer kernel can take: blocks of output channels, tiles of pixels, order of work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.channels_variant import Channels, Split
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.integer.dot import idiom_of
+
+_MOST_VECTORS = 4
+_MOST_ROWS = 4
+_MOST_SUMS = 28
+_NARROWEST = 4
+_UNIT_STEPS = 2048
+_LINE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of the output channels done in tiles of one shape.
+
+    A tile of pixels is a piece of `rows` times a piece of `columns`; `chains` partial sums of the same outputs are
+    kept apart, so that consecutive products do not wait for each other. A unit of work is one block on one piece of
+    rows and one of `chunks` runs of column pieces.
+    """
+
+    share: Channels
+    rows: Split
+    columns: Split
+    chains: int
+    chunks: int
+
+    @property
+    def vectors(self) -> tuple[int, ...]:
+        """The lanes of each vector of a block."""
+        return self.share.vectors
+
+    @property
+    def width(self) -> int:
+        """Channels of a block as stored in the weights, padding included."""
+        return sum(self.share.vectors)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do a problem; `block_outer` keeps a block's weights over all pixels, else pixels over all blocks."""
+
+    parts: tuple[Part, ...]
+    block_outer: bool
+    dot: str
+
+    def __str__(self) -> str:
+        shapes = (f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) for p in self.parts)
+        return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
+
+
+def channel_splits(outputs: int, lanes: int) -> list[tuple[Channels, ...]]:
+    """The ways to cut a group's output channels into equal blocks and one narrower rest."""
+    splits = []
+    for vectors in range(1, _MOST_VECTORS + 1):
+        width = vectors * lanes
+        blocks, rest = divmod(outputs, width)
+        if not blocks and vectors > 1 and rest <= width - lanes:
+            continue
+        main = (Channels(0, blocks, (lanes,) * vectors, width),) if blocks else ()
+        tail = (Channels(blocks * width, 1, _rest_vectors(rest, lanes), rest),) if rest else ()
+        splits.append(main + tail)
+    return splits
+
+
+def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
+    whole, rest = divmod(channels, lanes)
+    return (lanes,) * whole + ((max(_NARROWEST, 1 << (rest - 1).bit_length()),) if rest else ())
+
+
+def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) -> list[Part]:
+    """Every tile of pixels whose sums stay in registers; `entries` is what an average block keeps."""
+    _, rows, columns = problem.grid
+    vectors, idiom = len(share.vectors), idiom_of(machine)
+    words = 1 + (idiom.temporaries if vectors > 1 else 0)
+    room = max(1, min(_MOST_SUMS, machine.registers - vectors - words) // vectors)
+    chains = (1, 2, 4) if idiom.latency > 1 else (1,)
+    found: dict[tuple[Split, Split, int], None] = {}
+    for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
+        for width in range(1, min(columns.count, room // height) + 1):
+            pieces = Split(rows.count, -(-rows.count // height)), Split(columns.count, -(-columns.count // width))
+            pixels = pieces[0].most * pieces[1].most
+            for count in chains:
+                if pixels * count <= room and (count == 1 or pixels * vectors * count <= 16):
+                    found[(*pieces, count)] = None
+    return [
+        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine))
+        for rows, columns, count in found
+    ]
+
+
+def _chunks(problem: Conv2d, share: Channels, entries: float, rows: Split, columns: Split, machine: Machine) -> int:
+    """Runs of column pieces: a unit is worth its call, and blocks that follow each other find its pixels in cache.
+
+    The output counts among those where blocks write parts of a cache line.
+    """
+    steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
+    strides = problem.strides[0] * problem.strides[1]
+    line = _LINE_BYTES // problem.y.format.itemsize
+    written = problem.y.channels * problem.y.format.itemsize if sum(share.vectors) < line else 0
+    pixels = rows.most * columns.count
+    footprint = pixels * (problem.x.channels * strides * problem.x.format.itemsize + written)
+    wanted = max(1.0, steps / _UNIT_STEPS, 2 * footprint / machine.l1_bytes)
+    return min(columns.tiles, 1 << round(math.log2(wanted)))
