@@ -1,4 +1,4 @@
-"""The ahead-of-time C: one file that calls the kernels of a plan in order, and the blob of its constants."""
+"""The ahead-of-time C: one file that calls the kernels of a plan in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.lowering.arena import ALIGNMENT, Arena
+from edgeprune.lowering.arena import Arena
+from edgeprune.lowering.constants import Packed
 from edgeprune.lowering.plan import Call, ClearHalo, Plan, Port, Step
 from edgeprune.target import Target
 
@@ -16,13 +17,14 @@ SOURCE_NAME = "model.c"
 _HEAD = """\
 /* The calls of one inference, in order. Every thread of a context runs edge_program: a STEP gives each thread its
    share of the units, and they MEET where a step needs what another thread made. IN and OUT are the caller's
-   arrays, SCRATCH the context's memory, CONSTANT the packed weights; figures are byte offsets. */
+   arrays, SCRATCH the context's memory, STORED and EXPANDED the packed weights; figures are byte offsets. */
 #include "program.h"
 
 #define IN(port) ((void *)context->inputs[port])
 #define OUT(port) (context->outputs[port])
 #define SCRATCH(offset) ((void *)(context->arena + (offset)))
-#define CONSTANT(offset) ((void *)(edge_constants + (offset)))
+#define STORED(offset) ((void *)(edge_constants + (offset)))
+#define EXPANDED(offset) ((void *)(context->constants + (offset)))
 #define STEP(units, call) if (edge_share(context, thread, units, &begin, &end)) call
 #define CLEAR(...) if (thread == 0) edge_clear_border(__VA_ARGS__)
 #define MEET() edge_barrier(context)
@@ -30,29 +32,9 @@ _HEAD = """\
 """
 
 
-def pack_blob(plan: Plan) -> tuple[bytes, dict[str, int]]:
-    """Every constant of `plan` in one piece of memory, at multiples of 64 bytes; equal bytes are stored once.
-
-    Returns the bytes and the offset of each constant by name.
-    """
-    pieces: list[bytes] = []
-    seen: dict[bytes, int] = {}
-    offsets: dict[str, int] = {}
-    size = 0
-    for constant in plan.constants:
-        data = np.ascontiguousarray(constant.value).tobytes()
-        if data not in seen:
-            padded = data + bytes(-len(data) % ALIGNMENT)
-            seen[data] = size
-            size += len(padded)
-            pieces.append(padded)
-        offsets[constant.name] = seen[data]
-    return b"".join(pieces), offsets
-
-
-def emit_source(plan: Plan, arena: Arena, target: Target) -> dict[str, str]:
+def emit_source(plan: Plan, arena: Arena, packed: Packed, target: Target) -> dict[str, str]:
     """The C of `plan` as texts by file name; the runtime's headers and sources are not among them."""
-    parts = [_HEAD, _declarations(plan), _facts(plan, arena, target), _program(plan, arena)]
+    parts = [_HEAD, _declarations(plan), _facts(plan, arena, packed, target), _program(plan, arena, packed)]
     return {SOURCE_NAME: "\n".join(parts)}
 
 
@@ -74,7 +56,8 @@ def _declarations(plan: Plan) -> str:
     return "\n".join(["#pragma GCC visibility push(hidden)", *lines, "#pragma GCC visibility pop", ""])
 
 
-def _facts(plan: Plan, arena: Arena, target: Target) -> str:
+def _facts(plan: Plan, arena: Arena, packed: Packed, target: Target) -> str:
+    constants = packed.records, len(packed.blob) - packed.records, packed.expanded_bytes
     names = [step.layer.name for step in plan.steps if isinstance(step, Call)]
     lines = [
         f"static const char *const cpu_flags[] = {{{''.join(_quoted(flag) + ', ' for flag in target.cpu_flags)}NULL}};",
@@ -83,7 +66,7 @@ def _facts(plan: Plan, arena: Arena, target: Target) -> str:
         *_ports("outputs", plan.outputs),
         "const struct edge_model edge_model = {",
         f"    {_quoted(target.name)}, cpu_flags, {len(plan.inputs)}, inputs, {len(plan.outputs)}, outputs,",
-        f"    {len(names)}, step_names, {arena.size},",
+        f"    {len(names)}, step_names, {arena.size}, {', '.join(map(str, constants))},",
         "};",
         "",
     ]
@@ -103,18 +86,18 @@ def _ports(name: str, ports: tuple[Port, ...]) -> list[str]:
     return [*lines, "    {NULL, NULL, 0, NULL, 0},", "};"]
 
 
-def _addresses(plan: Plan, arena: Arena) -> dict[str, str]:
-    _, constants = pack_blob(plan)
+def _addresses(plan: Plan, arena: Arena, packed: Packed) -> dict[str, str]:
     return {
-        **{name: f"CONSTANT({offset})" for name, offset in constants.items()},
+        **{name: f"STORED({offset})" for name, offset in packed.plain.items()},
+        **{name: f"EXPANDED({offset})" for name, offset in packed.coded.items()},
         **{name: f"SCRATCH({offset})" for name, offset in arena.offsets.items()},
         **{port.buffer: f"IN({index})" for index, port in enumerate(plan.inputs)},
         **{port.buffer: f"OUT({index})" for index, port in enumerate(plan.outputs)},
     }
 
 
-def _program(plan: Plan, arena: Arena) -> str:
-    addresses = _addresses(plan, arena)
+def _program(plan: Plan, arena: Arena, packed: Packed) -> str:
+    addresses = _addresses(plan, arena, packed)
     barriers = _Barriers(plan, arena)
     lines = ["void edge_program(struct edge_context *context, int32_t thread) {", "    int32_t begin, end;"]
     count = 0
@@ -133,6 +116,7 @@ def _program(plan: Plan, arena: Arena) -> str:
 
 def _clear(step: ClearHalo, address: str) -> str:
     sizes = (step.images, step.rows, step.columns, step.cell, step.top, step.bottom, step.left, step.right)
+    sizes = (*sizes, step.fill)
     return f"CLEAR({address}, {', '.join(map(str, sizes))}); /* {_remark(step.buffer)} */"
 
 

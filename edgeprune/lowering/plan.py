@@ -28,7 +28,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Constant:
-    """A packed array that is stored in the library, row-major."""
+    """A packed array of numbers that kernels read, row-major; the library stores it in fewer bytes where it can."""
 
     name: str
     value: np.ndarray
@@ -64,9 +64,9 @@ class Call:
 
 @dataclass(frozen=True)
 class ClearHalo:
-    """Zero the border of every image in `buffer`: `images` x `rows` x `columns` cells of `cell` bytes.
+    """Fill the border of every image in `buffer`: `images` x `rows` x `columns` cells of `cell` bytes.
 
-    `top`, `bottom` (rows), `left` and `right` (columns) count what is cleared at each side.
+    `top`, `bottom` (rows), `left` and `right` (columns) count what is cleared at each side; every byte becomes `fill`.
     """
 
     buffer: str
@@ -78,6 +78,7 @@ class ClearHalo:
     bottom: int
     left: int
     right: int
+    fill: int = 0
 
 
 Step = Call | ClearHalo

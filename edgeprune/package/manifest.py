@@ -8,7 +8,7 @@ import msgspec
 
 from edgeprune.target import Target
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +52,10 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a package says of itself. Sizes in bytes; `members` is filled in when the package is written.
 
-    `weights_bytes` is what the packed weights take, `code_bytes` the rest of the library, `ram_bytes` the scratch
-    memory of one context with one thread. `weights` counts the model's weights, `nonzero_weights` those kept.
+    `weights_bytes` is what the packed weights take as they are stored, `code_bytes` the rest of the library,
+    `ram_bytes` the scratch memory of one context with one thread, `expanded_bytes` what all contexts share: the
+    memory that coded weights take once the model is started. `weights` counts the model's weights, `nonzero_weights`
+    those kept.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: Accuracy | None = None
     preprocess: dict[str, Any] | None = None
     members: dict[str, str] = {}
+    expanded_bytes: int = 0
     schema: int = SCHEMA
 
     @property
@@ -88,7 +91,7 @@ def inspection(manifest: Manifest) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(manifest)
     fields = (
         *("precision", "backend", "weights_bytes", "code_bytes"),
-        *("ram_bytes", "macs", "dense_macs", "nonzero_weights", "weights"),
+        *("ram_bytes", "expanded_bytes", "macs", "dense_macs", "nonzero_weights", "weights"),
         *("accuracy", "layers", "provenance"),
     )
     facts = {name: plain[name] for name in fields}

@@ -84,6 +84,7 @@ def assemble(
         weights_bytes=built.weights_bytes,
         code_bytes=built.code_bytes,
         ram_bytes=built.ram_bytes,
+        expanded_bytes=built.expanded_bytes,
         macs=cost.macs,
         dense_macs=cost.dense_macs,
         nonzero_weights=cost.nonzero_weights,

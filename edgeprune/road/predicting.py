@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeprune.lowering.aot import pack_blob
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import Call
 from edgeprune.road.cost_rows import Readings, Structure
@@ -51,9 +50,9 @@ def _reading(plan: Plan, target: Target, threads: int, known: frozenset[str]) ->
     sizes = _sizes(plan)
     steps = [_call_us(call, sizes, target, threads) for call in calls_of(plan)]
     times, copies = by_step(plan, steps, known)
-    blob, _ = pack_blob(plan)
+    packed = packed_bytes(plan)
     code = _RUNTIME_BYTES + _KERNEL_BYTES * len(plan.functions)
-    return Reading(times, copies, 0.0, packed_bytes(plan), len(blob), code)
+    return Reading(times, copies, 0.0, packed, sum(packed.values()), code)
 
 
 def _call_us(call: Call, sizes: dict[str, int], target: Target, threads: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
-from edgeprune.lowering.arena import ALIGNMENT
+from edgeprune.lowering.constants import stored_sizes
 from edgeprune.lowering.plan import Call
 from edgeprune.mask import mask_from_scores
 from edgeprune.pattern import Level, Pattern
@@ -128,7 +128,7 @@ def by_step(plan: Plan, times_us: Sequence[float], known: frozenset[str]) -> tup
 
 def packed_bytes(plan: Plan) -> dict[str, int]:
     """Bytes of the constants that the steps of each name read, as they are stored; shared ones count once."""
-    sizes = {constant.name: -(-constant.value.nbytes // ALIGNMENT) * ALIGNMENT for constant in plan.constants}
+    sizes = stored_sizes(plan)
     found: dict[str, int] = {}
     for call in calls_of(plan):
         own = sum(sizes.pop(name, 0) for name in dict.fromkeys(call.arguments))

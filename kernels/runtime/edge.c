@@ -32,10 +32,15 @@ static void run_program(void *state, int32_t thread) {
     edge_program(state, thread);
 }
 
-EXPORT size_t edge_memory(int threads) {
+/* Bytes of a context without its constants. */
+static size_t context_memory(int threads) {
     size_t workers = threads > 1 ? (size_t)threads - 1 : 0;
     return ALIGNMENT + round_up(sizeof(struct edge_context)) + round_up(workers * sizeof(struct edge_thread)) +
-           edge_model.arena_bytes;
+           round_up(edge_model.arena_bytes);
+}
+
+EXPORT size_t edge_memory(int threads) {
+    return context_memory(threads) + edge_constants_memory();
 }
 
 EXPORT int edge_init(edge_context **context, void *memory, size_t size, int threads) {
@@ -44,17 +49,23 @@ EXPORT int edge_init(edge_context **context, void *memory, size_t size, int thre
     *context = NULL;
     if (!cpu_fits())
         return EDGE_CPU;
-    void *owned = memory ? NULL : malloc(edge_memory(threads));
+    void *owned = memory ? NULL : malloc(context_memory(threads));
     if (memory ? size < edge_memory(threads) : !owned)
         return EDGE_MEMORY;
     uint8_t *base = (uint8_t *)round_up((size_t)(memory ? memory : owned));
     struct edge_context *made = (struct edge_context *)base;
     struct edge_thread *members = (struct edge_thread *)(base + round_up(sizeof *made));
-    size_t head = edge_memory(threads) - ALIGNMENT - edge_model.arena_bytes;
+    size_t head = context_memory(threads) - ALIGNMENT - round_up(edge_model.arena_bytes);
     memset(base, 0, head);
     made->owned = owned;
     made->arena = base + head;
+    int code = edge_constants_take(memory ? made->arena + round_up(edge_model.arena_bytes) : NULL, &made->constants);
+    if (code != EDGE_OK) {
+        free(owned);
+        return code;
+    }
     if (edge_pool_start(&made->pool, members, threads, run_program, made)) {
+        edge_constants_give(made->constants);
         free(owned);
         return EDGE_THREADS;
     }
@@ -86,6 +97,7 @@ EXPORT void edge_free(edge_context *context) {
     if (!context)
         return;
     edge_pool_stop(&context->pool);
+    edge_constants_give(context->constants);
     free(context->owned);
 }
 
@@ -96,18 +108,18 @@ void edge_note(struct edge_context *context, int step) {
 }
 
 void edge_clear_border(uint8_t *buffer, size_t images, size_t rows, size_t columns, size_t cell, size_t top,
-                       size_t bottom, size_t left, size_t right) {
+                       size_t bottom, size_t left, size_t right, int fill) {
     size_t row = columns * cell;
     for (size_t image = 0; image < images; image++, buffer += rows * row) {
-        memset(buffer, 0, top * row);
-        memset(buffer + (rows - bottom) * row, 0, bottom * row);
+        memset(buffer, fill, top * row);
+        memset(buffer + (rows - bottom) * row, fill, bottom * row);
         if (left + right == 0 || top + bottom >= rows)
             continue;
         /* The right edge of one row and the left edge of the next are neighbours in memory. */
         uint8_t *edge = buffer + top * row;
-        memset(edge, 0, left * cell);
+        memset(edge, fill, left * cell);
         for (size_t y = top; y + 1 < rows - bottom; y++, edge += row)
-            memset(edge + row - right * cell, 0, (left + right) * cell);
-        memset(edge + row - right * cell, 0, right * cell);
+            memset(edge + row - right * cell, fill, (left + right) * cell);
+        memset(edge + row - right * cell, fill, right * cell);
     }
 }

@@ -19,15 +19,17 @@ enum {
     EDGE_MEMORY = 2,   /* no memory, or the caller's memory is smaller than edge_memory() */
     EDGE_CPU = 3,      /* this processor lacks an instruction set the model was compiled for */
     EDGE_THREADS = 4,  /* the system refused a thread */
-    EDGE_BUSY = 5      /* the context is running in another thread */
+    EDGE_BUSY = 5,     /* the context is running in another thread */
+    EDGE_DAMAGED = 6   /* the stored constants are not what was written */
 };
 
 typedef struct edge_context edge_context;
 
 /* Makes a context with `threads` threads, the caller's included. `memory` is NULL (then it is allocated) or
-   `size` >= edge_memory(threads) bytes that outlive the context. Returns an EDGE_ code. */
+   `size` >= edge_memory(threads) bytes that outlive the context. Constants that are stored coded are expanded here;
+   contexts without memory of the caller's share them. Returns an EDGE_ code. */
 int edge_init(edge_context **context, void *memory, size_t size, int threads);
-/* Bytes that a context of `threads` threads needs. */
+/* Bytes that a context of `threads` threads needs, expanded constants included. */
 size_t edge_memory(int threads);
 /* One inference. Returns an EDGE_ code. */
 int edge_run(edge_context *context, const void *const *inputs, void *const *outputs);

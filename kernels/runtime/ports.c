@@ -50,6 +50,7 @@ EXPORT const char *edge_error(int code) {
     case EDGE_CPU: return "this processor lacks an instruction set the model was compiled for";
     case EDGE_THREADS: return "the system refused to start a thread";
     case EDGE_BUSY: return "the context is running in another thread";
+    case EDGE_DAMAGED: return "the stored constants are damaged";
     default: return "unknown error code";
     }
 }

@@ -29,11 +29,15 @@ struct edge_model {
     int step_count;
     const char *const *step_names;
     size_t arena_bytes;
+    size_t records; /* where in edge_constants the coded ones begin, and their bytes */
+    size_t records_bytes;
+    size_t expanded_bytes; /* what they take once they are expanded */
 };
 
 struct edge_context {
     struct edge_pool pool;
     uint8_t *arena;
+    const uint8_t *constants; /* the expanded ones */
     const void *const *inputs;
     void *const *outputs;
     uint64_t *nanoseconds; /* NULL unless profiling */
@@ -43,18 +47,27 @@ struct edge_context {
 };
 
 extern const struct edge_model edge_model;
-/* Every constant of the model, each at a multiple of 64 bytes. */
+/* The constants that are used as they are stored, each at a multiple of 64 bytes; then the records of the others. */
 extern const uint8_t edge_constants[];
 /* One inference, as thread `thread` of the context's pool. */
 void edge_program(struct edge_context *context, int32_t thread);
+
+/* Expands `records` into `memory`, each at a multiple of 64 bytes; 0 where they are damaged or do not fill `room`. */
+int edge_expand(const uint8_t *records, size_t bytes, uint8_t *memory, size_t room);
+/* Bytes that hold the expanded constants, wherever they begin. */
+size_t edge_constants_memory(void);
+/* Expands the constants into `memory`, or where it is NULL shares them with other contexts. Returns an EDGE_ code. */
+int edge_constants_take(void *memory, const uint8_t **constants);
+/* The context that took `constants` needs them no longer. */
+void edge_constants_give(const uint8_t *constants);
 
 /* Notes the time of step `step`, which ended now. */
 void edge_note(struct edge_context *context, int step);
 /* Whether this processor has the flag, as /proc/cpuinfo names it. */
 int edge_cpu_has(const char *flag);
-/* Zeroes the border of `images` images of `rows` x `columns` cells of `cell` bytes. */
+/* Fills the border of `images` images of `rows` x `columns` cells of `cell` bytes. */
 void edge_clear_border(uint8_t *buffer, size_t images, size_t rows, size_t columns, size_t cell, size_t top,
-                       size_t bottom, size_t left, size_t right);
+                       size_t bottom, size_t left, size_t right, int fill);
 
 /* Thread `thread`'s share [*begin, *end) of `units` units of work; a single unit is thread 0's. */
 static inline int edge_share(const struct edge_context *context, int32_t thread, int32_t units, int32_t *begin,

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeprune.lowering.aot import emit_source, pack_blob
+from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
+from edgeprune.lowering.constants import pack_constants
 from edgeprune.lowering.link import Library, build_library
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.target import Target
 
 
 def build(plan: Plan, target: Target) -> Library:
-    blob, _ = pack_blob(plan)
-    return build_library(plan.functions, emit_source(plan, allocate(plan), target), blob, target)
+    packed = pack_constants(plan)
+    return build_library(plan.functions, emit_source(plan, allocate(plan), packed, target), packed.blob, target)
 
 
 def load(so: bytes) -> ctypes.CDLL:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeprune.lowering.aot import emit_source, pack_blob
+from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
+from edgeprune.lowering.constants import pack_constants
 from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
 from edgeprune.target import load_target
 
@@ -23,7 +24,7 @@ def call(arguments: str, writes: str, units: int = 4, name: str = "node") -> Cal
 
 
 def lines(plan: Plan) -> list[str]:
-    text = emit_source(plan, allocate(plan), load_target("x86-64-v3"))["model.c"]
+    text = emit_source(plan, allocate(plan), pack_constants(plan), load_target("x86-64-v3"))["model.c"]
     body = text[text.index("void edge_program") :]
     return [
         line.strip().split("(")[0]
@@ -32,42 +33,19 @@ def lines(plan: Plan) -> list[str]:
     ]
 
 
-def test_constants_are_aligned_and_equal_ones_stored_once() -> None:
-    values = [
-        np.arange(5, dtype=np.float32),
-        np.arange(70, dtype=np.int32),
-        np.arange(5, dtype=np.float32),
-        np.zeros(0),
-    ]
-    plan = plan_of(constants=tuple(Constant(f"c{i}", value) for i, value in enumerate(values)))
-    blob, offsets = pack_blob(plan)
-    assert offsets["c0"] == offsets["c2"] != offsets["c1"]
-    assert len(blob) == 64 + 320
-    for i, value in enumerate(values):
-        assert offsets[f"c{i}"] % 64 == 0
-        found = np.frombuffer(blob, value.dtype, value.size, offsets[f"c{i}"])
-        np.testing.assert_array_equal(found, value)
-
-
-def test_noncontiguous_constants_are_stored_row_major() -> None:
-    value = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    blob, offsets = pack_blob(plan_of(constants=(Constant("c", value),)))
-    np.testing.assert_array_equal(np.frombuffer(blob, np.float32, 12), value.ravel())
-    assert offsets == {"c": 0}
-
-
 def test_one_line_a_call_with_its_node_and_addresses() -> None:
-    constants = (Constant("w", np.ones(16, np.float32)), Constant("b", np.zeros(16, np.float32)))
+    weights = np.random.default_rng(0).standard_normal(160).astype(np.float32)
+    constants = (Constant("w", weights), Constant("b", np.zeros(64, np.float32)))
     plan = plan_of(call("x w b t", "t", name="layer1/conv"), call("t y", "y", 1), constants=constants)
-    text = emit_source(plan, allocate(plan), load_target("x86-64-v3"))["model.c"]
-    line = "STEP(4, kernel(IN(0), CONSTANT(0), CONSTANT(64), SCRATCH(0), begin, end));"
+    text = emit_source(plan, allocate(plan), pack_constants(plan), load_target("x86-64-v3"))["model.c"]
+    line = "STEP(4, kernel(IN(0), STORED(0), EXPANDED(0), SCRATCH(0), begin, end));"
     assert f"{line} /* layer1/conv: Conv, 1x16 at 0.25 */" in text
     assert text.count("void kernel(") == 1
 
 
 def test_names_cannot_break_out_of_strings_and_comments() -> None:
     plan = plan_of(call("x y", "y", name='evil */ "name" \\ é\n%s'))
-    text = emit_source(plan, allocate(plan), load_target("x86-64-v3"))["model.c"]
+    text = emit_source(plan, allocate(plan), pack_constants(plan), load_target("x86-64-v3"))["model.c"]
     assert text.isascii()
     assert "evil * / " in text
     assert '"evil */ \\042name\\042 \\134 \\303\\251\\012%s"' in text
@@ -104,6 +82,6 @@ def test_threads_meet_before_memory_is_used_again() -> None:
 def test_target_and_its_flags_are_in_the_source() -> None:
     target = load_target("x86-64-v2")
     plan = plan_of(call("x y", "y"))
-    text = emit_source(plan, allocate(plan), target)["model.c"]
+    text = emit_source(plan, allocate(plan), pack_constants(plan), target)["model.c"]
     assert '"x86-64-v2"' in text
     assert all(f'"{flag}"' in text for flag in target.cpu_flags)

@@ -13,8 +13,9 @@ from library_runner import Context, build, load, pointers
 from small_plan import expected, small_plan
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.lowering.aot import emit_source, pack_blob
+from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
+from edgeprune.lowering.constants import pack_constants
 from edgeprune.lowering.link import Library, build_library, runtime_files
 from edgeprune.target import Target, load_target, target_names
 
@@ -67,8 +68,8 @@ def test_same_input_same_bytes_and_no_paths(library: Library) -> None:
 
 
 def test_code_bytes_leave_the_constants_out(library: Library) -> None:
-    blob, _ = pack_blob(small_plan())
-    assert library.code_bytes == len(library.so) - len(blob)
+    packed = pack_constants(small_plan())
+    assert library.code_bytes == len(library.so) - len(packed.blob)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7, 64])
@@ -244,15 +245,15 @@ def test_flags_agree_with_the_kernel_of_this_machine() -> None:
 def build_with(source: str) -> Library:
     """The small plan's library with one more C file."""
     plan = small_plan()
-    blob, _ = pack_blob(plan)
-    sources = {**emit_source(plan, allocate(plan), TARGET), "extra.c": source}
-    return build_library(plan.functions, sources, blob, TARGET)
+    packed = pack_constants(plan)
+    sources = {**emit_source(plan, allocate(plan), packed, TARGET), "extra.c": source}
+    return build_library(plan.functions, sources, packed.blob, TARGET)
 
 
 def test_borders_are_cleared_and_nothing_else() -> None:
     loaded = load(build_with(
         '#include "program.h"\n__attribute__((visibility("default"))) void edge_test(uint8_t *b, const size_t *s) {'
-        "edge_clear_border(b, s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]); }"
+        "edge_clear_border(b, s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], 0); }"
     ).so)  # fmt: skip
     generator = np.random.default_rng(0)
     for _ in range(300):

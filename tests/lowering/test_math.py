@@ -9,8 +9,9 @@ from library_runner import load
 from scipy import special
 from small_plan import small_plan
 
-from edgeprune.lowering.aot import emit_source, pack_blob
+from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
+from edgeprune.lowering.constants import pack_constants
 from edgeprune.lowering.link import build_library
 from edgeprune.target import load_target
 
@@ -62,8 +63,9 @@ def functions() -> ctypes.CDLL:
     source += "SHOW float edge_fmaf(float x, float y, float z) { return fmaf(x, y, z); }\n"
     source += "SHOW double edge_fma(double x, double y, double z) { return fma(x, y, z); }\n"
     plan = small_plan()
-    sources = {**emit_source(plan, allocate(plan), TARGET), "extra.c": source}
-    return load(build_library(plan.functions, sources, pack_blob(plan)[0], TARGET).so)
+    packed = pack_constants(plan)
+    sources = {**emit_source(plan, allocate(plan), packed, TARGET), "extra.c": source}
+    return load(build_library(plan.functions, sources, packed.blob, TARGET).so)
 
 
 def evaluate(functions: ctypes.CDLL, name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

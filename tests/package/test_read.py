@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import zipfile
 
 import pytest
@@ -108,10 +109,20 @@ def test_a_bomb_is_refused_before_it_unpacks(package):
     assert "claim" in refused(package).what
 
 
+def test_an_older_schema(package):
+    def older(text):
+        plain = json.loads(text) | {"schema": 1}
+        del plain["expanded_bytes"]
+        return json.dumps(plain).encode()
+
+    rebuild(package, lambda entries: [(name, older(old) if name == "manifest.json" else old) for name, old in entries])
+    assert read_package(package).manifest.expanded_bytes == 0
+
+
 def test_a_newer_schema(package):
-    newer = encode_manifest(make_manifest()).replace(b'"schema": 1', b'"schema": 2, "novelty": true')
+    newer = encode_manifest(make_manifest()).replace(b'"schema": 2', b'"schema": 3, "novelty": true')
     rebuild(package, lambda entries: [(name, newer if name == "manifest.json" else old) for name, old in entries])
-    assert "schema 2" in refused(package, "package-newer").what
+    assert "schema 3" in refused(package, "package-newer").what
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"schema": 1}', b"\xff"])

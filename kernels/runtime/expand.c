@@ -1,0 +1,192 @@
+/* The decoders of edgeprune/lowering/coding.py. Nothing in the records is trusted: every length is checked. */
+#include <string.h>
+
+#include "program.h"
+
+enum { COPY, NARROW, BITMAP, HUFFMAN };
+enum { HEAD = 6, ALIGNMENT = 64, MOST_STRIDE = 4, MOST_BITS = 32, LONGEST_CODE = 12, MOST_SYMBOLS = 1024 };
+
+struct source {
+    const uint8_t *at;
+    size_t left;
+};
+
+struct words {
+    uint8_t *at;
+    size_t count;
+    size_t size; /* bytes of one */
+};
+
+/* A queue of bits, the highest next. What is read beyond the source is zero, and `missing` counts its bytes. */
+struct bits {
+    struct source *source;
+    uint64_t window;
+    int filled;
+    int missing;
+};
+
+static const uint8_t *take(struct source *source, size_t bytes) {
+    if (source->left < bytes)
+        return NULL;
+    const uint8_t *taken = source->at;
+    source->at += bytes;
+    source->left -= bytes;
+    return taken;
+}
+
+static uint64_t load(const uint8_t *at, size_t size) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; i++)
+        value |= (uint64_t)at[i] << 8 * i;
+    return value;
+}
+
+static inline void store(struct words words, size_t index, uint64_t value) {
+    switch (words.size) {
+    case 1: words.at[index] = (uint8_t)value; break;
+    case 2: ((uint16_t *)words.at)[index] = (uint16_t)value; break;
+    case 4: ((uint32_t *)words.at)[index] = (uint32_t)value; break;
+    default: ((uint64_t *)words.at)[index] = value;
+    }
+}
+
+static inline void fill(struct bits *bits) {
+    while (bits->filled <= 56) {
+        uint64_t next = 0;
+        if (bits->source->left)
+            next = *take(bits->source, 1);
+        else
+            bits->missing++;
+        bits->window |= next << (56 - bits->filled);
+        bits->filled += 8;
+    }
+}
+
+/* The next `count` bits, at most 32; `fill` comes first. */
+static inline uint64_t peek(const struct bits *bits, int count) {
+    return bits->window >> 1 >> (63 - count);
+}
+
+static inline void drop(struct bits *bits, int count) {
+    bits->window <<= count;
+    bits->filled -= count;
+}
+
+/* Gives back the bytes that were not used; fails where some were used that are not there. */
+static int finish(struct bits *bits) {
+    int unused = bits->filled / 8;
+    if (bits->missing > unused)
+        return 0;
+    bits->source->at -= unused - bits->missing;
+    bits->source->left += (size_t)(unused - bits->missing);
+    return 1;
+}
+
+static int copy(struct source *source, struct words words) {
+    const uint8_t *data = take(source, words.count * words.size);
+    if (data)
+        memcpy(words.at, data, words.count * words.size);
+    return data != NULL;
+}
+
+static int narrow(struct source *source, struct words words) {
+    const uint8_t *head = take(source, words.size + 1);
+    if (!head || head[words.size] > MOST_BITS)
+        return 0;
+    uint64_t base = load(head, words.size);
+    int width = head[words.size];
+    struct bits bits = {source, 0, 0, 0};
+    for (size_t i = 0; i < words.count; i++) {
+        fill(&bits);
+        store(words, i, base + peek(&bits, width));
+        drop(&bits, width);
+    }
+    return finish(&bits);
+}
+
+static int bitmap(struct source *source, struct words words) {
+    const uint8_t *map = take(source, (words.count + 7) / 8);
+    if (!map)
+        return 0;
+    for (size_t i = 0; i < words.count; i++) {
+        const uint8_t *word = NULL;
+        if (map[i / 8] >> (7 - i % 8) & 1 && !(word = take(source, words.size)))
+            return 0;
+        store(words, i, word ? load(word, words.size) : 0);
+    }
+    return 1;
+}
+
+/* Fills `entries`, 2^longest of them: (symbol << 4 | bits of its code) of all codes, by the bits they begin with.
+   Returns the number of symbols, 0 where the lengths are not those of a whole prefix code. */
+static size_t prefix_table(const uint8_t *counts, int longest, uint16_t *entries) {
+    size_t symbols = 0, place = 0, end = (size_t)1 << longest;
+    for (int length = 1; length <= longest; length++) {
+        for (uint64_t left = load(counts + 2 * (length - 1), 2); left; left--, symbols++) {
+            size_t next = place + (end >> length);
+            if (next > end || symbols == MOST_SYMBOLS)
+                return 0;
+            for (; place < next; place++)
+                entries[place] = (uint16_t)(symbols << 4 | (size_t)length);
+        }
+    }
+    return place == end ? symbols : 0;
+}
+
+static int huffman(struct source *source, struct words words) {
+    uint16_t entries[1 << LONGEST_CODE];
+    const uint8_t *head = take(source, 1);
+    if (!head || *head < 1 || *head > LONGEST_CODE)
+        return 0;
+    int longest = *head;
+    const uint8_t *counts = take(source, 2 * (size_t)longest);
+    size_t symbols = counts ? prefix_table(counts, longest, entries) : 0;
+    const uint8_t *book = take(source, symbols * words.size);
+    if (!symbols || !book)
+        return 0;
+    struct bits bits = {source, 0, 0, 0};
+    for (size_t i = 0; i < words.count; i++) {
+        fill(&bits);
+        uint16_t entry = entries[peek(&bits, longest)];
+        store(words, i, load(book + (entry >> 4) * words.size, words.size));
+        drop(&bits, entry & 15);
+    }
+    return finish(&bits);
+}
+
+/* Differences at a distance of `stride` words become the words again. */
+static void sum_up(struct words words, size_t stride) {
+    for (size_t i = stride; stride && i < words.count; i++) {
+        const uint8_t *before = words.at + (i - stride) * words.size, *own = words.at + i * words.size;
+        store(words, i, load(before, words.size) + load(own, words.size));
+    }
+}
+
+static int decode(int coding, struct source *source, struct words words) {
+    switch (coding) {
+    case COPY: return copy(source, words);
+    case NARROW: return narrow(source, words);
+    case BITMAP: return bitmap(source, words);
+    case HUFFMAN: return huffman(source, words);
+    default: return 0;
+    }
+}
+
+int edge_expand(const uint8_t *records, size_t bytes, uint8_t *memory, size_t room) {
+    struct source source = {records, bytes};
+    while (source.left) {
+        const uint8_t *head = take(&source, HEAD);
+        if (!head || head[0] >> 4 > 3 || head[1] > MOST_STRIDE)
+            return 0;
+        struct words words = {memory, (size_t)load(head + 2, 4), (size_t)1 << (head[0] >> 4)};
+        if (words.count > room / words.size || !decode(head[0] & 15, &source, words))
+            return 0;
+        sum_up(words, head[1]);
+        size_t used = (words.count * words.size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        if (used > room)
+            return 0;
+        memory += used;
+        room -= used;
+    }
+    return room == 0;
+}
