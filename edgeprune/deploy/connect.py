@@ -1,0 +1,28 @@
+"""The transport that a board's file names."""
+
+from __future__ import annotations
+
+from edgeprune.board import Board
+from edgeprune.deploy.transport import Transport
+from edgeprune.errors import EdgepruneError
+
+
+def transport_of(board: Board) -> Transport:
+    """A connection to `board`, not open yet.
+
+    Raises EdgepruneError: board-address-missing, extra-missing, transport-unsupported.
+    """
+    if board.transport == "local":
+        from edgeprune.deploy.transport_local import LocalTransport
+
+        return LocalTransport(board)
+    if board.transport == "ssh":
+        from edgeprune.deploy.transport_ssh import SshTransport
+
+        return SshTransport(board)
+    if board.transport == "adb":
+        from edgeprune.deploy.transport_adb import AdbTransport
+
+        return AdbTransport(board)
+    what = f"board {board.name} is reached by {board.transport}, which this version cannot do"
+    raise EdgepruneError("transport-unsupported", what, where="--board", hint="`edgeprune boards` lists others")
