@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as script
 
-from edgeprune.kernels.abi import EpilogueStep, Residual, View
+from edgeprune.kernels.abi import EpilogueStep, Format, Residual, View
 from edgeprune.kernels.epilogue import apply_epilogue, element
 from edgeprune.kernels.vector_math import lanes_of
 
@@ -76,7 +76,8 @@ def _span(index: Any, lanes: int, stride: int) -> Any:
 
 
 def load_view(memory: Memory, view: View, at: Sequence[Any], lanes: int, along: str) -> Any:
-    """`lanes` elements of `view` from `at` (image, channel, row, column) on, "channel" or "pixel" after "pixel"."""
+    """What is stored of `lanes` elements of `view` from `at` (image, channel, row, column) on, "channel" or "pixel"
+    after "pixel"."""
     stride = view.channel_stride if along == "channel" else view.pixel_stride
     return memory.load(element(view, *at), lanes, stride)
 
@@ -114,6 +115,11 @@ def splat(value: Any, lanes: int) -> Any:
     """A vector that holds the scalar `value` in every lane; Python numbers become float32."""
     scalar = tirx.FloatImm(FLOAT, float(value)) if isinstance(value, int | float) else value
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def zeros(format: Format, lanes: int) -> Any:
+    """What a buffer of `format` holds of the number zero, in every lane."""
+    return splat(tirx.const(format.zero, format.dtype) if format.quantized else 0.0, lanes)
 
 
 def shuffle(vectors: Sequence[Any], order: Sequence[int]) -> Any:

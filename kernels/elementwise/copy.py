@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.kernels import script
+from edgeprune.kernels.abi import FLOAT32, Format
 from edgeprune.kernels.elementwise.axes import Axis, Units, advanced, merged, ordered, vectors
 from edgeprune.kernels.elementwise.transpose import transposed
 from edgeprune.kernels.script import Memory
@@ -19,13 +20,14 @@ BLOCKS = 64
 class Copy:
     """y[y_start + i . y_strides] = x[x_start + i . x_strides] over the index i of `axes`; zero where `empty`.
 
-    The strides of an axis are (y, x).
+    The strides of an axis are (y, x). Both are of `format`.
     """
 
     axes: tuple[Axis, ...]
     y_start: int
     x_start: int
     empty: bool = False
+    format: Format = FLOAT32
 
     def emitter(self, lanes: int) -> Straight | Repeated | Transposed:
         """The way to emit this copy."""
@@ -55,7 +57,8 @@ class Straight:
         def run(places: list[Any], extent: int) -> None:
             for first, width in vectors(extent, self.lanes):
                 to, source = advanced(places, last, first)
-                value = script.splat(0.0, width) if self.copy.empty else x.load(source, width, last.strides[1])
+                empty = self.copy.empty
+                value = script.zeros(self.copy.format, width) if empty else x.load(source, width, last.strides[1])
                 y.store(to, value, width, last.strides[0])
 
         self.units.emit(begin, end, (self.copy.y_start, self.copy.x_start), run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import Kernel, Machine, View
+from edgeprune.kernels.abi import Format, Kernel, Machine, View
 from edgeprune.kernels.elementwise.axes import Axis, vectors
 from edgeprune.kernels.elementwise.copy import Copy
 from edgeprune.kernels.elementwise.runs import Run, channel_runs
@@ -27,7 +27,7 @@ class Move:
     """y[n, c, i, j] = x[n, channels[c], oy + (i * sy) // uy, ox + (j * sx) // ux].
 
     `channels` None is the identity; -1 writes zeros. `step` is (sy, sx), `repeat` (uy, ux), `origin` (oy, ox).
-    `y` does not overlap `x`.
+    `y` does not overlap `x`. Both views have one format.
     """
 
     x: View
@@ -44,18 +44,33 @@ class Move:
 
 
 def build_move(problem: Move, machine: Machine) -> Kernel:
-    """The kernel of `problem` over (x, [channel table], y)."""
+    """The kernel of `problem` over (x, [channel table], y).
+
+    Raises ValueError where the formats of the views differ.
+    """
+    if problem.x.format != problem.y.format:
+        raise ValueError("a move needs one format")
+    problem = _unscaled(problem)
+    y, lanes = problem.y, machine.lanes * 4 // problem.y.format.itemsize
     copies = _copies(problem)
     if copies is not None:
-        func, units = _copy_function(tuple(copies), machine.lanes)
+        func, units = _copy_function(tuple(copies), lanes)
         return Kernel(func, units, label="move")
-    y = problem.y
     runs = channel_runs(problem.channels or tuple(range(y.channels)))
     if problem.x.channel_stride == y.channel_stride == 1 and len(runs) <= MOST_RUNS:
-        return Kernel(_pixel_function(problem, machine.lanes), y.batch * y.height, label="move channels")
+        return Kernel(_pixel_function(problem, lanes), y.batch * y.height, label="move channels")
     table = np.array(problem.channels or range(y.channels), np.int32)
-    func = _plane_function(_without_channels(problem), machine.lanes)
+    func = _plane_function(_without_channels(problem), lanes)
     return Kernel(func, y.batch * y.channels, (table,), label="move planes")
+
+
+def _unscaled(problem: Move) -> Move:
+    """The same move for every scale, so that equal ones share a function; zeros matter where they are written."""
+    held = problem.y.format
+    if not held.quantized:
+        return problem
+    format = Format(held.dtype, zero=held.zero if problem.channels and min(problem.channels) < 0 else 0)
+    return replace(problem, x=replace(problem.x, format=format), y=replace(problem.y, format=format))
 
 
 def _without_channels(problem: Move) -> Move:
@@ -79,7 +94,8 @@ def _copies(problem: Move) -> list[Copy] | None:
         channels = Axis(run.length, (problem.y.channel_stride, problem.x.channel_stride * run.step))
         y_start = problem.y.offset + run.first * problem.y.channel_stride
         x_start = corner + run.source * problem.x.channel_stride
-        copies.append(Copy((images, channels, *rows, *columns), y_start, x_start, run.empty))
+        axes = (images, channels, *rows, *columns)
+        copies.append(Copy(axes, y_start, x_start, run.empty, problem.y.format))
     return copies
 
 
@@ -107,7 +123,7 @@ def _copy_function(copies: tuple[Copy, ...], lanes: int) -> tuple[Any, int]:
             emitter.emit(memories[1], memories[0], *bounds)
             first += count
 
-    return script.kernel_function([script.FLOAT] * 2, body), total
+    return script.kernel_function([copies[0].format.dtype] * 2, body), total
 
 
 @lru_cache(maxsize=512)
@@ -122,18 +138,19 @@ def _pixel_function(problem: Move, lanes: int) -> Any:
             to = script.let(element(y, image, 0, row, column))
             source = script.let(element(x, image, 0, problem.source(0, row), problem.source(1, column)))
             for run in runs:
-                _copy_run(memories, run, to, source, lanes)
+                _copy_run(memories, run, (to, source), lanes, y.format)
 
-    return script.kernel_function([script.FLOAT] * 2, body)
+    return script.kernel_function([y.format.dtype] * 2, body)
 
 
-def _copy_run(memories: list[Memory], run: Run, to: Any, source: Any, lanes: int) -> None:
+def _copy_run(memories: list[Memory], run: Run, places: tuple[Any, Any], lanes: int, format: Format) -> None:
+    to, source = places
     if run.ways == 2:
         _interleave(memories, run, to, source, lanes)
         return
     for first, width in vectors(run.length, lanes):
         value = memories[0].load(source + (first * run.step + run.source), width, run.step)
-        memories[1].store(to + (first + run.first), script.splat(0.0, width) if run.empty else value, width)
+        memories[1].store(to + (first + run.first), script.zeros(format, width) if run.empty else value, width)
 
 
 def _interleave(memories: list[Memory], run: Run, to: Any, source: Any, lanes: int) -> None:
@@ -167,9 +184,10 @@ def _plane_function(problem: Move, lanes: int) -> Any:
                         along = (
                             column * stride if even else column * problem.step[1] // problem.repeat[1] * x.pixel_stride
                         )
-                        value = script.splat(0.0, width) if empty else memories[0].load(source + along, width, stride)
+                        nothing = script.zeros(y.format, width)
+                        value = nothing if empty else memories[0].load(source + along, width, stride)
                         memories[2].store(to + column * y.pixel_stride, value, width, y.pixel_stride)
 
             script.either(wanted < 0, lambda: run(True), lambda: run(False))
 
-    return script.kernel_function([script.FLOAT, script.INTEGER, script.FLOAT], body)
+    return script.kernel_function([x.format.dtype, script.INTEGER, y.format.dtype], body)
