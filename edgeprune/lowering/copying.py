@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from edgeprune.kernels.abi import View
+from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.lowering.layout import Storage
 from edgeprune.lowering.plan import Layer
@@ -17,16 +21,28 @@ from edgeprune.lowering.strided import Strided, copy_views, dense, fit, image_vi
 _MOST_LOOPS = 4
 
 
-def copy(program: Program, buffer: str, places: np.ndarray, target: Strided, name: str) -> None:
-    """Append the copy of the elements at `places` of `buffer`, an array of the shape of `target`, to `target`."""
+def copy(
+    program: Program, buffer: str, places: np.ndarray, target: Strided, name: str, steps: Sequence[Step] = ()
+) -> None:
+    """Append the copy of the elements at `places` of `buffer`, an array of the shape of `target`, to `target`.
+
+    Where the two buffers store numbers differently, each element is stored anew, after `steps`.
+    """
+    formats = program.layout.format_of(buffer), program.layout.format_of(target.buffer)
     move = _as_move(buffer, places, target) or _as_loops(places.reshape(-1), target.places().reshape(-1))
-    if move is None:
+    anew = formats[0] != formats[1] or bool(steps)
+    if move is None or (move.channels is not None and anew):
         buffer = _gathered(program, buffer, places, name)
         places = dense(buffer, target.shape).places()
         move = _as_move(buffer, places, target) or _as_loops(places.reshape(-1), target.places().reshape(-1))
         assert move is not None
-    kernel = build_move(move, program.machine)
-    program.call(kernel, [buffer], [target.buffer], Layer(name, "Move", kernel.label), stem="move")
+    x, y = (replace(view, format=format) for view, format in zip((move.x, move.y), formats, strict=True))
+    if anew:
+        kernel = build_elementwise(Elementwise(y=y, inputs=(x,), program=(("input", 0), *steps)), program.machine)
+    else:
+        kernel = build_move(replace(move, x=x, y=y), program.machine)
+    op = "Store" if anew else "Move"
+    program.call(kernel, [buffer], [target.buffer], Layer(name, op, kernel.label), stem=op.lower())
 
 
 def separate(buffer: str, places: np.ndarray) -> tuple[Strided, np.ndarray | None] | None:
@@ -109,17 +125,19 @@ def _repeats(sequence: np.ndarray, extent: int) -> bool:
 def _gathered(program: Program, buffer: str, places: np.ndarray, name: str) -> str:
     """A new buffer with the elements at `places`, row-major, gathered by TVM's own kernel."""
     reach = int(places.max()) + 1
+    format = program.layout.format_of(buffer)
+    kind = int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(format.dtype)))
     graph = helper.make_graph(
         [helper.make_node("Gather", ["data", "places"], ["out"], name=name, axis=0)],
         "gather",
-        [helper.make_tensor_value_info("data", TensorProto.FLOAT, [reach])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [places.size])],
+        [helper.make_tensor_value_info("data", kind, [reach])],
+        [helper.make_tensor_value_info("out", kind, [places.size])],
         [numpy_helper.from_array(places.reshape(-1).astype(np.int64), "places")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     onnx.checker.check_model(model)
     result = program.fresh(f"gather:{name}")
-    program.add_storage(result, Storage(int(places.size)))
+    program.add_storage(result, Storage(int(places.size), format=format))
     region = lower_region(model, program.target, f"edge_gather_{len(program.steps)}")
     names = {region.inputs["data"]: buffer, region.outputs["out"]: result}
     program.add_region(region, names, Layer(name, "Gather", "tvm"))

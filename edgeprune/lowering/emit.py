@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
-from edgeprune.kernels.abi import EpilogueStep, Kernel, Residual, View
+from edgeprune.kernels.abi import FLOAT32, EpilogueStep, Kernel, Residual, Rounded, View
 from edgeprune.kernels.conv2d.channels import build_channels
 from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
@@ -16,11 +16,14 @@ from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
+from edgeprune.kernels.integer.integer import build_integer
 from edgeprune.kernels.pool.pool import Pool, build_pool
+from edgeprune.lowering.copying import copy
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
+from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Mode
-from edgeprune.lowering.operands import Operand, image_operand, matrix_operand
+from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, image_view, matrix_view
@@ -40,7 +43,9 @@ def _convolution(program: Program, group: Group) -> None:
     y = _output_view(program, group)
     mode = program.layout.mode_of(group)
     along_channels = mode == "channels" or y.height * y.width == 1
-    x = image_operand(program, group.inputs[0], halo, mode, gather=along_channels)
+    numbers = _numbers(program, group)
+    wanted = FLOAT32 if numbers is None else None
+    x = image_operand(program, group.inputs[0], halo, mode, gather=along_channels, wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Conv2d(
         x=x.view,
@@ -53,24 +58,38 @@ def _convolution(program: Program, group: Group) -> None:
         bias=group.bias is not None,
         epilogue=epilogue,
     )
-    _finish_product(program, group, problem, x, reads, along_channels)
+    _finish_product(program, group, problem, x, reads, numbers, along_channels)
 
 
 def _linear(program: Program, group: Group) -> None:
-    x = matrix_operand(program, group.inputs[0])
+    numbers = _numbers(program, group)
+    x = matrix_operand(program, group.inputs[0], FLOAT32 if numbers is None else None)
     y = _matrix(program, group.output)
     reads, epilogue = _epilogue(program, group, _matrix_residual)
     problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, group.bias is not None, epilogue)
-    _finish_product(program, group, problem, x, reads, along_channels=True)
+    _finish_product(program, group, problem, x, reads, numbers, along_channels=True)
+
+
+def _numbers(program: Program, group: Group) -> Numbers | None:
+    """The whole numbers of a layer that multiplies integers."""
+    return integer_numbers(program.quantized, group, format_of(program, group.inputs[0]))
 
 
 def _finish_product(
-    program: Program, group: Group, problem: Conv2d, x: Operand, reads: list[str], along_channels: bool
+    program: Program,
+    group: Group,
+    problem: Conv2d,
+    x: Operand,
+    reads: list[str],
+    numbers: Numbers | None,
+    along_channels: bool,
 ) -> None:
     assert group.layer is not None
     weights, bias = read_weight(group.layer), _bias(group, problem.y.channels)
     offsets = None if x.offsets is None else x.offsets.astype(np.int32)
-    if along_channels:
+    if numbers is not None:
+        kernel = build_integer(problem, numbers.weights, numbers.scales, numbers.bias, program.machine, offsets)
+    elif along_channels:
         kernel = build_channels(problem, weights, bias, program.machine, offsets)
     else:
         kernel = build_pixels(problem, weights, bias, program.machine, offsets)
@@ -81,7 +100,9 @@ def _depthwise(program: Program, group: Group) -> None:
     window = window_of(group)
     assert window is not None and group.layer is not None
     halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
-    x = image_operand(program, group.inputs[0], halo, program.layout.mode_of(group))
+    numbers = _numbers(program, group)
+    wanted = FLOAT32 if numbers is None else None
+    x = image_operand(program, group.inputs[0], halo, program.layout.mode_of(group), wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Depthwise(
         x=x.view,
@@ -93,8 +114,11 @@ def _depthwise(program: Program, group: Group) -> None:
         bias=group.bias is not None,
         epilogue=epilogue,
     )
-    weights = read_weight(group.layer).reshape(problem.y.channels, -1)
-    kernel = build_depthwise(problem, weights, _bias(group, problem.y.channels), program.machine)
+    weights, bias, scales = read_weight(group.layer), _bias(group, problem.y.channels), None
+    if numbers is not None:
+        weights, bias, scales = numbers.weights, numbers.bias, numbers.scales
+    flat = weights.reshape(problem.y.channels, -1)
+    kernel = build_depthwise(problem, flat, bias, program.machine, **({} if scales is None else {"scales": scales}))
     _call(program, group, kernel, [x.buffer, *reads], stem="depthwise")
 
 
@@ -131,15 +155,24 @@ def _elementwise(program: Program, group: Group) -> None:
             operands.append(_image_residual(program, group.residuals[step.index], mode))
         else:
             steps.append(step)
+    steps += _last_rounding(program, group)
     problem = Elementwise(y=y, inputs=tuple(operand.view for operand in operands), program=tuple(steps))
     _call(program, group, build_elementwise(problem, program.machine), [operand.buffer for operand in operands])
+
+
+def _store(program: Program, group: Group) -> None:
+    target = program.layout.homes[id(group.output)].place
+    rounding = _last_rounding(program, group)
+    buffer, places = places_of(program, group.inputs[0])
+    copy(program, buffer, places, target, group.anchor.name or "store", rounding)
 
 
 def _upsample(program: Program, group: Group) -> None:
     factors = upsample_factors(group.anchor)
     assert factors is not None
-    x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group))
-    problem = Move(x.view, _output_view(program, group), repeat=factors)
+    y = _output_view(program, group)
+    x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group), wanted=y.format)
+    problem = Move(x.view, y, repeat=factors)
     _call(program, group, build_move(problem, program.machine), [x.buffer], stem="upsample")
 
 
@@ -149,6 +182,7 @@ _ROWS: dict[str, Callable[[Program, Group], None]] = {
     "elementwise": _elementwise,
     "linear": _linear,
     "pool": _pool,
+    "store": _store,
     "upsample": _upsample,
 }
 
@@ -188,7 +222,13 @@ def _epilogue(
             steps.append(Residual(residual.view))
         else:
             steps.append(step)
-    return reads, tuple(steps)
+    return reads, (*steps, *_last_rounding(program, group))
+
+
+def _last_rounding(program: Program, group: Group) -> list[Rounded]:
+    """The step that rounds a result which is not stored on its grid."""
+    grid = program.quantized.rounding(group.output)
+    return [] if grid is None else [Rounded(grid)]
 
 
 def _image_residual(program: Program, value: ir.Value, mode: Mode) -> Operand:
@@ -221,6 +261,7 @@ def _broadcast_operand(program: Program, value: ir.Value, y: View, mode: Mode) -
         channel_stride=view.channel_stride if view.channels > 1 else 0,
         row_stride=view.row_stride if view.height > 1 else 0,
         pixel_stride=view.pixel_stride if view.width > 1 else 0,
+        format=view.format,
     )
     return Operand(operand.buffer, stretched)
 
@@ -235,10 +276,11 @@ def _output_view(program: Program, group: Group) -> View:
     place = program.layout.homes[id(group.output)].place
     if len(place.shape) == 2:
         place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
-    return image_view(place)
+    return image_view(place, program.layout.format_of(place.buffer))
 
 
 def _matrix(program: Program, value: ir.Value) -> View:
-    view = matrix_view(program.layout.homes[id(value)].place)
+    place = program.layout.homes[id(value)].place
+    view = matrix_view(place, program.layout.format_of(place.buffer))
     assert view is not None
     return view

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import onnx_ir as ir
 
 from edgeprune.ir.weights import WeightedLayer, weighted_layers
-from edgeprune.kernels.abi import Activation
+from edgeprune.kernels.abi import Activation, Format, Rounded
 from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
 from edgeprune.lowering.movement import is_movement
+from edgeprune.lowering.quantization import is_store
 
-Kind = Literal["conv2d", "depthwise", "linear", "pool", "elementwise", "upsample", "movement", "region"]
+Kind = Literal["conv2d", "depthwise", "linear", "pool", "elementwise", "upsample", "store", "movement", "region"]
 
 IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "upsample"})
 """Kinds whose results are stored as images, in the layout of the graph."""
@@ -42,7 +45,7 @@ class Group:
     layer: WeightedLayer | None = None
     bias: ir.Value | None = None
     residuals: tuple[ir.Value, ...] = ()
-    epilogue: tuple[Activation | Added, ...] = ()
+    epilogue: tuple[Activation | Added | Rounded, ...] = ()
 
     @property
     def output(self) -> ir.Value:
@@ -55,8 +58,11 @@ class Group:
         return self.inputs + self.residuals
 
 
-def find_groups(model: ir.Model) -> list[Group]:
-    """The groups of `model` in an order in which they can run; every node is in exactly one."""
+def find_groups(model: ir.Model, grids: Mapping[int, Format] = MappingProxyType({})) -> list[Group]:
+    """The groups of `model` in an order in which they can run; every node is in exactly one.
+
+    `grids` has the values, by identity, that are rounded where they are computed.
+    """
     layers = {id(layer.node): layer for layer in weighted_layers(model)}
     outputs = {id(value) for value in model.graph.outputs}
     images = {id(value) for value in model.graph.inputs if is_image(value)}
@@ -66,11 +72,12 @@ def find_groups(model: ir.Model) -> list[Group]:
         if id(node) in taken:
             continue
         group = _anchor(node, layers.get(id(node)), images)
-        if group.kind not in ("movement", "region", "upsample"):
-            group = _extend(group, outputs, taken)
+        if group.kind not in ("movement", "region", "store", "upsample"):
+            group = _extend(group, outputs, taken, grids)
         taken.update(id(member) for member in group.nodes)
         groups.append(group)
-        if group.kind in IMAGE_KINDS or any(id(value) in images for value in group.inputs if group.kind == "movement"):
+        moved = group.kind in ("movement", "store") and any(id(value) in images for value in group.inputs)
+        if group.kind in IMAGE_KINDS or moved or (group.kind == "store" and is_image(group.output)):
             images.update(id(value) for value in group.outputs)
     return _in_order(groups)
 
@@ -92,7 +99,7 @@ def _anchor(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Gro
     if kind in ("conv2d", "depthwise", "linear"):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         return Group(kind, node, (node,), inputs[:1], tuple(node.outputs), layer, bias)
-    if kind in ("pool", "upsample"):
+    if kind in ("pool", "upsample", "store"):
         inputs = inputs[:1]
     if kind == "elementwise":
         step = activation_of(node)
@@ -104,6 +111,8 @@ def _anchor(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Gro
 
 def _kind(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Kind:
     output = node.outputs[0]
+    if is_store(node):
+        return "store"
     if output.dtype != ir.DataType.FLOAT or node.domain not in ("", "ai.onnx"):
         return "region"
     if layer is not None and _has_constant_bias(node):
@@ -174,11 +183,13 @@ def upsample_factors(node: ir.Node) -> tuple[int, int] | None:
     return (new_height // height, new_width // width) if exact else None
 
 
-def _extend(group: Group, outputs: set[int], taken: set[int]) -> Group:
+def _extend(group: Group, outputs: set[int], taken: set[int], grids: Mapping[int, Format]) -> Group:
     """Absorb the bias, residual additions and activations that alone read the group's result."""
     while id(group.output) not in outputs:
         users = [use.node for use in group.output.uses()]
-        longer = _with_gate(group, users, outputs) or (_with_next(group, users[0], taken) if len(users) == 1 else None)
+        grid = grids.get(id(group.output))
+        start = group if grid is None else replace(group, epilogue=(*group.epilogue, Rounded(grid)))
+        longer = _with_gate(start, users, outputs) or (_with_next(start, users[0], taken) if len(users) == 1 else None)
         if longer is None:
             break
         group = longer

@@ -10,8 +10,10 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.kernels.abi import FLOAT32, Format
 from edgeprune.lowering.geometry import Halo, window_of
 from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
+from edgeprune.lowering.quantization import Quantized
 from edgeprune.lowering.strided import Strided, beside, dense, fit, image_shape
 from edgeprune.lowering.trace import Origin, Piece, Trace, keeps_pixels
 
@@ -19,6 +21,9 @@ Mode = Literal["channels", "pixels"]
 """Images channels-last, with vectors over channels; or planar, with vectors along pixels."""
 
 NO_HALO: Halo = (0, 0, 0, 0)
+
+SLACK_BYTES = 64
+"""What kernels may read past the last integer of a buffer."""
 
 ROW_MULTIPLE, PLANE_MULTIPLE = 8, 16
 """Planar rows with a halo, and planes without one, start this many elements apart or a multiple: vectors then cross
@@ -44,6 +49,10 @@ class Layout:
     homes: dict[int, Home] = field(default_factory=dict)
     buffers: dict[str, Storage] = field(default_factory=dict)
 
+    def format_of(self, buffer: str) -> Format:
+        """How `buffer` stores numbers; what is not among `buffers`, a port or a constant, is not quantized."""
+        return self.buffers[buffer].format if buffer in self.buffers else FLOAT32
+
     def mode_of(self, group: Group) -> Mode:
         """The layout of the images that `group` reads and writes."""
         return self.modes.get(id(group.anchor), "channels")
@@ -51,14 +60,23 @@ class Layout:
 
 @dataclass(frozen=True)
 class Storage:
-    """A buffer of `elements` 4-byte values; `bordered` says how its halo is cleared (images, rows, columns, cell)."""
+    """A buffer of `elements` in `format`; `bordered` says how its halo is cleared (images, rows, columns, cell bytes)."""
 
     elements: int
     halo: Halo = NO_HALO
     bordered: tuple[int, int, int, int] | None = None
+    format: Format = FLOAT32
+
+    @property
+    def size(self) -> int:
+        """Bytes, with what vectors may read past the end."""
+        slack = SLACK_BYTES if self.format.quantized else 0
+        return self.elements * self.format.itemsize + slack
 
 
-def plan_layout(model: ir.Model, groups: Sequence[Group], trace: Trace, modes: Mapping[int, Mode]) -> Layout:
+def plan_layout(
+    model: ir.Model, groups: Sequence[Group], trace: Trace, modes: Mapping[int, Mode], quantized: Quantized
+) -> Layout:
     """Place every root of `groups`: inside an output or a concatenation where its kernel can write there."""
     layout = Layout(modes)
     halos = _halos(groups, trace)
@@ -69,8 +87,19 @@ def plan_layout(model: ir.Model, groups: Sequence[Group], trace: Trace, modes: M
         for value in group.outputs:
             if group.kind == "movement" and id(value) not in trace.assemblies:
                 continue
-            place_root(layout, value, group, halos.get(id(value), NO_HALO), _hosts(layout, trace, ports, value))
+            format = stored_format(trace, quantized, value)
+            hosts = [host for host in _hosts(layout, trace, ports, value) if layout.format_of(host[0].buffer) == format]
+            place_root(layout, value, group, halos.get(id(value), NO_HALO), hosts, format)
     return layout
+
+
+def stored_format(trace: Trace, quantized: Quantized, value: ir.Value) -> Format:
+    """How the root `value` is stored: put together from values on one grid, it stays on that grid."""
+    _, pieces = trace.assemblies.get(id(value), (value, ()))
+    if value.is_graph_output() or id(value) in quantized.grids or not pieces:
+        return quantized.storage(value)
+    formats = {stored_format(trace, quantized, piece.root) for piece in pieces}
+    return formats.pop() if len(formats) == 1 else FLOAT32
 
 
 def input_buffer(value: ir.Value) -> str:
@@ -84,28 +113,35 @@ def output_buffer(index: int) -> str:
 
 
 def place_root(
-    layout: Layout, value: ir.Value, group: Group, halo: Halo, hosts: Sequence[tuple[Strided, Halo]] = ()
+    layout: Layout,
+    value: ir.Value,
+    group: Group,
+    halo: Halo,
+    hosts: Sequence[tuple[Strided, Halo]] = (),
+    format: Format = FLOAT32,
 ) -> None:
-    """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own."""
+    """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own in `format`."""
     for place, room in hosts:
         if all(have >= need for have, need in zip(room, halo, strict=True)) and writes(
             group, place, layout.mode_of(group)
         ):
             layout.homes[id(value)] = Home(place, room)
             return
-    image = group.kind in IMAGE_KINDS or (group.kind == "movement" and len(shape_of(value)) == 4)
-    home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode_of(group), halo, image)
+    image = group.kind in IMAGE_KINDS or (group.kind in ("movement", "store") and len(shape_of(value)) == 4)
+    home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode_of(group), halo, image, format)
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
         storage = Storage(math.ceil(home.place.size * value.dtype.itemsize / 4))
     layout.homes[id(value)] = home
     layout.buffers[home.place.buffer] = storage
 
 
-def new_home(buffer: str, shape: tuple[int, ...], mode: Mode, halo: Halo, image: bool) -> tuple[Home, Storage]:
+def new_home(
+    buffer: str, shape: tuple[int, ...], mode: Mode, halo: Halo, image: bool, format: Format = FLOAT32
+) -> tuple[Home, Storage]:
     """A buffer of its own for a value of `shape`: in the layout of `mode` where it is an image, else row-major."""
     if not image:
         place = dense(buffer, shape)
-        return Home(place), Storage(place.size)
+        return Home(place), Storage(place.size, format=format)
     batch, channels, height, width = image_shape(shape)
     if mode == "pixels" and any(halo):
         halo = (*halo[:3], halo[3] - (halo[1] + width + halo[3]) % -ROW_MULTIPLE)
@@ -113,24 +149,24 @@ def new_home(buffer: str, shape: tuple[int, ...], mode: Mode, halo: Halo, image:
     rows, columns = top + height + bottom, left + width + right
     if mode == "channels":
         strides = (rows * columns * channels, 1, columns * channels, channels)
-        border = (batch, rows, columns, 4 * channels)
+        border = (batch, rows, columns, format.itemsize * channels)
     else:
         plane = rows * columns
         if plane > 1 and not any(halo):
             plane += -plane % PLANE_MULTIPLE
         strides = (channels * plane, plane, columns, 1)
-        border = (batch * channels, rows, columns, 4)
+        border = (batch * channels, rows, columns, format.itemsize)
     offset = top * strides[2] + left * strides[3]
     kept = {4: strides, 3: (strides[0], strides[1], strides[3]), 2: strides[:2], 1: strides[1:2]}[len(shape)]
     place = Strided(buffer, shape, kept, offset)
-    return Home(place, halo), Storage(batch * strides[0], halo, border if any(halo) else None)
+    return Home(place, halo), Storage(batch * strides[0], halo, border if any(halo) else None, format)
 
 
 def writes(group: Group, place: Strided, mode: Mode) -> bool:
     """Whether the kernel of `group` can write its result to `place`."""
     if group.kind == "region":
         return place.is_dense
-    if group.kind == "movement":
+    if group.kind in ("movement", "store"):
         return True
     if group.kind == "linear":
         return place.strides[-1] == 1 or place.shape[-1] == 1

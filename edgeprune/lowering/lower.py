@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.groups import Group, find_groups, shape_of
-from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout
+from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
+from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
 from edgeprune.lowering.strided import dense
 from edgeprune.lowering.trace import Trace, trace_movements
@@ -39,11 +39,11 @@ def lower(
     Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
     """
     _refuse_empty(model)
-    model = with_real_weights(model)
-    groups = find_groups(model)
+    quantized = without_quantization(model, target.dot)
+    model, groups = quantized.model, _settled_groups(quantized)
     trace = trace_movements(groups)
-    modes = _modes(groups, trace, target, mode)
-    program = Program(target, plan_layout(model, groups, trace, modes), trace)
+    modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))
+    program = Program(target, plan_layout(model, groups, trace, modes, quantized), trace, quantized)
     _emit_all(program, model, groups, progress)
     _finish_outputs(program, model)
     inputs = tuple(
@@ -56,13 +56,45 @@ def lower(
     return program.plan(inputs, outputs)
 
 
-def _modes(groups: Sequence[Group], trace: Trace, target: Target, mode: Mode | Mapping[str, Mode] | None) -> Modes:
+def _settled_groups(quantized: Quantized) -> list[Group]:
+    """The groups of the model, where what cannot store integers itself is followed by a store."""
+    groups = find_groups(quantized.model, quantized.grids)
+    wanting = [
+        value
+        for group in groups
+        for value in group.outputs
+        if (group.kind == "region" and id(value) in quantized.grids)
+        or (group.kind == "upsample" and quantized.rounding(value) is not None)
+    ]
+    for value in wanting:
+        store_after(quantized, value, quantized.grids.pop(id(value)))
+    return find_groups(quantized.model, quantized.grids) if wanting else groups
+
+
+def _integer_groups(quantized: Quantized, groups: Sequence[Group], trace: Trace) -> set[int]:
+    """The anchors of the groups that read or write integers, which are channels-last."""
+    return {
+        id(group.anchor)
+        for group in groups
+        for value in (*group.reads, *group.outputs)
+        if value.const_value is None
+        and value.dtype == ir.DataType.FLOAT
+        and stored_format(trace, quantized, trace.origin(value).root).quantized
+    }
+
+
+def _modes(
+    groups: Sequence[Group],
+    trace: Trace,
+    target: Target,
+    mode: Mode | Mapping[str, Mode] | None,
+    integer: Collection[int],
+) -> Modes:
     mode = mode or noted_modes(groups)
     if not mode:
-        return choose_modes(groups, trace, machine_of(target))
-    if isinstance(mode, str):
-        return {id(group.anchor): mode for group in groups}
-    return named_modes(groups, mode)
+        return choose_modes(groups, trace, machine_of(target), integer)
+    modes = {id(group.anchor): mode for group in groups} if isinstance(mode, str) else named_modes(groups, mode)
+    return {anchor: "channels" if anchor in integer else chosen for anchor, chosen in modes.items()}
 
 
 def _refuse_empty(model: ir.Model) -> None:

@@ -3,7 +3,7 @@ zeros are scattered, with as few changes between them as pays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +29,9 @@ as they are."""
 _SCATTERED = 0.9
 """Zeros count as scattered when the weights kept fill less than this share of the vectors that hold them."""
 
+_CHANNELS: dict[Mode, float] = {"channels": 0.0, "pixels": 1e15}
+"""The costs of what can only be channels-last."""
+
 LAYOUT_KEY = "edgeprune.layout"
 """The node metadata entry that says in which layout the node's images are: "channels" or "pixels"."""
 
@@ -36,12 +39,12 @@ Modes = Mapping[int, Mode]
 """The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
 
 
-def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine) -> Modes:
-    """The layouts with the smallest estimated total of convolutions and layout changes."""
+def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine, fixed: Collection[int] = ()) -> Modes:
+    """The layouts with the smallest estimated total of convolutions and layout changes; `fixed` is channels-last."""
     images = _images(groups, trace)
     if not _has_scattered_zeros(images, machine.lanes):
         return {}
-    costs = {id(group.anchor): _costs(group, machine) for group in images}
+    costs = {id(group.anchor): _CHANNELS if id(group.anchor) in fixed else _costs(group, machine) for group in images}
     planar = cheapest(
         {key: (cost["channels"], cost["pixels"]) for key, cost in costs.items()},
         [

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.kernels.abi import View
+from edgeprune.kernels.abi import FLOAT32, Format, View
 from edgeprune.lowering.copying import copy, separate
 from edgeprune.lowering.geometry import Halo
 from edgeprune.lowering.groups import shape_of
@@ -27,8 +27,15 @@ class Operand:
     offsets: np.ndarray | None = None
 
 
+def format_of(program: Program, value: ir.Value) -> Format:
+    """How the elements of `value` are stored."""
+    if value.const_value is not None or value.dtype != ir.DataType.FLOAT:
+        return FLOAT32
+    return program.layout.format_of(_home(program, value).place.buffer)
+
+
 def places_of(program: Program, value: ir.Value) -> tuple[str, np.ndarray]:
-    """The buffer of a float32 value and the place of each of its elements; assembles it first if need be."""
+    """The buffer of a real-valued value and the place of each of its elements; assembles it first if need be."""
     if value.const_value is not None:
         place = dense(program.constant_of(value), shape_of(value))
         return place.buffer, place.places()
@@ -52,47 +59,58 @@ def ready(program: Program, root: ir.Value) -> Home:
     return home
 
 
-def image_operand(program: Program, value: ir.Value, halo: Halo, mode: Mode, *, gather: bool = False) -> Operand:
-    """`value` as images in the layout `mode`, with a zero border of at least `halo`.
+def image_operand(
+    program: Program,
+    value: ir.Value,
+    halo: Halo,
+    mode: Mode,
+    *,
+    gather: bool = False,
+    wanted: Format | None = None,
+) -> Operand:
+    """`value` as images in the layout `mode`, with a zero border of at least `halo`, in any format but for `wanted`.
 
     Where `gather` is set the reader takes any channel offsets; otherwise vectors of channels (or, planar, of pixels)
     must lie together.
     """
     buffer, places = places_of(program, value)
-    if _has_border(program, value, halo):
+    format = program.layout.format_of(buffer)
+    if _has_border(program, value, halo) and wanted in (None, format):
         found = separate(buffer, places)
         if found is not None and (gather or (found[1] is None and _is_native(found[0], mode))):
             place = found[0] if not any(halo) else beside(found[0], _home(program, value).place)
-            return Operand(buffer, image_view(place), found[1])
-    home = _copied(program, value, buffer, places, halo, mode)
-    return Operand(home.place.buffer, image_view(home.place))
+            return Operand(buffer, image_view(place, format), found[1])
+    home = _copied(program, value, buffer, places, halo, mode, wanted or format)
+    return Operand(home.place.buffer, image_view(home.place, wanted or format))
 
 
-def matrix_operand(program: Program, value: ir.Value) -> Operand:
+def matrix_operand(program: Program, value: ir.Value, wanted: Format | None = None) -> Operand:
     """`value` of shape [..., K] as rows for a matrix product; the columns may lie anywhere."""
     buffer, places = places_of(program, value)
+    format = program.layout.format_of(buffer)
     rows = places.reshape(-1, places.shape[-1])
-    place = _rows(buffer, rows)
-    if place is None:
-        buffer = dense_operand(program, value)
+    place = _rows(buffer, rows, format)
+    if place is None or wanted not in (None, format):
+        format = wanted or format
+        buffer = dense_operand(program, value, format)
         rows = dense(buffer, shape_of(value)).places().reshape(-1, places.shape[-1])
-        place = _rows(buffer, rows)
+        place = _rows(buffer, rows, format)
         assert place is not None
     return place
 
 
-def dense_operand(program: Program, value: ir.Value) -> str:
-    """The buffer that holds `value` row-major from its start."""
+def dense_operand(program: Program, value: ir.Value, format: Format = FLOAT32) -> str:
+    """The buffer that holds `value` row-major from its start, in `format` where it is of real numbers."""
     if value.const_value is not None:
         return program.constant_of(value)
     if value.dtype != ir.DataType.FLOAT:
         return program.layout.homes[id(value)].place.buffer
     buffer, places = places_of(program, value)
     found = fit(buffer, places)
-    if found is not None and found.is_dense:
+    if found is not None and found.is_dense and program.layout.format_of(buffer) == format:
         return buffer
     name = program.fresh(f"dense:{value.name}")
-    home, storage = new_home(name, shape_of(value), "channels", NO_HALO, image=False)
+    home, storage = new_home(name, shape_of(value), "channels", NO_HALO, image=False, format=format)
     program.add_storage(name, storage)
     copy(program, buffer, places, home.place, value.name or "copy")
     return name
@@ -128,10 +146,12 @@ def _by_runs(piece: Piece, value: ir.Value) -> list[Piece]:
     return [Piece(piece.root, piece.positions[axis == entry], piece.numbers[axis == entry]) for entry in entries]
 
 
-def _copied(program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo, mode: Mode) -> Home:
-    """A copy of `value` in the layout `mode` with border `halo`, made once."""
-    name = f"copy:{value.name}:{mode}:{'.'.join(map(str, halo))}"
-    home, storage = new_home(name, shape_of(value), mode, halo, image=True)
+def _copied(
+    program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo, mode: Mode, format: Format
+) -> Home:
+    """A copy of `value` in the layout `mode` with border `halo` in `format`, made once."""
+    name = f"copy:{value.name}:{mode}:{'.'.join(map(str, halo))}" + f":{format.dtype}" * format.quantized
+    home, storage = new_home(name, shape_of(value), mode, halo, image=True, format=format)
     if name not in program.layout.buffers:
         program.add_storage(name, storage)
         copy(program, buffer, places, home.place, value.name or "copy")
@@ -160,7 +180,7 @@ def _is_native(place: Strided, mode: Mode) -> bool:
     return view.pixel_stride in (0, 1) or view.width == 1
 
 
-def _rows(buffer: str, rows: np.ndarray) -> Operand | None:
+def _rows(buffer: str, rows: np.ndarray, format: Format) -> Operand | None:
     offsets = rows[0] - rows[0, 0]
     starts = rows[:, 0]
     row_stride = int(starts[1] - starts[0]) if starts.size > 1 else 0
@@ -170,5 +190,5 @@ def _rows(buffer: str, rows: np.ndarray) -> Operand | None:
         return None
     even = fit(buffer, offsets)
     stride = even.strides[0] if even is not None else 0
-    view = View(1, rows.shape[1], 1, rows.shape[0], int(starts[0]), 0, stride or 1, 0, row_stride)
+    view = View(1, rows.shape[1], 1, rows.shape[0], int(starts[0]), 0, stride or 1, 0, row_stride, format)
     return Operand(buffer, view, None if even is not None else offsets)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.lowering.layout import Layout, Storage
 from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
+from edgeprune.lowering.quantization import Quantized
 from edgeprune.lowering.region import Region
 from edgeprune.lowering.trace import Trace
 from edgeprune.target import Target
@@ -19,7 +20,7 @@ from edgeprune.target import Target
 
 def machine_of(target: Target) -> Machine:
     """The target as the kernel choosers see it."""
-    return Machine(target.lanes, target.vector_registers, target.l1_bytes, target.l2_bytes)
+    return Machine(target.lanes, target.vector_registers, target.l1_bytes, target.l2_bytes, target.dot)
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Program:
     target: Target
     layout: Layout
     trace: Trace
+    quantized: Quantized
     steps: list[Step] = field(default_factory=list)
     _constants: dict[str, np.ndarray] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
@@ -73,18 +75,21 @@ class Program:
         if storage is None or buffer in self._started:
             return
         self._started.add(buffer)
-        self._sizes[buffer] = 4 * storage.elements
+        self._sizes[buffer] = storage.size
         if storage.bordered is not None:
             images, rows, columns, cell = storage.bordered
             top, left, bottom, right = storage.halo
-            self.steps.append(ClearHalo(buffer, images, rows, columns, cell, top, bottom, left, right))
+            fill = storage.format.zero
+            self.steps.append(ClearHalo(buffer, images, rows, columns, cell, top, bottom, left, right, fill))
 
     def clear(self, buffer: str) -> None:
         """Zero the whole of `buffer` before the first step that touches it: kernels may already write into it."""
         self._started.add(buffer)
-        size = self._sizes[buffer] = 4 * self.layout.buffers[buffer].elements
+        storage = self.layout.buffers[buffer]
+        size = self._sizes[buffer] = storage.size
         touching = (index for index, step in enumerate(self.steps) if buffer in _buffers(step))
-        clearing = ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0)
+        fill = storage.format.zero
+        clearing = ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0, fill=fill)
         self.steps.insert(next(touching, len(self.steps)), clearing)
 
     def call(

@@ -8,12 +8,12 @@ from math import prod
 
 import numpy as np
 
-from edgeprune.kernels.abi import View
+from edgeprune.kernels.abi import FLOAT32, Format, View
 
 
 @dataclass(frozen=True)
 class Strided:
-    """A float32 array inside `buffer`: element index i lies at `offset + sum(i * strides)`, counted in elements."""
+    """An array inside `buffer`: element index i lies at `offset + sum(i * strides)`, counted in elements."""
 
     buffer: str
     shape: tuple[int, ...]
@@ -72,8 +72,8 @@ def beside(place: Strided, neighbours: Strided) -> Strided:
     return replace(place, strides=strides)
 
 
-def image_view(place: Strided) -> View:
-    """`place` of shape [N, C, H, W], [N, C, W], [N, C] or [C] as the kernels see images."""
+def image_view(place: Strided, format: Format = FLOAT32) -> View:
+    """`place` of shape [N, C, H, W], [N, C, W], [N, C] or [C], stored in `format`, as the kernels see images."""
     batch, channels, height, width = image_shape(place.shape)
     strides = image_shape(place.strides, missing=0)
     return View(
@@ -86,6 +86,7 @@ def image_view(place: Strided) -> View:
         channel_stride=strides[1],
         row_stride=strides[2],
         pixel_stride=strides[3],
+        format=format,
     )
 
 
@@ -100,7 +101,7 @@ def image_shape(shape: tuple[int, ...], missing: int = 1) -> tuple[int, int, int
     return missing, shape[0], missing, missing
 
 
-def matrix_view(place: Strided) -> View | None:
+def matrix_view(place: Strided, format: Format = FLOAT32) -> View | None:
     """`place` of shape [..., K] as an image of one row whose pixels are the rows, or None where rows lie unevenly."""
     shape, strides = place.shape, place.strides
     rows = prod(shape[:-1])
@@ -109,7 +110,8 @@ def matrix_view(place: Strided) -> View | None:
         if stride != extent * inner:
             return None
     row_stride = outer[-1][1] if outer else 0
-    return View(1, shape[-1], 1, rows, place.offset, 0, strides[-1] if shape[-1] > 1 else 1, 0, row_stride)
+    channel_stride = strides[-1] if shape[-1] > 1 else 1
+    return View(1, shape[-1], 1, rows, place.offset, 0, channel_stride, 0, row_stride, format)
 
 
 def copy_views(source: Strided, target: Strided) -> tuple[View, View] | None:
