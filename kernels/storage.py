@@ -24,7 +24,12 @@ def real(value: Any, format: Format) -> Any:
     if not format.quantized:
         return value
     whole = centred(value, format)
-    return whole * constant(format.scale, whole)
+    return apart(whole * constant(format.scale, whole))
+
+
+def apart(value: Any) -> Any:
+    """A float32 product rounded by itself: it is not fused with a sum that it goes into."""
+    return tirx.call_llvm_pure_intrin(_vector("float32", lanes_of(value)), "llvm.arithmetic.fence", value)
 
 
 def added(value: Any, addend: Any, format: Format) -> Any:
@@ -53,7 +58,7 @@ def rounded(value: Any, format: Format) -> Any:
     if not format.quantized:
         return value
     whole = on_grid(value, format)
-    return whole * constant(format.scale, whole)
+    return apart(whole * constant(format.scale, whole))
 
 
 def stored(value: Any, format: Format) -> Any:

@@ -118,8 +118,6 @@ def test_any_program(case, seed):
     run(buffers, y, cut, kernel.units)
     run(buffers, y, 0, cut)
     seen = [window(buffer, view) for buffer, view in zip(buffers, inputs, strict=True)]
-    if names[1] in ("Add", "Sub") and rounds and not formats[1].quantized:
-        return  # a product of float32 and a float32 sum: the compiler may make one rounding of the two
     values = defined(program, seen, formats[1:])
     is_number = ~np.isnan(values)
     expected = written(np.where(is_number, values, np.float32(0)), formats[0])
