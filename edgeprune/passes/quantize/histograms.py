@@ -71,8 +71,7 @@ def histograms(
             counts[number] += _counted(array, low[number], high[number])
     progress("calibrating", 2 * samples.count, 2 * samples.count, "")
     given = {point.grid for point in placement.points if point.value.is_graph_input()}
-    found = zip(low.tolist(), high.tolist(), counts, strict=True)
-    return [Histogram(*ends, row, number in given) for number, (*ends, row) in enumerate(found)]
+    return [Histogram(float(low[n]), float(high[n]), counts[n], n in given) for n in range(len(low))]
 
 
 def _counted(array: np.ndarray, low: float, high: float) -> np.ndarray:
