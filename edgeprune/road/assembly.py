@@ -15,6 +15,7 @@ from edgeprune import __version__
 from edgeprune.bench.compare import Rivals
 from edgeprune.compiled import Package
 from edgeprune.ir.cost import model_cost
+from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.package.format import LIBRARY, MODEL, write_package
@@ -63,7 +64,7 @@ def assemble(
     """The package of `model`, which was lowered to `plan` and compiled to `built`."""
     from onnx_ir import to_proto
 
-    cost = model_cost(model)
+    cost = model_cost(with_real_weights(model))
     by_name = {layer.name: layer for layer in cost.layers}
     layers = []
     for layer in built.layers:
@@ -78,7 +79,7 @@ def assemble(
         created_by=f"edgeprune {__version__}",
         inputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.inputs),
         outputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.outputs),
-        precision="fp32",
+        precision=judge.write.precision,
         backend="tvm",
         layers=tuple(layers),
         weights_bytes=built.weights_bytes,

@@ -11,6 +11,7 @@ from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import Call
 from edgeprune.road.cost_rows import Readings, Structure
 from edgeprune.road.probes import Probe, Reading, by_step, calls_of, masked, packed_bytes
+from edgeprune.road.writing import Writer
 from edgeprune.target import Target
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def predicted_readings(
     structure: Structure,
     threads: int,
     seed: int,
+    write: Writer,
     progress: Progress,
 ) -> Readings:
     """The readings of `probes`, lowered and not compiled; cycles become time by the clock that the target states."""
@@ -40,7 +42,7 @@ def predicted_readings(
     for index, probe in enumerate(probes):
         progress("predicting", index, len(probes), f"{probe.level.pattern} {probe.level.density:g}")
         levels = dict.fromkeys(structure.layers, probe.level)
-        plan = lower(masked(model, levels, seed), target, mode=probe.layout)
+        plan = lower(write(masked(model, levels, seed)), target, mode=probe.layout)
         found.append((probe, _reading(plan, target, threads, known)))
     progress("predicting", len(probes), len(probes), "")
     return found

@@ -50,7 +50,19 @@ static inline void store(struct words words, size_t index, uint64_t value) {
     }
 }
 
+/* At least 57 bits are there afterwards. */
 static inline void fill(struct bits *bits) {
+    struct source *source = bits->source;
+    if (source->left >= 8) {
+        uint64_t next;
+        __builtin_memcpy(&next, source->at, 8);
+        bits->window |= __builtin_bswap64(next) >> bits->filled;
+        int bytes = (63 - bits->filled) / 8;
+        source->at += bytes;
+        source->left -= (size_t)bytes;
+        bits->filled += 8 * bytes;
+        return;
+    }
     while (bits->filled <= 56) {
         uint64_t next = 0;
         if (bits->source->left)
@@ -144,11 +156,14 @@ static int huffman(struct source *source, struct words words) {
     const uint8_t *book = take(source, symbols * words.size);
     if (!symbols || !book)
         return 0;
+    uint64_t values[MOST_SYMBOLS];
+    for (size_t i = 0; i < symbols; i++)
+        values[i] = load(book + i * words.size, words.size);
     struct bits bits = {source, 0, 0, 0};
     for (size_t i = 0; i < words.count; i++) {
         fill(&bits);
         uint16_t entry = entries[peek(&bits, longest)];
-        store(words, i, load(book + (entry >> 4) * words.size, words.size));
+        store(words, i, values[entry >> 4]);
         drop(&bits, entry & 15);
     }
     return finish(&bits);

@@ -5,18 +5,23 @@ from __future__ import annotations
 import ctypes
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from library_runner import Context, build, load, pointers
+from lowered import canonical, graph_model, run_lowered
+from onnx import helper
 from small_plan import small_plan
 
+from edgeprune.flow import load_model
 from edgeprune.lowering import constants
 from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
 from edgeprune.lowering.coding import decode
 from edgeprune.lowering.constants import pack_constants, stored_sizes
 from edgeprune.lowering.link import build_library
+from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import Constant, Plan
 from edgeprune.target import load_target
 
@@ -155,3 +160,24 @@ def test_small_gains_are_not_worth_memory() -> None:
     value[:40] = 0
     assert pack_constants(plan_of(value)).coded == {}
     assert constants._WORTH < 1
+
+
+def test_coded_weights_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    values = np.array([0, 0, -0.5, 0.25, 1.5], np.float32)
+    weights = {name: generator.choice(values, shape) for name, shape in (("w", (24, 20, 3, 3)), ("v", (20, 24, 1, 1)))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("Conv", ["a", "v"], ["y"], name="second"),
+    ]
+    model = canonical(graph_model(nodes, {"x": [1, 20, 7, 9]}, ["y"], weights))
+    feeds = {"x": noise(20 * 63).reshape(1, 20, 7, 9)}
+    found = run_lowered(model, feeds, tmp_path, "channels")["y"]
+    monkeypatch.setattr(constants, "_choice", lambda value: None)
+    np.testing.assert_array_equal(run_lowered(model, feeds, tmp_path, "channels", threads=2)["y"], found)
+
+
+def test_deep_compressed_weights_are_stored_small(data_dir: Path) -> None:
+    path = data_dir / "models/squeezenet_dc/squeezenet1.0_deepcompressed.onnx"
+    packed = pack_constants(lower(load_model(path), load_target("x86-64-v3")))
+    assert len(packed.blob) < 0.12 * path.stat().st_size
