@@ -160,9 +160,8 @@ def _from_file(path: Path) -> Board:
         what = f"the board's file cannot be read: {error.strerror or error}"
         raise EdgepruneError("board-file-missing", what, where=str(path), hint=hint, exit_code=2) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _invalid(
-            f"the file is no TOML: {error}", where=str(path), hint="one fact a line: name = value"
-        ) from error
+        hint = "one fact a line: name = value"
+        raise _invalid(f"the file is no TOML: {error}", where=str(path), hint=hint) from error
     if not _NAME.fullmatch(path.stem):
         hint = "a board is called by small letters, digits, '-', '_' and '.'"
         raise _invalid(f"{path.stem!a} is no name for a board", where=str(path), hint=hint)

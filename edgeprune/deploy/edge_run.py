@@ -130,9 +130,7 @@ class BoardRunner:
     def _told(self, ran: Ran, shape: type[Any]) -> Any:
         name = self._session.board.name
         if ran.code in _NOT_STARTED:
-            hint = (
-                "its folder may forbid execution, or its system may be 32-bit: folder in the board's file names another"
-            )
+            hint = "its folder may forbid execution (folder in the board's file names another) or its system be 32-bit"
             what = f"board {name} cannot start the program: {ran.said}"
             raise EdgepruneError("board-program-failed", what, where=PROGRAM, hint=hint)
         if ran.code != 0:

@@ -33,9 +33,11 @@ rm -f cache/part-*
 find cache -type f -mtime +"$3" -exec rm -f {} + 2>/dev/null
 mkdir "runs/$2"
 """
-_KNOWN = (
-    'cd "$1/cache" && shift && for name in "$@"; do [ -f "$name" ] && sha256sum "$name" && touch "$name"; done; true'
-)
+_KNOWN = r"""
+cd "$1/cache" && shift || exit 1
+for name in "$@"; do [ -f "$name" ] && sha256sum "$name" && touch "$name"; done
+true
+"""
 _KEEP = r"""
 cd "$1/cache" && sum=$(sha256sum "$2") || exit 1
 [ "${sum%% *}" = "$3" ] || { rm -f "$2"; exit 3; }
@@ -152,7 +154,9 @@ class Session:
         try:
             return self._transport.run(["sh", "-c", _START, "sh", self.run_folder, *command], limit)
         except EdgepruneError as error:
-            raise timed_out(self.board, error.where, program, limit) if error.code == "board-timeout" else error
+            if error.code != "board-timeout":
+                raise
+            raise timed_out(self.board, error.where, program, limit) from error
 
     def fetch(self, name: str, size: int) -> bytes:
         """Read a file of `size` bytes from this use's folder. Raises EdgepruneError (board-download-failed, ...)."""

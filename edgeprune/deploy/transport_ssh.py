@@ -176,7 +176,7 @@ class SshTransport:
     def _start_sftp(self) -> bool:
         if self._sftp is None and self._has_sftp:
             try:
-                self._sftp = self._use(self._connections[-1].start_sftp_client(), self.board.connect_seconds, "sftp")
+                self._sftp = self._use(self._sftp_client(), self.board.connect_seconds, "sftp")
             except (self._ssh.ChannelOpenError, self._ssh.SFTPError):
                 self._has_sftp = False
         return self._has_sftp
@@ -194,6 +194,9 @@ class SshTransport:
             raise self._ssh.ConnectionLost("the command ended without a word")
         code = 128 if process.exit_status < 0 else process.exit_status
         return Ran(code, _content(done[0]), _content(done[1]))
+
+    async def _sftp_client(self) -> asyncssh.SFTPClient:
+        return await self._connections[-1].start_sftp_client()
 
     async def _write(self, content: bytes, path: str) -> None:
         assert self._sftp is not None
