@@ -17,7 +17,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_HOSTS = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-generic", "riscv64-generic")
+_HOSTS = (
+    "x86-64-v4-vnni",
+    "x86-64-v4",
+    "x86-64-v3-vnni",
+    "x86-64-v3",
+    "x86-64-v2",
+    "aarch64-generic",
+    "riscv64-generic",
+)
 
 
 class EnergyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +68,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: tuple[str, ...] = ()
     cores: int = 0
     memory_bytes: int = 0
-    dot: str = "pairs"
+    dot: str = "generic"
+    patterns_int8: tuple[str, ...] = ()
     energy: EnergyFacts | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""From the integer sums of a kernel to real numbers: scales and epilogue, each rounding where the definition has one."""
+"""From integer sums to real numbers: scales and epilogue, each rounding where the definition has one."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
@@ -69,6 +70,12 @@ def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
     return _cheapest(problem, weights, machine, None)[1]
 
 
+def estimate_variant(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
+    """Cycles of one run of `variant` on one core."""
+    rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
+    return variant_cost(problem, variant, [entry_counts(rows, part.share, idiom) for part in variant.parts], machine)
+
+
 def variants(problem: Conv2d, weights: np.ndarray, machine: Machine) -> list[Variant]:
     """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
     found = []
@@ -95,6 +102,6 @@ def _cheapest(
     return min(found, key=lambda pair: pair[0])
 
 
-def _ranked(problem: Conv2d, share, entries: np.ndarray, machine: Machine) -> list[Part]:
+def _ranked(problem: Conv2d, share: Channels, entries: np.ndarray, machine: Machine) -> list[Part]:
     parts = tilings(problem, share, float(entries.mean()), machine)
     return sorted(parts, key=lambda part: part_cost(problem, part, entries, machine))

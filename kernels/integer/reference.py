@@ -24,7 +24,8 @@ def convolve_integer(
     """What the output of `problem` holds, in the dtype of its format.
 
     `x` [batch, channels, height, width] and `residual_values`, of the output's shape, are as stored; `weights` is
-    [groups, taps, in, out], `scales` and `bias` [groups*out]. `fused`: a residual is scaled and added with one rounding.
+    [groups, taps, in, out], `scales` and `bias` [groups*out]. `fused`: a residual is scaled and added with one
+    rounding.
     """
     centred = x.astype(np.int64) - problem.x.format.zero
     sums = convolve(

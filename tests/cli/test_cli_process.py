@@ -68,7 +68,7 @@ def test_a_full_disk_under_standard_output():
     ("line", "expected"),
     [
         ("edgeprune com", ["compile"]),
-        ("edgeprune targets x86-64", ["x86-64-v2", "x86-64-v3", "x86-64-v4"]),
+        ("edgeprune targets x86-64-v4", ["x86-64-v4", "x86-64-v4-vnni"]),
         ("edgeprune compile model.onnx --target ho", ["host"]),
         ("edgeprune bench model.edge --board lo", ["local"]),
     ],

@@ -21,7 +21,7 @@ from edgeprune.target import Target, load_target
 def target() -> Target:
     """The target kernels are compiled for here: AVX2 at most, so that no lane count needs another machine."""
     host = load_target("host")
-    return load_target("x86-64-v3") if host.name == "x86-64-v4" else host
+    return load_target("x86-64-v3") if host.vector_bytes > 32 else host
 
 
 class Compiled:

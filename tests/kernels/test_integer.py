@@ -28,7 +28,12 @@ MACHINES = {
 
 PAIRS = Format("int16", 0.043, 0, -128, 127)
 BYTES = Format("uint8", 0.043, 117, 0, 255)
-STORED = (FLOAT32, Format("int16", 0.37, 0, -100, 155), Format("uint8", 0.52, 3, 0, 255), Format("int8", 0.7, -9, -128, 127))  # fmt: skip
+STORED = (
+    FLOAT32,
+    Format("int16", 0.37, 0, -100, 155),
+    Format("uint8", 0.52, 3, 0, 255),
+    Format("int8", 0.7, -9, -128, 127),
+)
 
 
 def storage_of(machine: Machine) -> Format:
