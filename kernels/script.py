@@ -127,9 +127,9 @@ def shuffle(vectors: Sequence[Any], order: Sequence[int]) -> Any:
     return tirx.Shuffle(list(vectors), list(order))
 
 
-def local_array(size: int) -> Memory:
-    """A float32 array that lives in registers; every index must be a constant after unrolling."""
-    return Memory(script.alloc_buffer((size,), FLOAT, scope="local"))
+def local_array(size: int, dtype: str = FLOAT) -> Memory:
+    """An array that lives in registers; every index must be a constant after unrolling."""
+    return Memory(script.alloc_buffer((size,), dtype, scope="local"))
 
 
 def keep(value: Any) -> Any:

@@ -11,11 +11,16 @@ from edgeprune.kernels.abi import Format
 from edgeprune.kernels.vector_math import constant, lanes_of, maximum, minimum
 
 
+def converted(value: Any, dtype: str) -> Any:
+    """An expression as another type of as many lanes."""
+    return value if _scalar(value) == dtype else tirx.Cast(_vector(dtype, lanes_of(value)), value)
+
+
 def centred(value: Any, format: Format) -> Any:
     """The float32 expression of `stored - zero` of stored values: whole numbers, exact; float32 stays as it is."""
     if not format.quantized:
         return value
-    real = tirx.Cast(_vector("float32", lanes_of(value)), value)
+    real = converted(value, "float32")
     return real - constant(float(format.zero), real) if format.zero else real
 
 
@@ -63,10 +68,20 @@ def rounded(value: Any, format: Format) -> Any:
 
 def stored(value: Any, format: Format) -> Any:
     """What a buffer of `format` holds of a float32 expression."""
+    return narrowed(whole(value, format), format)
+
+
+def whole(value: Any, format: Format) -> Any:
+    """`stored - zero` as int32 of a float32 expression; float32 stays as it is."""
     if not format.quantized:
         return value
-    bounded = _bounded(value, format)
-    whole = tirx.call_llvm_pure_intrin(_vector("int32", lanes_of(value)), "llvm.lrint", bounded)
+    return tirx.call_llvm_pure_intrin(_vector("int32", lanes_of(value)), "llvm.lrint", _bounded(value, format))
+
+
+def narrowed(whole: Any, format: Format) -> Any:
+    """What a buffer of `format` holds of `stored - zero` as int32, within its bounds; float32 stays as it is."""
+    if not format.quantized:
+        return whole
     if format.itemsize == 1:
         return _narrowed(_shifted(_narrowed(whole, "int16"), format.zero), format.dtype)
     return _narrowed(_shifted(whole, format.zero), format.dtype)

@@ -18,6 +18,7 @@ WIDEST_UNROLLED = 8
 def channels_function(problem: Pool, lanes: int, registers: int) -> Any:
     """The function over (x, residuals..., y); one unit is one output row."""
     first, last = problem.interior(1)
+    lanes = problem.vector_lanes(lanes)
     tiled = problem.kernel[1] <= WIDEST_UNROLLED and last > first
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
@@ -63,15 +64,13 @@ def _tile(
 ) -> None:
     """`pixels` neighbouring outputs of one row, `lanes` channels; each input is loaded once."""
     image, channel, row, column = at
-    results = script.local_array(pixels * lanes)
-    for pixel in range(pixels):
-        results.store(pixel * lanes, script.splat(problem.identity, lanes), lanes)
+    results = problem.partials(pixels, lanes)
     left = column * problem.strides[1] - problem.pads[1]
     origin = script.let(element(problem.x, image, channel, rows.first, left))
     with script.serial(rows.low, rows.high) as tap_row:
         start = script.let(origin + tap_row * (problem.dilations[0] * problem.x.row_stride))
         for offset, uses in script.shared_reads(pixels, problem.kernel[1], problem.strides[1], problem.dilations[1]):
-            value = script.let(memories[0].load(start + offset * problem.x.pixel_stride, lanes))
+            value = script.let(problem.taken(memories[0].load(start + offset * problem.x.pixel_stride, lanes)))
             for pixel, _ in uses:
                 result = problem.combine(results.load(pixel * lanes, lanes), value)
                 results.store(pixel * lanes, result, lanes)
@@ -127,16 +126,14 @@ def _window(
     rows, columns = window
     known = isinstance(columns.low, int) and isinstance(columns.high, int)
     ways = max(1, min(8 // vectors, columns.high - columns.low)) if known else 1
-    results = script.local_array(ways * vectors * lanes)
-    for slot in range(ways * vectors):
-        results.store(slot * lanes, script.splat(problem.identity, lanes), lanes)
+    results = problem.partials(ways * vectors, lanes)
     origin = script.let(element(problem.x, at[0], at[1], rows.first, columns.first))
     step = problem.dilations[1] * problem.x.pixel_stride
 
     def take(start: Any, way: int) -> None:
         for vector in range(vectors):
             slot = (way * vectors + vector) * lanes
-            value = memories[0].load(start + vector * lanes, lanes)
+            value = problem.taken(memories[0].load(start + vector * lanes, lanes))
             results.store(slot, problem.combine(results.load(slot, lanes), value), lanes)
 
     with script.serial(rows.low, rows.high) as tap_row:

@@ -44,7 +44,7 @@ def _interior(
 ) -> None:
     """Output columns whose windows are whole, by vectors; the last vector may overlap the one before."""
     count = columns[1] - columns[0]
-    width, starts = script.overlapping_starts(count, lanes)
+    width, starts = script.overlapping_starts(count, problem.vector_lanes(lanes))
     with script.serial(0, count // width) as vector:
         column = columns[0] + vector * width
         _outputs(problem, memories, (*at, column), rows, _whole(problem, column), width)
@@ -63,12 +63,11 @@ def _outputs(
 ) -> None:
     """`lanes` neighbouring outputs of one row, all with the same taps."""
     image, channel, _, _ = at
-    result = script.local_array(lanes)
-    result.store(0, script.splat(problem.identity, lanes), lanes)
+    result = problem.partials(1, lanes)
     origin = script.let(element(problem.x, image, channel, rows.first, columns.first))
 
     def take(start: Any) -> None:
-        value = memories[0].load_woven(start, lanes, problem.strides[1])
+        value = problem.taken(memories[0].load_woven(start, lanes, problem.strides[1]))
         result.store(0, problem.combine(result.load(0, lanes), value), lanes)
 
     with script.serial(rows.low, rows.high) as tap_row:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
-from edgeprune.kernels import script
+from edgeprune.kernels import script, vector_math
 from edgeprune.kernels.abi import EpilogueStep, View
 from edgeprune.kernels.epilogue import element, residuals
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import apart, converted, real, stored
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Pool:
 
     Nothing is assumed of the memory around `x`. `pads` are (top, left, bottom, right); other pairs are (vertical,
     horizontal). Windows that ceil_mode lets hang over the padding show in the size of `y` alone. Both views are
-    channels-last, or both planar; residuals have the layout of `y` and do not overlap it.
+    channels-last, or both planar; residuals have the layout of `y` and do not overlap it. Stored integers are
+    compared as they are, and summed as whole numbers whose sum is scaled once.
     """
 
     x: View
@@ -36,12 +39,48 @@ class Pool:
     @property
     def dtypes(self) -> list[str]:
         """Types of the kernel's pointers (x, residuals..., y)."""
-        return [script.FLOAT] * (2 + len(residuals(self.epilogue)))
+        views = (self.x, *(step.view for step in residuals(self.epilogue)), self.y)
+        return [view.format.dtype for view in views]
 
     @property
-    def identity(self) -> float:
+    def partial_dtype(self) -> str:
+        """The type of partial results: integers wide enough for any sum of a window."""
+        held = self.x.format
+        if self.kind == "max" or not held.quantized:
+            return held.dtype
+        largest = max(held.high - held.zero, held.zero - held.low)
+        return "int16" if largest * self.kernel[0] * self.kernel[1] < 2**15 else "int32"
+
+    def vector_lanes(self, lanes: int) -> int:
+        """Partial results in a register of `lanes` float32 values."""
+        return lanes * 4 // np.dtype(self.partial_dtype).itemsize
+
+    def partials(self, vectors: int, lanes: int) -> Memory:
+        """That many vectors of partial results, before anything is taken in."""
+        memory = script.local_array(vectors * lanes, self.partial_dtype)
+        self.clear(memory, vectors, lanes)
+        return memory
+
+    def clear(self, memory: Memory, vectors: int, lanes: int) -> None:
+        """Make `memory` partial results before anything is taken in."""
+        for vector in range(vectors):
+            memory.store(vector * lanes, script.splat(self._identity, lanes), lanes)
+
+    @property
+    def _identity(self) -> Any:
         """The value that changes no result."""
-        return float("-inf") if self.kind == "max" else 0.0
+        dtype = self.partial_dtype
+        if dtype == script.FLOAT:
+            return float("-inf") if self.kind == "max" else 0.0
+        return tirx.const(int(np.iinfo(dtype).min) if self.kind == "max" else 0, dtype)
+
+    def taken(self, value: Any) -> Any:
+        """What a loaded value adds to a partial result, of the same type."""
+        held = self.x.format
+        if self.kind == "max" or not held.quantized:
+            return value
+        whole = converted(value, self.partial_dtype)
+        return whole - vector_math.constant(held.zero, whole, self.partial_dtype) if held.zero else whole
 
     def combine(self, left: Any, right: Any) -> Any:
         """Two partial results as one."""
@@ -69,10 +108,17 @@ class Pool:
         self, memories: Sequence[Memory], value: Any, count: Any, at: Sequence[Any], lanes: int, along: str
     ) -> None:
         """Write `lanes` results at (image, channel, row, column): an average divides by `count`."""
+        held = self.x.format
+        if self.kind == "max" and held == self.y.format and not self.epilogue:
+            memories[-1].store(element(self.y, *at), value, lanes)
+            return
         if self.kind == "average":
-            value = value * script.splat(reciprocal(count), lanes)
+            value = converted(value, script.FLOAT) * script.splat(reciprocal(count, held.scale), lanes)
+            value = apart(value) if held.quantized else value
+        else:
+            value = real(value, held)
         value = script.finish(self.epilogue, value, memories[1:-1], at, lanes, along)
-        memories[-1].store(element(self.y, *at), value, lanes)
+        memories[-1].store(element(self.y, *at), stored(value, self.y.format), lanes)
 
 
 @dataclass(frozen=True)
@@ -95,8 +141,8 @@ def larger(left: Any, right: Any) -> Any:
     return max(left, right) if isinstance(left, int) and isinstance(right, int) else tirx.max(left, right)
 
 
-def reciprocal(count: Any) -> Any:
-    """One over an integer or int32 expression, as float32."""
+def reciprocal(count: Any, scale: float) -> Any:
+    """`scale` over an integer or int32 expression, as float32."""
     if isinstance(count, int):
-        return 1.0 / count
-    return script.let(tirx.FloatImm(script.FLOAT, 1.0) / tirx.Cast(script.FLOAT, count))
+        return scale / count
+    return script.let(tirx.FloatImm(script.FLOAT, scale) / tirx.Cast(script.FLOAT, count))

@@ -23,7 +23,7 @@ def covers_image(problem: Pool) -> bool:
 @lru_cache(maxsize=512)
 def whole_function(problem: Pool, lanes: int) -> Any:
     """The function over (x, residuals..., y); one unit is one channel of one image."""
-    x = problem.x
+    x, lanes = problem.x, problem.vector_lanes(lanes)
     rows, width = (1, x.height * x.width) if x.row_stride == x.width else (x.height, x.width)
     together = max(1, min(rows, WAYS * lanes // width))
 
@@ -47,12 +47,12 @@ class _Sums:
 
     def __init__(self, problem: Pool, x: Memory, lanes: int) -> None:
         self.problem, self.x, self.lanes = problem, x, lanes
-        self.wide = script.local_array(WAYS * lanes)
-        self.narrow = {lanes >> i: script.local_array(lanes >> i) for i in range(1, lanes.bit_length())}
-        for way in range(WAYS):
-            self.wide.store(way * lanes, script.splat(problem.identity, lanes), lanes)
+        dtype = problem.partial_dtype
+        self.wide = script.local_array(WAYS * lanes, dtype)
+        self.narrow = {lanes >> i: script.local_array(lanes >> i, dtype) for i in range(1, lanes.bit_length())}
+        problem.clear(self.wide, WAYS, lanes)
         for width, memory in self.narrow.items():
-            memory.store(0, script.splat(problem.identity, width), width)
+            problem.clear(memory, 1, width)
 
     def row(self, start: Any, count: int, way: int) -> None:
         """Take in `count` neighbours from `start` on; vectors begin with partial result `way`."""
@@ -69,7 +69,7 @@ class _Sums:
                 self._take(self.wide if wide else self.narrow[width], slot, start + (whole + first + i * width), width)
 
     def _take(self, memory: Memory, slot: int, index: Any, lanes: int) -> None:
-        value = self.problem.combine(memory.load(slot, lanes), self.x.load(index, lanes))
+        value = self.problem.combine(memory.load(slot, lanes), self.problem.taken(self.x.load(index, lanes)))
         memory.store(slot, value, lanes)
 
     def folded(self) -> Any:
