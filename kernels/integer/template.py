@@ -25,7 +25,8 @@ from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
 from edgeprune.kernels.script import Memory, kernel_function, let, serial, shuffle
-from edgeprune.kernels.storage import stored
+from edgeprune.kernels.storage import narrowed, whole
+from edgeprune.kernels.vector_math import lanes_of
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,30 @@ def _tile(kernel: _Kernel, block: Block, tile: Tile) -> None:
             number = turn * part.chains + chain
             place = let(tirx.Cast("int32", kernel.buffers.offsets.load(offsets + number)) + tile.x)
             _entry(kernel, part, tile, sums, chain, place, weights + number * (part.width * kernel.idiom.depth))
-    for vector in range(len(part.vectors)):
-        scales = let(kernel.buffers.scales.load(block.place + _first(part, vector), part.vectors[vector]))
-        for pixel in range(pixels):
-            total = sums.load(0, pixel, vector)
-            for chain in range(1, part.chains):
-                total = total + sums.load(chain, pixel, vector)
-            _finish(kernel, part, tile, pixel, vector, scaled(total, scales))
+    scales = [
+        let(kernel.buffers.scales.load(block.place + _first(part, vector), lanes))
+        for vector, lanes in enumerate(part.vectors)
+    ]
+    for vectors, pixel in product(_stored_together(kernel.problem, part), range(pixels)):
+        values = [scaled(_total(sums, part, pixel, vector), scales[vector]) for vector in vectors]
+        _finish(kernel, part, tile, pixel, vectors[0], [let(value) for value in values])
+
+
+def _total(sums: _Sums, part: Part, pixel: int, vector: int) -> Any:
+    total = sums.load(0, pixel, vector)
+    for chain in range(1, part.chains):
+        total = total + sums.load(chain, pixel, vector)
+    return total
+
+
+def _stored_together(problem: Conv2d, part: Part) -> list[tuple[int, ...]]:
+    """The vectors of a block in groups: whole ones of a narrow format fill a register before they are stored."""
+    together = 4 // problem.y.format.itemsize if problem.y.channel_stride == 1 else 1
+    whole = sum(
+        lanes == part.vectors[0] and _first(part, i) + lanes <= part.share.valid for i, lanes in enumerate(part.vectors)
+    )
+    groups = [tuple(range(i, min(i + together, whole))) for i in range(0, whole, together)]
+    return [*groups, *((i,) for i in range(whole, len(part.vectors)))]
 
 
 def _first(part: Part, vector: int) -> int:
@@ -136,29 +154,38 @@ def _entry(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, pla
             sums.store(chain, pixel, vector, total)
 
 
-def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, value: Any) -> None:
-    problem = kernel.problem
+def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, values: Sequence[Any]) -> None:
+    """Store the real `values` of vectors from `vector` on, at once."""
+    problem, y = kernel.problem, kernel.problem.y
     _, rows, columns = problem.grid
     row, column = tile.pixels[pixel]
-    before, lanes = _first(part, vector), part.vectors[vector]
-    value = let(value)
 
     def place(output: int, channel: int, stride: int) -> Any:
         step = row * rows.output_steps[output] + column * columns.output_steps[output]
         return tile.outputs[output] + (step + channel * stride)
 
-    def finish_piece(channel: int, count: int, value: Any) -> None:
+    def finished_whole(channel: int, value: Any) -> Any:
         def load(position: int, residual: Residual) -> Any:
             stride = residual.view.channel_stride
-            return kernel.buffers.residuals[position].load(place(position + 1, channel, stride), count, stride)
+            lanes = lanes_of(value)
+            return kernel.buffers.residuals[position].load(place(position + 1, channel, stride), lanes, stride)
 
-        stride = problem.y.channel_stride
-        result = finished(needed(problem.epilogue, problem.y.format), value, load)
-        kernel.buffers.y.store(place(0, channel, stride), stored(result, problem.y.format), count, stride)
+        return whole(finished(needed(problem.epilogue, y.format), value, load), y.format)
 
+    def store(channel: int, result: Any) -> None:
+        at = place(0, channel, y.channel_stride)
+        kernel.buffers.y.store(at, narrowed(result, y.format), lanes_of(result), y.channel_stride)
+
+    before = _first(part, vector)
+    if len(values) > 1:
+        each = part.vectors[vector]
+        wholes = [finished_whole(before + i * each, value) for i, value in enumerate(values)]
+        store(before, shuffle(wholes, range(each * len(values))))
+        return
+    lanes = part.vectors[vector]
     for first, count in _stores(min(lanes, part.share.valid - before), lanes):
-        whole = value if count == lanes else shuffle([value], list(range(first, first + count)))
-        finish_piece(before + first, count, whole)
+        piece = values[0] if count == lanes else shuffle(values, range(first, first + count))
+        store(before + first, finished_whole(before + first, piece))
 
 
 def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:
