@@ -11,6 +11,7 @@ int live_contexts(void) { return live; }
 int edge_init(edge_context **context, void *memory, size_t size, int threads) {
     if (threads == 33) return 3;
     if (threads == 44) return 4;
+    if (threads == 66) return 6;
     *context = malloc(sizeof **context);
     (*context)->threads = threads;
     live++;

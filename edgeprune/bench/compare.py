@@ -29,6 +29,10 @@ class Bound(Protocol):
 class Runner(Profiled, Protocol):
     """A compiled model on this machine."""
 
+    @property
+    def start_ms(self) -> float:
+        """Milliseconds it took to start: coded weights were expanded, unless an earlier context had done it."""
+
     def bind(self, inputs: Mapping[str, np.ndarray]) -> Bound:
         """Fix the inputs of an inference."""
 
@@ -89,6 +93,7 @@ def bench(
         "precision": precision,
         "threads": threads,
         "latency_ms": latencies[_OURS].as_dict(),
+        "start_ms": runner.start_ms,
         "peers": [figures(runtime, peer) for runtime, peer in started.items()],
         "peers_model": rivals.described if rivals.runtimes else None,
         "layers": layer_times(runner, feeds),

@@ -7,7 +7,7 @@ pin the whole process from outside where that is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def _onnxruntime(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.log_severity_level = 3
-    source = _with_constant_weights(model)
+    source = with_constant_weights(model)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     ports = [port.name for port in session.get_inputs()]
     names = [port.name for port in session.get_outputs()]
@@ -134,6 +134,22 @@ def _litert(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
     return start_litert(model, feeds, threads)
 
 
+def _onnxruntime_int8(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
+    """As it arrives where it is quantized; else quantized by ONNX Runtime's own quantizer, calibrated on noise."""
+    return replace(_onnxruntime(_in_int8(model, feeds), feeds, threads), runtime="onnxruntime-int8")
+
+
+def _openvino_int8(model: bytes | Path, feeds: Feeds, threads: int) -> Peer:
+    """OpenVINO on the same int8 model as ONNX Runtime; it fuses the Q/DQ pairs."""
+    return replace(_openvino(_in_int8(model, feeds), feeds, threads), runtime="openvino-int8")
+
+
+def _in_int8(model: bytes | Path, feeds: Feeds) -> bytes:
+    from edgeprune.bench.peer_int8 import quantized, shuffled_rows
+
+    return quantized(model, shuffled_rows(feeds))
+
+
 def by_port(ports: Sequence[str], feeds: Feeds) -> dict[str, np.ndarray]:
     """`feeds` under the peer's own input names; in order, where it knows them by others."""
     if set(ports) <= set(feeds):
@@ -141,7 +157,8 @@ def by_port(ports: Sequence[str], feeds: Feeds) -> dict[str, np.ndarray]:
     return {port: np.ascontiguousarray(array) for port, array in zip(ports, feeds.values(), strict=True)}
 
 
-def _with_constant_weights(model: bytes | Path) -> bytes | str:
+def with_constant_weights(model: bytes | Path) -> bytes | str:
+    """`model` (its path as a string) with weights that it also declares as inputs made constants."""
     import onnx
 
     unchanged = model if isinstance(model, bytes) else str(model)
@@ -159,13 +176,22 @@ def _with_constant_weights(model: bytes | Path) -> bytes | str:
 
 
 def _onnx_precision(model: bytes | Path) -> str:
-    content = model if isinstance(model, bytes) else model.read_bytes()
-    return "int8" if b"QuantizeLinear" in content or b"QLinearConv" in content else "fp32"
+    from edgeprune.bench.peer_int8 import is_quantized
+
+    return "int8" if is_quantized(model) else "fp32"
 
 
 _STARTERS: dict[str, Callable[[bytes | Path, Feeds, int], Peer]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "litert": _litert,
+    "onnxruntime-int8": _onnxruntime_int8,
+    "openvino-int8": _openvino_int8,
 }
-_DISTRIBUTIONS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
+_DISTRIBUTIONS = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "litert": "ai-edge-litert",
+    "onnxruntime-int8": "onnxruntime",
+    "openvino-int8": "openvino onnxruntime",
+}

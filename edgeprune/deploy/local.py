@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -16,7 +17,13 @@ from edgeprune.deploy.interface import declare, read_ports
 from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.target import Target, host_cpu_flags
 
-_MEMORY, _CPU, _THREADS = 2, 3, 4
+_LESS = "use fewer threads, or free memory"
+_ERRORS = {
+    2: ("memory-missing", _LESS),
+    3: ("cpu-missing-features", "compile for this machine with --target host"),
+    4: ("threads-refused", _LESS),
+    6: ("library-damaged", "copy or compile the package again"),
+}
 
 
 class Facts(Protocol):
@@ -47,7 +54,7 @@ class LocalRunner:
         """Load `library`, a file compiled for `manifest.target`; errors name `source`, where it came from.
 
         Raises EdgepruneError: cpu-missing-features before anything is loaded; library-unloadable; threads-invalid;
-        memory-missing; threads-refused.
+        memory-missing; threads-refused; library-damaged.
         """
         _require_cpu(manifest.target, where=str(source) or str(library))
         if threads < 1:
@@ -58,7 +65,9 @@ class LocalRunner:
         self.outputs = read_ports(self._library, "output")
         self._lock = threading.Lock()
         context = ctypes.c_void_p()
+        began = time.perf_counter()
         self._check(self._library.edge_init(ctypes.byref(context), None, 0, threads))
+        self.start_ms = 1000.0 * (time.perf_counter() - began)
         self._context = context.value
         self._release = weakref.finalize(self, self._library.edge_free, context)
 
@@ -148,10 +157,9 @@ class LocalRunner:
     def _check(self, code: int) -> None:
         if code == 0:
             return
-        codes = {_MEMORY: "memory-missing", _CPU: "cpu-missing-features", _THREADS: "threads-refused"}
         what = (self._library.edge_error(code) or b"unknown error").decode()
-        hint = "compile for this machine with --target host" if code == _CPU else "use fewer threads, or free memory"
-        raise EdgepruneError(codes.get(code, "run-failed"), what, where="the compiled model", hint=hint)
+        name, hint = _ERRORS.get(code, ("run-failed", _LESS))
+        raise EdgepruneError(name, what, where="the compiled model", hint=hint)
 
 
 def _require_cpu(target: Target, where: str) -> None:

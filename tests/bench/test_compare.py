@@ -14,6 +14,7 @@ class Model:
     """A compiled model whose steps take known times."""
 
     steps = ("conv", "conv", "gemm")
+    start_ms = 0.5
 
     def __init__(self):
         self.profiled, self.ran = 0, 0
@@ -40,6 +41,7 @@ def test_alone():
     assert set(report["latency_ms"]) == {"median", "min", "p90", "runs"}
     assert (report["board"], report["kind"], report["threads"]) == ("local", "measured", 2)
     assert report["peers"] == []
+    assert report["start_ms"] == 0.5
     assert report["peers_model"] is None
     assert [layer["name"] for layer in report["layers"]] == ["conv", "gemm"]
     assert model.ran >= report["latency_ms"]["runs"]

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.bench import peer_litert, peers
 from edgeprune.bench.peers import check_peers, start_peer
+from edgeprune.cli.bench import PEERS
 from edgeprune.errors import EdgepruneError
 
 WEIGHT = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -56,13 +57,13 @@ def test_weights_declared_as_inputs_become_constants(external, tmp_path):
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [6, 4]))
     onnx.save(model, tmp_path / "linear.onnx", save_as_external_data=external, size_threshold=0)
     for source in (tmp_path / "linear.onnx", *([] if external else [model.SerializeToString()])):
-        content = peers._with_constant_weights(source)
+        content = peers.with_constant_weights(source)
         assert [port.name for port in onnx.load_from_string(content).graph.input] == ["x", "z"]
         peer = start_peer("onnxruntime", source, FEEDS, 1)
         peer.run()
         np.testing.assert_allclose(peer.outputs()[0], WANTED, rtol=1e-5, atol=1e-6)
     plain = linear(1).SerializeToString()
-    assert peers._with_constant_weights(plain) is plain
+    assert peers.with_constant_weights(plain) is plain
 
 
 def test_inputs_go_by_order_where_names_differ():
@@ -85,10 +86,11 @@ def test_unknown_peers_are_wrong_usage():
     assert "onnxruntime" in caught.hint
     with pytest.raises(EdgepruneError):
         check_peers(["onnxruntime", "tensorrt"])
-    check_peers(["onnxruntime", "openvino", "litert"])
+    check_peers(PEERS)
+    assert all(name in refused("nothing-like-it", b"", {}, 1).hint for name in PEERS)
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("runtime", PEERS)
 def test_a_peer_that_is_not_installed(runtime, monkeypatch):
     def nothing(name, *_, **__):
         raise ImportError(f"No module named '{name}'")

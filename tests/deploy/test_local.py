@@ -132,6 +132,7 @@ def test_a_missing_cpu_feature_is_found_before_loading(tmp_path, monkeypatch):
 def test_codes_of_the_library(library):
     assert error(lambda: LocalRunner(library, MANIFEST, threads=33)).code == "cpu-missing-features"
     assert error(lambda: LocalRunner(library, MANIFEST, threads=44)).code == "threads-refused"
+    assert error(lambda: LocalRunner(library, MANIFEST, threads=66)).code == "library-damaged"
     assert error(lambda: LocalRunner(library, MANIFEST, threads=0)).code == "threads-invalid"
     with LocalRunner(library, MANIFEST, threads=55) as runner:
         assert error(lambda: runner.run(tiny_inputs())).code == "run-failed"
