@@ -23,12 +23,12 @@ from edgeprune.cli.console import Console
 from edgeprune.cli.tables import latency_table, slowest_layers_table
 from edgeprune.errors import nearest
 
-PEERS = ("onnxruntime", "openvino", "litert")
+PEERS = ("onnxruntime", "openvino", "litert", "onnxruntime-int8", "openvino-int8")
 
 
 def bench_verb(
     package: PackagePath,
-    vs: Annotated[str, typer.Option(metavar="PEERS", help="Compare with these: onnxruntime,openvino,litert.")] = "",
+    vs: Annotated[str, typer.Option(metavar="PEERS", help=f"Compare with some of {','.join(PEERS)}.")] = "",
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="What the peers run; else the model inside the package.")
     ] = None,
@@ -42,7 +42,8 @@ def bench_verb(
 ) -> None:
     """Measure latency here, beside other runtimes.
 
-    Rounds alternate between the package and the other runtimes, all with the same number of threads.
+    Rounds alternate between the package and the other runtimes, all with the same number of threads. The int8 ones
+    take a quantized model as it is; a float one goes through ONNX Runtime's quantizer first.
 
     \b
     Examples:
