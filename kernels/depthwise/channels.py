@@ -11,6 +11,7 @@ from edgeprune.kernels import script
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import converted
 
 
 def pack_channels(weights: np.ndarray, lanes: int) -> np.ndarray:
@@ -20,7 +21,7 @@ def pack_channels(weights: np.ndarray, lanes: int) -> np.ndarray:
         for start, vectors, width in script.vector_pieces(weights.shape[0], lanes)
         for i in range(vectors)
     ]
-    return np.ascontiguousarray(np.concatenate(parts), dtype=np.float32)
+    return np.ascontiguousarray(np.concatenate(parts))
 
 
 def tile_pixels(problem: Depthwise, registers: int) -> int:
@@ -29,11 +30,14 @@ def tile_pixels(problem: Depthwise, registers: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def channels_function(problem: Depthwise, lanes: int, pixels: int) -> Any:
-    """The function over (x, residuals..., weights, [bias], y); one unit is one output row."""
+def channels_function(problem: Depthwise, lanes: int, pixels: int, constants: tuple[str, ...]) -> Any:
+    """The function over (x, residuals..., weights, [bias], [scales], y); one unit is one output row.
+
+    `constants` are the dtypes of those.
+    """
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        pointers = Pointers.of(problem, memories)
+        pointers = Pointers.of(problem, memories, constants)
         with script.serial(begin, end) as unit:
             image, row = unit // problem.y.height, unit % problem.y.height
             for first, tiles, size in script.tile_runs(problem.y.width, pixels):
@@ -43,7 +47,7 @@ def channels_function(problem: Depthwise, lanes: int, pixels: int) -> Any:
                         with script.serial(0, vectors) as vector:
                             _tile(problem, pointers, (image, start + vector * width, row, column), size, width)
 
-    return script.kernel_function(problem.dtypes, body)
+    return script.kernel_function(problem.dtypes(constants), body)
 
 
 def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], pixels: int, lanes: int) -> None:
@@ -57,12 +61,10 @@ def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any],
     for tap_row in range(problem.kernel[0]):
         down = tap_row * problem.dilations[0] * problem.x.row_stride
         first = tap_row * problem.kernel[1]
-        taps = [
-            script.let(pointers.weights.load(filters + (first + tap) * lanes, lanes))
-            for tap in range(problem.kernel[1])
-        ]
+        taps = [script.let(pointers.weight(filters + (first + tap) * lanes, lanes)) for tap in range(problem.kernel[1])]
         for offset, uses in columns:
-            value = script.let(pointers.x.load(origin + (down + offset * problem.x.pixel_stride), lanes))
+            place = origin + (down + offset * problem.x.pixel_stride)
+            value = script.let(converted(pointers.x.load(place, lanes), script.FLOAT))
             for pixel, tap in uses:
                 sums[pixel] = script.let(sums[pixel] + value * taps[tap])
     for pixel, total in enumerate(sums):

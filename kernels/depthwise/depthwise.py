@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.depthwise.channels import channels_function, pack_channels, tile_pixels
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
-from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
 
 __all__ = ["Depthwise", "build_depthwise"]
 
 
-def build_depthwise(problem: Depthwise, weights: np.ndarray, bias: np.ndarray | None, machine: Machine) -> Kernel:
+def build_depthwise(
+    problem: Depthwise,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    machine: Machine,
+    scales: np.ndarray | None = None,
+) -> Kernel:
     """The kernel of `problem` with float32 `weights` [C, taps] and `bias` [C].
 
-    Raises ValueError where the views are neither both channels-last nor both planar.
+    Where `x` stores integers, weights and bias are whole numbers, of int8 and int32 range, and float32 `scales` [C]
+    are what a sum of each channel is multiplied by. Raises ValueError where the views are neither both
+    channels-last nor both planar, and where integers come without scales or scales without integers.
     """
     x, y = problem.x, problem.y
+    if problem.integer != (scales is not None):
+        raise ValueError("scales go with an input of integers")
+    if scales is None:
+        constants = [np.array(array, np.float32, order="C") for array in (weights, bias) if array is not None]
+    else:
+        constants = whole_constants(problem, weights, bias, scales)
+        problem = replace(problem, bias=True)
+    dtypes = tuple(str(array.dtype) for array in constants)
     if x.channel_stride == y.channel_stride == 1:
-        func = channels_function(problem, machine.lanes, tile_pixels(problem, machine.registers))
-        packed, units, label = pack_channels(weights, machine.lanes), y.batch * y.height, "depthwise channels"
+        func = channels_function(problem, machine.lanes, tile_pixels(problem, machine.registers), dtypes)
+        constants[0], units, label = pack_channels(constants[0], machine.lanes), y.batch * y.height, "channels"
     elif x.pixel_stride == y.pixel_stride == 1:
-        func = planar_function(problem, machine.lanes, tile_rows(problem, machine.registers))
-        packed, units, label = np.array(weights, np.float32, order="C"), y.batch * y.channels, "depthwise planar"
+        func = planar_function(problem, machine.lanes, tile_rows(problem, machine.registers), dtypes)
+        units, label = y.batch * y.channels, "planar"
     else:
         raise ValueError("a depthwise convolution needs two channels-last or two planar images")
     macs = y.batch * y.channels * y.height * y.width * problem.taps
-    constants = (packed,) if bias is None else (packed, np.array(bias, np.float32, order="C"))
-    return Kernel(func, units, constants, label, macs, macs)
+    return Kernel(func, units, tuple(constants), f"depthwise {label}", macs, macs)
+
+
+def whole_constants(
+    problem: Depthwise, weights: np.ndarray, bias: np.ndarray | None, scales: np.ndarray
+) -> list[np.ndarray]:
+    """Weights, bias and scales of a problem of integers as its kernel reads them.
+
+    What the zero of x adds to every sum is taken off the bias. The bias is float32 where all sums are exact in it.
+    """
+    weights = np.asarray(weights).astype(np.int64)
+    whole = np.zeros(len(weights), np.int64) if bias is None else np.asarray(bias).astype(np.int64)
+    whole = whole - problem.x.format.zero * weights.sum(axis=1)
+    held = problem.x.format
+    reach = abs(weights).sum(axis=1) * max(abs(held.low), abs(held.high)) + abs(whole)
+    dtype = np.float32 if reach.max(initial=0) < EXACT else np.int32
+    packed = weights.astype(np.int8 if abs(weights).max(initial=0) < 128 else np.int16)
+    return [packed, whole.astype(dtype), np.array(scales, np.float32, order="C")]

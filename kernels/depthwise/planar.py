@@ -9,6 +9,7 @@ from edgeprune.kernels import script
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import converted
 
 
 def tile_rows(problem: Depthwise, registers: int) -> int:
@@ -17,12 +18,15 @@ def tile_rows(problem: Depthwise, registers: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def planar_function(problem: Depthwise, lanes: int, rows: int) -> Any:
-    """The function over (x, residuals..., weights, [bias], y); one unit is one channel of one image."""
+def planar_function(problem: Depthwise, lanes: int, rows: int, constants: tuple[str, ...]) -> Any:
+    """The function over (x, residuals..., weights, [bias], [scales], y); one unit is one channel of one image.
+
+    `constants` are the dtypes of those.
+    """
     width, starts = script.overlapping_starts(problem.y.width, lanes)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        pointers = Pointers.of(problem, memories)
+        pointers = Pointers.of(problem, memories, constants)
         with script.serial(begin, end) as unit:
             image, channel = unit // problem.y.channels, unit % problem.y.channels
             for first, tiles, size in script.tile_runs(problem.y.height, rows):
@@ -33,7 +37,7 @@ def planar_function(problem: Depthwise, lanes: int, rows: int) -> Any:
                     if problem.y.width % width:
                         _tile(problem, pointers, (image, channel, row, starts[-1]), size, width)
 
-    return script.kernel_function(problem.dtypes, body)
+    return script.kernel_function(problem.dtypes(constants), body)
 
 
 def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], rows: int, lanes: int) -> None:
@@ -46,13 +50,13 @@ def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any],
     reads = script.shared_reads(rows, problem.kernel[0], problem.strides[0], problem.dilations[0])
     for tap_column in range(problem.kernel[1]):
         taps = [
-            script.let(script.splat(pointers.weights.load(filters + (tap * problem.kernel[1] + tap_column)), lanes))
+            script.let(script.splat(pointers.weight(filters + (tap * problem.kernel[1] + tap_column), 1), lanes))
             for tap in range(problem.kernel[0])
         ]
         right = tap_column * problem.dilations[1]
         for offset, uses in reads:
             place = origin + (right + offset * problem.x.row_stride)
-            value = script.let(pointers.x.load_woven(place, lanes, problem.strides[1]))
+            value = script.let(converted(pointers.x.load_woven(place, lanes, problem.strides[1]), script.FLOAT))
             for pixel, tap in uses:
                 sums[pixel] = script.let(sums[pixel] + value * taps[tap])
     for below, woven in enumerate(sums):

@@ -10,6 +10,11 @@ from edgeprune.kernels import script
 from edgeprune.kernels.abi import EpilogueStep, View
 from edgeprune.kernels.epilogue import element, residuals
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import apart, converted, stored
+from edgeprune.kernels.vector_math import lanes_of
+
+EXACT = 2**24
+"""Whole numbers up to here are exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Depthwise:
 
     `x` lies in zeros wide enough for `pads` (top, left) and for what the kernel reads beyond the bottom and right.
     Pairs are (vertical, horizontal). Both views are channels-last, or both planar; residuals have the layout of `y`
-    and do not overlap it.
+    and do not overlap it. Where `x` stores integers the sum is of whole numbers, and exact; it is scaled once.
     """
 
     x: View
@@ -36,34 +41,68 @@ class Depthwise:
         return self.kernel[0] * self.kernel[1]
 
     @property
-    def dtypes(self) -> list[str]:
-        """Types of the kernel's pointers."""
-        return [script.FLOAT] * (3 + len(residuals(self.epilogue)) + self.bias)
+    def integer(self) -> bool:
+        """Whether whole numbers are summed."""
+        return self.x.format.quantized
+
+    def dtypes(self, constants: Sequence[str]) -> list[str]:
+        """Types of the kernel's pointers, those of its constants given."""
+        views = (self.x, *(step.view for step in residuals(self.epilogue)))
+        return [*(view.format.dtype for view in views), *constants, self.y.format.dtype]
 
 
 @dataclass(frozen=True)
 class Pointers:
-    """The kernel's pointer arguments by role."""
+    """The kernel's pointer arguments by role; `wide` where the bias is int32 because float32 sums would not be exact.
+
+    `scales` are those of whole-number sums, one a channel.
+    """
 
     x: Memory
     residuals: tuple[Memory, ...]
     weights: Memory
     bias: Memory | None
+    scales: Memory | None
     y: Memory
+    wide: bool
 
     @classmethod
-    def of(cls, problem: Depthwise, memories: Sequence[Memory]) -> Pointers:
-        """Name the pointers of `problem`'s kernel, which come in the order (x, residuals, weights, [bias], y)."""
+    def of(cls, problem: Depthwise, memories: Sequence[Memory], dtypes: Sequence[str]) -> Pointers:
+        """Name the pointers of `problem`'s kernel, in the order (x, residuals, weights, [bias], [scales], y).
+
+        `dtypes` are those of its constants.
+        """
         count = len(residuals(problem.epilogue))
         constants = memories[1 + count : -1]
         bias = constants[1] if problem.bias else None
-        return cls(memories[0], tuple(memories[1 : 1 + count]), constants[0], bias, memories[-1])
+        scales = constants[-1] if problem.integer else None
+        return cls(
+            memories[0], tuple(memories[1 : 1 + count]), constants[0], bias, scales, memories[-1], "int32" in dtypes
+        )
 
     def start(self, channel: Any, lanes: int) -> Any:
         """What the sum of `lanes` channels starts from: their bias, or zero."""
-        return self.bias.load(channel, lanes) if self.bias else script.splat(0.0, lanes)
+        return self.bias.load(channel, lanes) if self.bias and not self.wide else script.splat(0.0, lanes)
+
+    def weight(self, index: Any, lanes: int) -> Any:
+        """`lanes` weights as float32."""
+        return converted(self.weights.load(index, lanes), script.FLOAT)
 
     def store(self, problem: Depthwise, total: Any, at: Sequence[Any], lanes: int, along: str) -> None:
-        """Write `lanes` results at (image, channel, row, column), the epilogue applied."""
+        """Write `lanes` results at (image, channel, row, column), scaled, the epilogue applied."""
+        if self.scales:
+            total = self._scaled(total, at[1], lanes if along == "channel" else 1)
         value = script.finish(problem.epilogue, total, self.residuals, at, lanes, along)
-        self.y.store(element(problem.y, *at), value, lanes)
+        self.y.store(element(problem.y, *at), stored(value, problem.y.format), lanes)
+
+    def _scaled(self, total: Any, channel: Any, channels: int) -> Any:
+        """Whole-number sums times the scales of their channels: of `channels`, or all of one."""
+        lanes = lanes_of(total)
+        assert self.scales is not None
+        if self.wide:
+            assert self.bias is not None
+            bias = self.bias.load(channel, channels)
+            bias = bias if channels == lanes else script.splat(bias, lanes)
+            total = converted(converted(total, script.INTEGER) + bias, script.FLOAT)
+        scales = self.scales.load(channel, channels)
+        return apart(total * (scales if channels == lanes else script.splat(scales, lanes)))

@@ -1,0 +1,108 @@
+"""Depthwise convolution of stored integers against the definition in numpy, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import Compiled, channels_last, planar, window
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored_formats import drawn, held, sentinel, with_format
+from test_depthwise import cases
+
+from edgeprune.kernels.abi import FLOAT32, Activation, Format, Machine, Residual, Rounded
+from edgeprune.kernels.depthwise.depthwise import build_depthwise
+from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.epilogue import reference_epilogue
+from edgeprune.kernels.storage import written_array
+
+
+def machine(lanes: int, dot: str) -> Machine:
+    return Machine(lanes, 32 if lanes == 16 else 16, 32768, 524288, dot)
+
+
+def defined(x, weights, bias, scales, residual, problem: Depthwise):
+    """x [N,C,H,W] as stored, weights [C,taps]: the whole-number sum times its scale, epilogue, store."""
+    kernel, strides, dilations, pads = problem.kernel, problem.strides, problem.dilations, problem.pads
+    size = (problem.y.height, problem.y.width)
+    reach = [(size[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 for i in (0, 1)]
+    room = [max(reach[i], pads[i] + x.shape[2 + i]) for i in (0, 1)]
+    padded = np.zeros((*x.shape[:2], *room), np.int64)
+    padded[:, :, pads[0] : pads[0] + x.shape[2], pads[1] : pads[1] + x.shape[3]] = x
+    padded[:, :, pads[0] : pads[0] + x.shape[2], pads[1] : pads[1] + x.shape[3]] -= problem.x.format.zero
+    total = np.zeros((*x.shape[:2], *size), np.int64) + bias[None, :, None, None]
+    for ky, kx in np.ndindex(*kernel):
+        rows = [i * strides[0] + ky * dilations[0] for i in range(size[0])]
+        columns = [j * strides[1] + kx * dilations[1] for j in range(size[1])]
+        total += padded[:, :, rows][:, :, :, columns] * weights[None, :, ky * kernel[1] + kx, None, None]
+    assert abs(total).max() < 2**31
+    value = total.astype(np.int32).astype(np.float32) * scales[None, :, None, None]
+    return written_array(reference_epilogue(problem.epilogue, value, residual), problem.y.format)
+
+
+def run_case(case, storage, target, dot, largest_bias):
+    random = np.random.default_rng(case["seed"])
+    n, c, (h, w), kernel = case["batch"], case["channels"], case["size"], case["kernel"]
+    strides, dilations, pads, after = case["strides"], case["dilations"], case["pads"], case["after"]
+    out = [((h, w)[i] + pads[i] + after[i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in (0, 1)]
+    halo = (pads[0], pads[1], after[0], after[1])
+    place = channels_last if case["layout"] == "channels" else planar
+    (xv, xs), (yv, ys) = place(n, c, h, w, halo=halo), place(n, c, *out, halo=(1, 0, 1, 2))
+    xf, yf, rf = drawn(random, storage), drawn(random, target), drawn(random, target)
+    xv, yv, rv = with_format(xv, xf), with_format(yv, yf), with_format(yv, rf)
+    x = np.full(xs, xf.zero, xf.dtype)
+    window(x, xv)[:] = held(random, n * c * h * w, xf).reshape(n, c, h, w)
+    weights = random.integers(-127, 128, (c, kernel[0] * kernel[1]))
+    bias = random.integers(-largest_bias, largest_bias + 1, c) if case["bias"] else np.zeros(c, np.int64)
+    scales = random.uniform(1e-5, 1e-3, c).astype(np.float32)
+    epilogue = (Activation("Relu"), Rounded(rf), Residual(rv)) if case["residual"] else (Activation("Relu"),)
+    problem = Depthwise(xv, yv, tuple(kernel), strides, dilations, tuple(pads), case["bias"], epilogue)
+    built = build_depthwise(problem, weights, bias if case["bias"] else None, machine(case["lanes"], dot), scales)
+    run, residual, y = Compiled(built), held(random, ys, rf), sentinel(ys, yf)
+    inputs = [x, residual] if case["residual"] else [x]
+    cut = int(random.integers(0, built.units + 1))
+    run(inputs, y, cut, built.units)
+    run(inputs, y, 0, cut)
+    expected = defined(window(x, xv), weights, bias, scales, [window(residual, rv)], problem)
+    np.testing.assert_array_equal(window(y, yv), expected)
+    window(y, yv)[:] = sentinel(1, yf)[0]
+    assert (y == sentinel(1, yf)[0]).all()
+    return built
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cases(),
+    st.sampled_from(["pairs", "vnni"]),
+    st.sampled_from(["pairs", "vnni", "float"]),
+    st.sampled_from(["pairs", "generic"]),
+    st.sampled_from([1000, 2**30]),
+)
+def test_any_problem(case, storage, target, dot, largest_bias):
+    run_case(case, storage, target, dot, largest_bias)
+
+
+@pytest.mark.parametrize(("storage", "dot"), [("pairs", "pairs"), ("pairs", "generic"), ("vnni", "vnni")])
+@pytest.mark.parametrize(("channels", "kernel", "stride"), [(40, 3, 1), (24, 5, 2), (17, 3, 2), (64, 7, 1)])
+def test_usual_shapes(storage, dot, channels, kernel, stride):
+    pad = kernel // 2
+    case = {"layout": "channels", "lanes": 8, "batch": 1, "channels": channels, "size": (15, 20), "residual": False}
+    case |= {"kernel": (kernel, kernel), "dilations": (1, 1), "strides": (stride, stride), "pads": (pad, pad)}
+    case |= {"after": (pad, pad), "bias": True, "seed": channels}
+    run_case(case, storage, storage, dot, 100000)
+
+
+def test_weights_take_one_byte():
+    view, _ = channels_last(1, 8, 6, 6, halo=(1, 1, 1, 1))
+    view = with_format(view, Format("int16", 0.1, 0, -128, 127))
+    problem = Depthwise(view, view, (3, 3), (1, 1), (1, 1), (1, 1), False)
+    kernel = build_depthwise(problem, np.full((8, 9), 3), None, machine(8, "pairs"), np.ones(8, np.float32))
+    assert sum(array.nbytes for array in kernel.constants) == 8 * (9 + 4 + 4)
+
+
+def test_scales_go_with_integers():
+    view, _ = channels_last(1, 8, 6, 6, halo=(1, 1, 1, 1))
+    for f, scales in ((FLOAT32, np.ones(8, np.float32)), (Format("uint8", 0.1, 3, 0, 255), None)):
+        problem = Depthwise(with_format(view, f), view, (3, 3), (1, 1), (1, 1), (1, 1), False)
+        with pytest.raises(ValueError, match="scales go with an input of integers"):
+            build_depthwise(problem, np.full((8, 9), 3), None, machine(8, "pairs"), scales)
