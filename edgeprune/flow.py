@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Source = str | PathLike[str]
 
+HERE = "local"
+"""The board that is this machine."""
+
 
 @dataclass(frozen=True)
 class PruneResult:
@@ -74,23 +77,27 @@ def prune(
 ) -> PruneResult:
     """The road up to the pruned IR, written to `output` as a plain ONNX file unless a limit is missed."""
     from edgeprune.ir.ports import save_ir
+    from edgeprune.ir.stored_weights import with_real_weights
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.judging import judge_of
+    from edgeprune.road.precision import in_precision
     from edgeprune.road.pruning import prune_for
     from edgeprune.road.resuming import resume_for
 
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(_with_real_weights(model), data, options.seed, resume_for(output))
+    arrived = load_model(model)
+    judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
+    judge = in_precision(judge, arrived, options, progress)
     pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
     if output is not None and (not shortfall or options.best_effort):
-        save_ir(pruned.model, output)
+        save_ir(judge.write(pruned.model), output)
     judge.resume.finish()
-    inspection = inspect_model(pruned.model, target=facts.name, before=judge.before, after=score)
+    inspection = inspect_model(judge.write(pruned.model), target=facts.name, before=judge.before, after=score)
     inspection |= {} if pruned.search is None else {"search": pruned.search}
     return PruneResult(pruned.model, inspection, not shortfall, shortfall)
 
@@ -106,18 +113,22 @@ def compile(
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
     from edgeprune.compiled import Package
+    from edgeprune.ir.stored_weights import with_real_weights
     from edgeprune.package.manifest import inspection
     from edgeprune.road.assembly import measure
     from edgeprune.road.budgets import shortfalls
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.judging import judge_of
+    from edgeprune.road.precision import in_precision
     from edgeprune.road.pruning import prune_for
     from edgeprune.road.resuming import resume_for
 
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    judge = judge_of(_with_real_weights(model), data, options.seed, resume_for(output))
+    arrived = load_model(model)
+    judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
+    judge = in_precision(judge, arrived, options, progress)
     drafter = Drafter(source_of(model), judge, facts, options)
     pruned = prune_for(judge, drafter, options, progress)
     draft = drafter.draft(pruned.model, progress)
@@ -140,27 +151,42 @@ def evaluate(
     data: Source,
     split: str = "test",
     reference: Source | None = None,
-    threads: int = 1,
+    threads: int | None = None,
+    board: str = HERE,
     progress: Progress = silent,
 ) -> Score:
     """The metric of a data card for a model or a package; `reference` is the model that fidelity compares with."""
+    compared = None if reference is None else load_model(reference)
+    if board != HERE:
+        from edgeprune.road.on_board import evaluate_on_board
+
+        return evaluate_on_board(model_or_package, data, split, compared, board, threads, progress)
     from edgeprune.road.judging import evaluate_runner
     from edgeprune.road.opened import open_runner
 
-    with open_runner(model_or_package, threads) as opened:
-        compared = None if reference is None else load_model(reference)
+    with open_runner(model_or_package, threads or 1) as opened:
         return evaluate_runner(opened, data, split, compared, progress)
 
 
 def run(
-    package: Source, input: Source, output: Source, *, threads: int = 1, progress: Progress = silent
+    package: Source,
+    input: Source,
+    output: Source,
+    *,
+    threads: int | None = None,
+    board: str = HERE,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """One inference for every row of the .npz file `input`; the outputs by name go to the .npz file `output`."""
+    if board != HERE:
+        from edgeprune.road.on_board import run_on_board
+
+        return run_on_board(package, Path(input), Path(output), board, threads, progress)
     from edgeprune.road.judging import run_rows
     from edgeprune.road.opened import open_runner
     from edgeprune.road.rows import read_rows, write_rows
 
-    with open_runner(package, threads) as opened:
+    with open_runner(package, threads or 1) as opened:
         rows = read_rows(Path(input), opened.inputs)
         outputs = run_rows(opened.run, rows, progress)
     write_rows(Path(output), outputs)
@@ -172,14 +198,44 @@ def bench(
     *,
     vs: Sequence[str] = (),
     model: Source | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     seconds: float = 5.0,
+    board: str = HERE,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Latency on this machine, in rounds that alternate with the runtimes `vs` on `model`."""
+    """Latency on this machine, in rounds that alternate with the runtimes `vs` on `model`; or on another board."""
+    if board != HERE:
+        from edgeprune.road.on_board import bench_on_board
+
+        return bench_on_board(package, board, tuple(vs), threads, seconds, progress)
     from edgeprune.road.measuring import measure_package
 
-    return measure_package(Path(package), tuple(vs), model, threads, seconds, progress)
+    return measure_package(Path(package), tuple(vs), model, threads or 1, seconds, progress)
+
+
+def deploy(package: Source, *, board: str, progress: Progress = silent) -> dict[str, Any]:
+    """Put a package on a board, check there that it computes what it should, and leave it."""
+    from edgeprune.road.on_board import deploy_on_board
+
+    return deploy_on_board(package, board, progress)
+
+
+def verify(
+    package: Source,
+    *,
+    board: str = HERE,
+    samples: int = 16,
+    data: Source | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Compare the outputs of a package on a board with this machine's, for test rows of `data` or seeded noise.
+
+    Raises EdgepruneError (board-outputs-differ).
+    """
+    from edgeprune.road.on_board import verify_on_board
+
+    return verify_on_board(package, board, samples, data, threads, progress)
 
 
 def advise(

@@ -184,7 +184,7 @@ def test_fidelity_needs_a_reference(model: Path, dense: Path, card: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (Options(precision="int8"), "precision-unsupported"),
+        (Options(precision="fp16"), "precision-unsupported"),
         (Options(backend="tflite"), "backend-unsupported"),
     ],
 )

@@ -19,6 +19,8 @@ from edgeprune.metric import needs_labels
 SPLITS = ("train", "validate", "calibrate", "test")
 _STAND_INS = {"train": ("calibrate",), "calibrate": ("train",), "validate": ("train", "calibrate"), "test": ()}
 _HELD_BACK = 10
+_JUDGED = ("test",)
+"""The splits whose rows must have labels where the metric needs some: others are judged by the original's outputs."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +107,7 @@ class Card:
         names = {spec.name: spec.name for spec in inputs}
         if len(inputs) == 1 and inputs[0].name not in array_names(path):
             names = {inputs[0].name: "x"}
-        required = needs_labels(self.metric) and source != "calibrate"
+        required = needs_labels(self.metric) and source in _JUDGED
         keys = [*names.values(), *(["y"] if required else [])]
         arrays = read_arrays(path, keys, optional=["y"])
         count = self._common_count(arrays, path)
@@ -120,7 +122,7 @@ class Card:
             paths = list_images(folder)
         else:
             paths, labels = read_index(self.path.parent / section.index, folder, section.label)
-        if labels is None and needs_labels(self.metric) and source != "calibrate":
+        if labels is None and needs_labels(self.metric) and source in _JUDGED:
             hint = "give `index`, a CSV file, and `label`, its column of class numbers"
             what = f"metric '{self.metric}' needs labels"
             raise EdgepruneError("data-key-missing", what, where=f"{self.path} [{source}]", hint=hint)

@@ -60,7 +60,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Storage:
-    """A buffer of `elements` in `format`; `bordered` says how its halo is cleared (images, rows, columns, cell bytes)."""
+    """A buffer of `elements` in `format`; `bordered` says how its halo is filled: images, rows, columns, cell bytes."""
 
     elements: int
     halo: Halo = NO_HALO

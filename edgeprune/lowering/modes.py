@@ -16,6 +16,7 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import IMAGE_KINDS, Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, new_home
+from edgeprune.lowering.quantization import without_quantization
 from edgeprune.lowering.strided import image_shape, image_view
 from edgeprune.lowering.trace import Trace, trace_movements
 from edgeprune.mask import stored_share
@@ -69,7 +70,8 @@ def noted_modes(groups: Sequence[Group]) -> dict[str, Mode]:
 
 def image_changes(model: ir.Model) -> tuple[list[str], list[tuple[str, str, int]]]:
     """The anchors of `model` whose results are images, and which read which, with the elements to bring over."""
-    groups = find_groups(model)
+    plain = without_quantization(model, "generic")
+    groups = find_groups(plain.model, plain.grids)
     trace = trace_movements(groups)
     images = _images(groups, trace)
     names = {id(group.anchor): group.anchor.name or "" for group in images}

@@ -13,8 +13,8 @@ def check_supported(options: Options) -> None:
 
     Raises EdgepruneError: precision-unsupported, backend-unsupported (usage).
     """
-    if options.precision not in ("auto", "fp32"):
-        raise _unsupported("precision", f"--precision {options.precision}", "this version compiles fp32: leave it out")
+    if options.precision == "fp16":
+        raise _unsupported("precision", "--precision fp16", "no target of this version has it: leave it out")
     if options.backend != "tvm":
         raise _unsupported("backend", f"--backend {options.backend}", "this version lowers through TVM: leave it out")
 

@@ -26,6 +26,7 @@ from edgeprune.road.cost_rows import Readings, Structure, changes_between, layou
 from edgeprune.road.cost_store import kept_table
 from edgeprune.road.predicting import predicted_readings
 from edgeprune.road.probes import Probe, Reading, by_step, masked, packed_bytes, probes_of, prunable
+from edgeprune.road.writing import Writer
 from edgeprune.search.costs import CostTable, Kind
 from edgeprune.target import Target, host_cpu_flags
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgeprune.lowering.plan import Plan
 
 _SECONDS = 8.0
+_PLAIN = Writer()
 
 
 def costs_for(
@@ -45,16 +47,23 @@ def costs_for(
     threads: int = 1,
     seed: int = 0,
     cache: Cache | None = None,
+    write: Writer = _PLAIN,
     progress: Progress = silent,
 ) -> CostTable:
-    """The cost table of `model`: measured where this machine can run `target`, else predicted."""
+    """The cost table of `model` as `write` makes it: measured where this machine can run `target`, else predicted."""
     if host_cpu_flags().issuperset(target.cpu_flags):
-        return measured_costs(model, target, threads=threads, seed=seed, cache=cache, progress=progress)
-    return predicted_costs(model, target, threads=threads, seed=seed, progress=progress)
+        return measured_costs(model, target, threads=threads, seed=seed, cache=cache, write=write, progress=progress)
+    return predicted_costs(model, target, threads=threads, seed=seed, write=write, progress=progress)
 
 
 def predicted_costs(
-    model: ir.Model, target: Target, *, threads: int = 1, seed: int = 0, progress: Progress = silent
+    model: ir.Model,
+    target: Target,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    write: Writer = _PLAIN,
+    progress: Progress = silent,
 ) -> CostTable:
     """The cost table of `model` from the kernels' cycle models and the clock that `target` states; code is a guess.
 
@@ -62,7 +71,7 @@ def predicted_costs(
     """
     structure = structure_of(model)
     probes = probes_of(target, structure.images, convolves=structure.convolves)
-    readings = predicted_readings(model, target, probes, structure, threads, seed, progress)
+    readings = predicted_readings(model, target, probes, structure, threads, seed, write, progress)
     return _table(target, "predicted", threads, readings, structure)
 
 
@@ -74,6 +83,7 @@ def measured_costs(
     seed: int = 0,
     seconds: float = _SECONDS,
     cache: Cache | None = None,
+    write: Writer = _PLAIN,
     progress: Progress = silent,
 ) -> CostTable:
     """The cost table of `model`, timed on this machine for about `seconds`; one that was made before is taken again.
@@ -86,7 +96,7 @@ def measured_costs(
     def make() -> CostTable:
         structure = structure_of(model)
         probes = probes_of(target, structure.images, convolves=structure.convolves)
-        readings = _measured(model, target, probes, structure, threads, seed, seconds, cache, progress)
+        readings = _measured(model, target, probes, structure, threads, seed, seconds, cache, write, progress)
         return _table(target, "measured", threads, readings, structure)
 
     return kept_table(model, target, threads, cache, make)
@@ -145,6 +155,7 @@ def _measured(
     seed: int,
     seconds: float,
     cache: Cache,
+    write: Writer,
     progress: Progress,
 ) -> Readings:
     known = frozenset((*structure.layers, *structure.images))
@@ -152,7 +163,8 @@ def _measured(
         compiled = []
         for index, probe in enumerate(probes):
             progress("compiling probes", index, len(probes), f"{probe.level.pattern} {probe.level.density:g}")
-            compiled.append(_compiled(model, probe, target, structure, seed, cache, Path(folder) / f"{index}.so"))
+            path = Path(folder) / f"{index}.so"
+            compiled.append(_compiled(model, probe, target, structure, seed, cache, write, path))
         progress("compiling probes", len(probes), len(probes), "")
         runners = [LocalRunner(item.path, _Facts(target), threads) for item in compiled]
         try:
@@ -169,10 +181,17 @@ def _measured(
 
 
 def _compiled(
-    model: ir.Model, probe: Probe, target: Target, structure: Structure, seed: int, cache: Cache, path: Path
+    model: ir.Model,
+    probe: Probe,
+    target: Target,
+    structure: Structure,
+    seed: int,
+    cache: Cache,
+    write: Writer,
+    path: Path,
 ) -> _Compiled:
     levels = dict.fromkeys(structure.layers, probe.level)
-    plan = lower(masked(model, levels, seed), target, mode=probe.layout)
+    plan = lower(write(masked(model, levels, seed)), target, mode=probe.layout)
     built = build(plan, target, cache=cache)
     path.write_bytes(built.library)
     return _Compiled(path, plan, built)

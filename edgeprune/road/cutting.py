@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.metric import Score, drop_points, evaluate
+from edgeprune.ir.stored_weights import with_real_weights
+from edgeprune.metric import Score, drop_points, evaluate, needs_labels
 from edgeprune.options import Options
 from edgeprune.passes.correct_statistics import CorrectStatistics
 from edgeprune.passes.refit import Refit
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from edgeprune.data import Samples
 
 CALIBRATION_ROWS = 512
+_CLASSES = ("top1", "top5")
 FORGIVEN = 1 / 3
 """The share of what the original scores higher on the validate rows than on the test rows that a cut may lose."""
 
@@ -41,7 +44,8 @@ def cut(
         levels, samples=CALIBRATION_ROWS, seed=options.seed, threads=options.threads, criterion=options.criterion
     )
     original = judge.original
-    return refit(original if start is None else start, calibration, original=original, progress=progress)
+    first = original if start is None else with_real_weights(start)
+    return refit(first, calibration, original=original, progress=progress)
 
 
 def recovered(
@@ -77,9 +81,10 @@ def recovered(
             good_enough=good_enough,
             checkpoint=checkpoint,
         )
-        return recover(pruned, judge.original, judge.rows("train"), judge.rows("validate"), progress)
+        return recover(student, judge.master, judge.rows("train"), judge.rows("validate"), progress)
 
-    return judge.resume.step(pruned, (epochs, judge.metric, options.seed, threads, good_enough), train)
+    student = judge.write(pruned)
+    return judge.resume.step(student, (epochs, judge.metric, options.seed, threads, good_enough), train)
 
 
 def epochs_of(judge: Judge, options: Options) -> int:
@@ -91,12 +96,15 @@ def epochs_of(judge: Judge, options: Options) -> int:
 
 
 def validated(judge: Judge, model: ir.Model, validate: Samples) -> Score:
-    """The score of `model` on the validate rows, on ONNX Runtime."""
+    """The score of `model` on the validate rows, on ONNX Runtime; rows without labels: how often it agrees."""
     from edgeprune.ir.execute import Session
 
-    outputs = Session(model, available_cores()).run_rows(validate)
-    reference = Session(judge.original, available_cores()).run_rows(validate) if judge.metric == "fidelity" else None
-    return evaluate(judge.metric, outputs, validate.labels, reference)
+    outputs = Session(judge.write(model), available_cores()).run_rows(validate)
+    metric = judge.metric if validate.labels is not None else "fidelity"
+    reference = None if needs_labels(metric) else Session(judge.master, available_cores()).run_rows(validate)
+    score = evaluate(metric, outputs, validate.labels, reference)
+    agrees = judge.metric in _CLASSES and score.top1_agreement is not None
+    return replace(score, value=float(score.top1_agreement or 0.0)) if agrees else score
 
 
 def familiarity(judge: Judge, validate_before: float) -> float:
@@ -106,7 +114,7 @@ def familiarity(judge: Judge, validate_before: float) -> float:
     goes first when weights go, and costs nothing on rows it has not seen: FORGIVEN of the difference is allowed where
     it is beyond chance (two standard errors). Of the test rows only the original's score counts.
     """
-    if judge.before is None or judge.metric not in ("top1", "top5"):
+    if judge.before is None or judge.metric not in _CLASSES or judge.rows("validate", 1).labels is None:
         return 0.0
     gap = drop_points(judge.metric, validate_before, judge.before.value)
     share = judge.before.value

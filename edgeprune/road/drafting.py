@@ -40,12 +40,12 @@ class Drafter:
 
     def draft(self, model: ir.Model, progress: Progress) -> Draft:
         """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
-        plan = lower(model, self.target, progress=progress)
+        written = self.judge.write(model)
+        plan = lower(written, self.target, progress=progress)
         built = build(plan, self.target, progress=progress)
-        original = self.judge.original
-        provenance = provenance_of(self.source, original, self.judge, self.options.seed)
+        provenance = provenance_of(self.source, self.judge.master, self.judge, self.options.seed)
         name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
-        return assemble(name, model, plan, built, self.target, provenance, self.judge)
+        return assemble(name, written, plan, built, self.target, provenance, self.judge)
 
     @property
     def measures(self) -> bool:
@@ -73,7 +73,10 @@ class Drafter:
     def _predicted(self, model: ir.Model, progress: Progress) -> float:
         """Microseconds of `model` by the cycle models of the kernels."""
         patterns = [parse_pattern(text) for text in self.target.patterns]
-        costs = costs_for(self.judge.original, self.target, threads=self.options.threads, progress=progress)
+        judge = self.judge
+        costs = costs_for(
+            judge.original, self.target, threads=self.options.threads, write=judge.write, progress=progress
+        )
         fitted = fitted_levels(model, patterns)
         return costs.total({name: level for name, level in fitted.items() if name in costs.layers})
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from edgeprune.ir.cost import model_cost
 from edgeprune.ir.ports import input_specs, output_names
+from edgeprune.ir.quantization import is_quantized
+from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.mask import coarsest_fit
 from edgeprune.metric import Score
@@ -39,17 +41,19 @@ def inspect_model(
     model: ir.Model, *, target: str | None = None, before: Score | None = None, after: Score | None = None
 ) -> dict[str, Any]:
     """The facts of a model: work, weights, and for every layer the coarsest pattern that its zeros fit."""
-    cost = model_cost(model)
-    fitted = {layer.name: _pattern_of(read_weight(layer)) for layer in weighted_layers(model)}
+    real = with_real_weights(model)
+    quantized = is_quantized(model)
+    cost = model_cost(real)
+    fitted = {layer.name: _pattern_of(read_weight(layer)) for layer in weighted_layers(real)}
     accuracy = None
     if before is not None and after is not None:
         accuracy = {"metric": after.metric, "before": before.value, "after": after.value, "samples": after.samples}
     return {
         "target": target,
-        "precision": "fp32",
+        "precision": "int8" if quantized else "fp32",
         "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in input_specs(model)],
         "outputs": output_names(model),
-        "weights_bytes": 4 * cost.weights,
+        "weights_bytes": _stored_bytes(model),
         "macs": cost.macs,
         "dense_macs": cost.dense_macs,
         "nonzero_weights": cost.nonzero_weights,
@@ -68,6 +72,13 @@ def inspect_model(
             for layer in cost.layers
         ],
     }
+
+
+def _stored_bytes(model: ir.Model) -> int:
+    """Bytes of the weights as the model stores them."""
+    real = {layer.name: read_weight(layer).size for layer in weighted_layers(with_real_weights(model))}
+    plain = {layer.name for layer in weighted_layers(model)}
+    return sum(size * (4 if name in plain else 1) for name, size in real.items())
 
 
 def _pattern_of(weight: np.ndarray) -> str:

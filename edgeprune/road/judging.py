@@ -17,6 +17,7 @@ from edgeprune.ir.ports import input_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
 from edgeprune.progress import Progress, silent
 from edgeprune.road.resuming import Resume
+from edgeprune.road.writing import Writer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -32,7 +33,9 @@ Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class Judge:
     """The data of one road: `card` with the original model's outputs, or nothing but random inputs.
 
-    `before` is the original model's score on the test rows. `resume` holds what a run that was cut off has done.
+    `before` is the score on the test rows of the model that came in. Where that was quantized on the way, `original` is
+    what became of it and `teacher` what it was; `write` makes of a model what is judged, compiled and saved. `resume`
+    holds what a run that was cut off has done.
     """
 
     original: ir.Model
@@ -42,6 +45,13 @@ class Judge:
     test: Samples | None = None
     reference: dict[str, np.ndarray] | None = None
     resume: Resume = field(default_factory=Resume)
+    teacher: ir.Model | None = None
+    write: Writer = field(default_factory=Writer)
+
+    @property
+    def master(self) -> ir.Model:
+        """The model that outputs are compared with, and that teaches."""
+        return self.original if self.teacher is None else self.teacher
 
     @property
     def metric(self) -> str:
@@ -61,7 +71,7 @@ class Judge:
             return None
         from edgeprune.ir.execute import Session
 
-        return self.score_runner(Session(model, available_cores()).run)
+        return self.score_runner(Session(self.write(model), available_cores()).run)
 
     def score_runner(self, run: Runner, progress: Progress = silent) -> Score | None:
         """The test score of whatever `run` computes; None without a card."""

@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.cost import model_cost
 from edgeprune.ir.dependency import find_groups
+from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
@@ -62,7 +63,7 @@ class Structures:
         silenced = SilenceUnits(kept)(judge.original)
         refitted = cut(judge, {}, options, progress, silenced)
         trained = recovered(judge, refitted, options, progress, minutes=options.minutes)
-        return SelectUnits(kept)(trained)
+        return SelectUnits(kept)(with_real_weights(trained))
 
     def furthest(self, progress: Progress) -> ir.Model:
         """The fewest units that keep the accuracy limit on the validate rows, by bisection."""
@@ -89,7 +90,7 @@ class Structures:
         for step, density in enumerate(_RAM_DENSITIES):
             progress("fitting into RAM", step, len(_RAM_DENSITIES), f"{density:.0%} of the channels")
             kept = self.keep(density) if density < 1 else {}
-            if ram_bytes(self.taken_out(kept), target) <= budget:
+            if ram_bytes(self.judge.write(self.taken_out(kept)), target) <= budget:
                 break
         progress("fitting into RAM", len(_RAM_DENSITIES), len(_RAM_DENSITIES), "")
         return kept

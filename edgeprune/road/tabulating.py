@@ -30,7 +30,7 @@ def tables_for(
 ) -> tuple[list[LayoutTable], CostTable]:
     """One table for each layout, and the costs they were made from."""
     model = judge.original
-    costs = costs_for(model, target, threads=options.threads, seed=options.seed, progress=progress)
+    costs = costs_for(model, target, threads=options.threads, seed=options.seed, write=judge.write, progress=progress)
     levels = levels_to_try(costs.layers, patterns)
     errors = layer_errors(
         model,

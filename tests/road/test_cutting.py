@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edgeprune.metric import Score
 from edgeprune.road.cutting import familiarity
 
 
-def _judge(metric: str, before: float | None, samples: int = 500) -> SimpleNamespace:
+def _judge(metric: str, before: float | None, samples: int = 500, labelled: bool = True) -> SimpleNamespace:
     score = None if before is None else Score(metric, before, samples)
-    return SimpleNamespace(metric=metric, before=score)
+    rows = SimpleNamespace(labels=np.zeros(1) if labelled else None)
+    return SimpleNamespace(metric=metric, before=score, rows=lambda split, limit: rows)
 
 
 def test_rows_known_by_heart_are_forgiven_in_part():
@@ -25,6 +27,10 @@ def test_rows_known_by_heart_are_forgiven_in_part():
 )
 def test_nothing_is_forgiven_within_chance_or_without_a_rate(metric, before, validate):
     assert familiarity(_judge(metric, before), validate) == 0.0
+
+
+def test_rows_without_labels_tell_nothing_of_what_is_known_by_heart():
+    assert familiarity(_judge("top1", 0.91, labelled=False), 1.0) == 0.0
 
 
 def test_few_test_rows_say_little():

@@ -1,0 +1,31 @@
+"""How a model of the road is written in the end: as it is, or with its weights in integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeprune.ir.stored_weights import with_real_weights
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Passes change real weights; what is judged, compiled and saved has the integers of `quantized`, where given."""
+
+    quantized: ir.Model | None = None
+
+    def __call__(self, model: ir.Model) -> ir.Model:
+        """The model as it is judged, compiled and saved. Raises EdgepruneError (quantization-invalid)."""
+        if self.quantized is None:
+            return model
+        from edgeprune.passes.quantize.store_weights import StoreWeights
+
+        return StoreWeights(self.quantized)(with_real_weights(model))
+
+    @property
+    def precision(self) -> str:
+        """What the weights and activations of most layers are: fp32 or int8."""
+        return "fp32" if self.quantized is None else "int8"
