@@ -21,6 +21,7 @@ from edgeprune.kernels.abi import Residual
 from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import apply_epilogue, load_vector, residuals, vector_index
+from edgeprune.kernels.storage import stored
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,11 @@ def _arguments(problem: Conv2d) -> tuple[_Buffers, Any, Any]:
         return script.arg(name, script.handle(dtype)), dtype
 
     x = pointer("x")
-    added = [pointer(f"residual{i}") for i in range(len(residuals(problem.epilogue)))]
+    held = [step.view.format.dtype for step in residuals(problem.epilogue)]
+    added = [pointer(f"residual{i}", dtype) for i, dtype in enumerate(held)]
     constants = [pointer("weights"), pointer("offsets", "int32"), pointer("table", "int32")]
     bias = [pointer("bias")] if problem.bias else []
-    y = pointer("y")
+    y = pointer("y", problem.y.format.dtype)
     begin, end = script.arg("begin", script.int32()), script.arg("end", script.int32())
     script.func_attr({"tirx.noalias": True})
     flat = [script.decl_buffer((1,), dtype, data=data) for data, dtype in (x, *added, *constants, *bias, y)]
@@ -278,7 +280,7 @@ def _finish(work: _Work, tile: _Tile, pixel: int, vector: int, total: Any) -> No
             return load_vector(work.buffers.residuals[position], place(position + 1, channel, stride), stride, count)
 
         stride = work.problem.y.channel_stride
-        value = apply_epilogue(work.problem.epilogue, value, load)
+        value = stored(apply_epilogue(work.problem.epilogue, value, load), work.problem.y.format)
         script.buffer_store(work.buffers.y, value, [vector_index(place(0, channel, stride), stride, count)])
 
     for first, count in _stores(min(lanes, work.part.valid - before), lanes):

@@ -14,6 +14,7 @@ from edgeprune.kernels.conv2d.pixels_variant import Variant, blocks, tiles
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import apply_epilogue, residuals
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import stored
 
 
 def unit_count(problem: Conv2d, variant: Variant) -> int:
@@ -30,8 +31,9 @@ def _channel_groups(problem: Conv2d, variant: Variant) -> int:
 def pixels_function(problem: Conv2d, variant: Variant) -> Any:
     """The function over (x, residuals..., values, offsets, table, [bias], y)."""
     count = len(residuals(problem.epilogue))
-    floats, integer = [script.FLOAT], [script.INTEGER]
-    dtypes = floats * (2 + count) + integer * 2 + floats * (1 + problem.bias)
+    held = [step.view.format.dtype for step in residuals(problem.epilogue)]
+    constants = [script.FLOAT, script.INTEGER, script.INTEGER, *[script.FLOAT] * problem.bias]
+    dtypes = [script.FLOAT, *held, *constants, problem.y.format.dtype]
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         constants = memories[1 + count : -1]
@@ -174,5 +176,5 @@ def _store(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, 
             return pointers.residuals[number].load(at[number + 1], width, columns.output_steps[number + 1])
 
         total = script.unwoven(sums.load(place, width), width, columns.input_step)
-        value = apply_epilogue(problem.epilogue, total, residual)
+        value = stored(apply_epilogue(problem.epilogue, total, residual), problem.y.format)
         pointers.y.store(at[0], value, width, columns.output_steps[0])

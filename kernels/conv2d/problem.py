@@ -15,7 +15,8 @@ class Conv2d:
     """A convolution; a linear layer on M rows is one of height 1, width M and kernel 1x1.
 
     `kernel`, `strides` and `dilations` are (vertical, horizontal); `pads` is (top, left): what is read below and
-    to the right follows from the size of `y`. Wherever a tap reaches outside `x`, zeros must lie in memory.
+    to the right follows from the size of `y`. Wherever a tap reaches outside `x`, zeros must lie in memory. The
+    float kernels read float32 and store what `y` has; residuals may have any format too.
     """
 
     x: View
