@@ -17,12 +17,13 @@ Row = Callable[..., "Tensor | tuple[Tensor, ...]"]
 
 
 class Facts:
-    """The attributes and the constant inputs of one node."""
+    """The attributes and the constant inputs of one node; `rank` is that of its first input, None where not known."""
 
     def __init__(self, node: ir.Node) -> None:
         self.name = node.name or node.op_type
         self.op = node.op_type
         self.outputs = len(node.outputs)
+        self.rank = None if not node.inputs or node.inputs[0] is None else _rank(node.inputs[0])
         self._attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         self._constants = [None if value is None or value.const_value is None else value for value in node.inputs]
         self._present = [value is not None for value in node.inputs]
@@ -59,3 +60,7 @@ class Facts:
             where=f"node {self.name}",
             hint="use --epochs 0 to prune without training",
         )
+
+
+def _rank(value: ir.Value) -> int | None:
+    return None if value.shape is None else value.shape.rank()

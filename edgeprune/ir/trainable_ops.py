@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from edgeprune.ir.trainable_movement import MOVEMENT
 from edgeprune.ir.trainable_node import Facts, Row, Tensor
+from edgeprune.ir.trainable_quantization import QUANTIZATION
 from edgeprune.ir.trainable_spatial import SPATIAL
 
 
@@ -169,7 +170,7 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "HardSwish": functional.hardswish,
     "Mish": functional.mish, "Softplus": functional.softplus, "Softsign": functional.softsign, "Erf": torch.erf,
     "Exp": torch.exp, "Log": torch.log, "Sqrt": torch.sqrt, "Reciprocal": torch.reciprocal, "Abs": torch.abs,
-    "Neg": torch.neg, "Sign": torch.sign, "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round,
+    "Neg": torch.neg, "Sign": torch.sign,
     "Sin": torch.sin, "Cos": torch.cos, "Tan": torch.tan, "Atan": torch.atan, "Not": torch.logical_not,
     "And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor, "Equal": torch.eq, "Less": torch.lt,
     "LessOrEqual": torch.le, "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Add": torch.add, "Sub": torch.sub,
@@ -192,6 +193,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
 OPS: dict[str, Row] = {
     **SPATIAL,
     **MOVEMENT,
+    **QUANTIZATION,
     **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
     **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
     "Gemm": _gemm,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
+import onnx_ir as ir
 import torch
 
 from edgeprune.data import Samples
+from edgeprune.ir.execute import Session
 from edgeprune.ir.trainable import TrainableModel
 from edgeprune.metric import better, evaluate, needs_labels
 from edgeprune.passes.recover_processes import Processes
 
 Tensor = torch.Tensor
 Tensors = dict[str, Tensor]
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Outputs by name, rows first, of the rows with these numbers."""
 
 _PERFECT = {"mse": 0.0}
 
@@ -22,11 +29,16 @@ class Judge:
     def __init__(self, metric: str, rows: Samples, teacher: TrainableModel, batch: int, processes: Processes) -> None:
         self.metric = metric if rows.labels is not None else "fidelity"
         self._rows, self._batch, self._processes = rows, batch, processes
-        self._reference = None if needs_labels(self.metric) else self._outputs(teacher, None)
+        self._reference = None if needs_labels(self.metric) else self._outputs(self._batches(teacher, None))
 
     def value(self, module: TrainableModel, weights: Tensors | None = None) -> float:
         """The metric of `module`, with `weights` by name in place of its own."""
-        return evaluate(self.metric, self._outputs(module, weights), self._rows.labels, self._reference).value
+        return self._value(self._batches(module, weights))
+
+    def value_of(self, model: ir.Model, threads: int) -> float:
+        """The metric of `model` on ONNX Runtime with `threads` threads."""
+        session = Session(model, threads)
+        return self._value(lambda rows: session.run_rows(_part(self._rows, rows)))
 
     def is_better(self, value: float, than: float) -> bool:
         """Whether `value` is better `than` another."""
@@ -37,16 +49,30 @@ class Judge:
         reached = _PERFECT.get(self.metric, 1.0) if wanted is None else wanted
         return value == reached or self.is_better(value, reached)
 
-    @torch.no_grad()
-    def _outputs(self, module: TrainableModel, weights: Tensors | None) -> dict[str, np.ndarray]:
+    def _value(self, run: Run) -> float:
+        return evaluate(self.metric, self._outputs(run), self._rows.labels, self._reference).value
+
+    def _batches(self, module: TrainableModel, weights: Tensors | None) -> Run:
+        """How to run rows on `module`, a batch at a time."""
+
+        @torch.no_grad()
+        def run(places: np.ndarray) -> dict[str, np.ndarray]:
+            batches = [places[start : start + self._batch] for start in range(0, len(places), self._batch)]
+            parts = [module(batch_of(self._rows, rows, self._processes.device), weights) for rows in batches]
+            return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+
+        return run
+
+    def _outputs(self, run: Run) -> dict[str, np.ndarray]:
         """Outputs by name, rows first; each process computes a part where there are rows enough."""
         every = np.arange(self._rows.count)
         several = len(every) >= self._processes.count
-        places = self._processes.part(every) if several else every
-        batches = [places[start : start + self._batch] for start in range(0, len(places), self._batch)]
-        parts = [module(batch_of(self._rows, rows, self._processes.device), weights) for rows in batches]
-        outputs = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+        outputs = run(self._processes.part(every) if several else every)
         return self._processes.joined(outputs) if several else outputs
+
+
+def _part(samples: Samples, rows: np.ndarray) -> Samples:
+    return replace(samples, inputs={name: array[rows] for name, array in samples.inputs.items()}, labels=None)
 
 
 def batch_of(samples: Samples, rows: np.ndarray, device: torch.device) -> Tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 import torch
 from torch.nn import functional
 
+from edgeprune.ir.trainable_stored import with_masters
 from edgeprune.ir.weights import weighted_layers
 
 Tensor = torch.Tensor
@@ -114,16 +115,67 @@ class Distillation:
         return tensor.clamp_min(_SMALLEST).log() if self.probabilities else tensor
 
 
-def distillation_for(model: ir.Model, metric: str, labelled: bool = True) -> Distillation:
-    """The loss that suits the outputs of `model` under `metric`; without labels, squared differences did better."""
+def distillation_for(
+    model: ir.Model, metric: str, labelled: bool = True, student: ir.Model | None = None
+) -> Distillation:
+    """The loss that suits the outputs of `model` under `metric`; without labels, squared differences did better.
+
+    Only what has its name in the `student` too counts inside the network (None: it has all).
+    """
     outputs = [value for value in model.graph.outputs if value.dtype is not None and value.dtype.is_floating_point()]
-    producer = model.graph.outputs[0].producer()
+    producer = _before_quantization(model.graph.outputs[0]).producer()
+    names = None if student is None else {value.name for node in student.graph for value in node.outputs}
+    features = _features(with_masters(model))
     return Distillation(
         outputs=tuple(str(value.name) for value in outputs),
-        features=_features(model),
+        features=tuple(name for name in features if names is None or name in names),
         classes=labelled and metric in _CLASSES,
         probabilities=producer is not None and producer.op_type == "Softmax",
     )
+
+
+class Watched:
+    """What the loss compares of a `model`: its outputs, before the quantization that may be last of all, and features.
+
+    A feature that is quantized counts as what its readers see. `names` are the values to watch.
+    """
+
+    def __init__(self, model: ir.Model, features: Iterable[str]) -> None:
+        ends = {str(value.name): str(_before_quantization(value).name) for value in model.graph.outputs}
+        values = {str(value.name): value for node in model.graph for value in node.outputs}
+        inside = {name: str(_after_quantization(values[name]).name) for name in features}
+        self.names = {*inside.values(), *(name for name in ends.values() if name in values)}
+        self._seen = {name: seen for name, seen in (inside | ends).items() if seen != name}
+
+    def __call__(self, found: Tensors) -> Tensors:
+        """What was `found` by name, under the names of the outputs and of the features."""
+        shapes = {name: found[name if name in found else seen].shape for name, seen in self._seen.items()}
+        return {**found, **{name: found[seen].reshape(shapes[name]) for name, seen in self._seen.items()}}
+
+
+def _before_quantization(value: ir.Value) -> ir.Value:
+    """What a pair of QuantizeLinear and DequantizeLinear makes `value` from; `value` itself where there is none."""
+    stored = _input_of(value, "DequantizeLinear")
+    real = None if stored is None else _input_of(stored, "QuantizeLinear")
+    return value if real is None or real.producer() is None else real
+
+
+def _after_quantization(value: ir.Value) -> ir.Value:
+    """What pairs of QuantizeLinear and DequantizeLinear make of `value`, where nothing else reads it."""
+    stored = [reader.outputs[0] for reader in _readers(value, "QuantizeLinear")]
+    ends = [end.outputs[0] for each in stored for end in _readers(each, "DequantizeLinear")]
+    return ends[0] if ends else value
+
+
+def _readers(value: ir.Value, op_type: str) -> list[ir.Node]:
+    """The nodes that read `value`, where all are of `op_type` and it is no output."""
+    nodes = [usage.node for usage in value.uses()]
+    return nodes if not value.is_graph_output() and all(node.op_type == op_type for node in nodes) else []
+
+
+def _input_of(value: ir.Value, op_type: str) -> ir.Value | None:
+    node = value.producer()
+    return node.inputs[0] if node is not None and node.op_type == op_type else None
 
 
 def _features(model: ir.Model) -> tuple[str, ...]:

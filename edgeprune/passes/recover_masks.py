@@ -10,6 +10,7 @@ import onnx_ir as ir
 import torch
 
 from edgeprune.ir.copy import copy_model
+from edgeprune.ir.trainable_stored import with_masters
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
 from edgeprune.mask import mask_from_scores
 from edgeprune.pattern import Level, Pattern
@@ -30,7 +31,7 @@ class Gradual:
 def zeros_as_masks(model: ir.Model) -> dict[str, torch.Tensor]:
     """For each layer's weight, by its initializer name, 1 where it is not zero; dense weights are left out."""
     masks = {}
-    for layer in weighted_layers(model):
+    for layer in weighted_layers(with_masters(model)):
         array = read_weight(layer)
         if not array.all():
             masks[str(layer.weight.name)] = torch.from_numpy(_in_order(layer, (array != 0).astype(np.float32)))
@@ -41,7 +42,8 @@ class Tightening:
     """Masks for `levels` (by node name) that go from dense to those levels."""
 
     def __init__(self, model: ir.Model, levels: Mapping[str, Level]) -> None:
-        self._layers = {layer.name: layer for layer in weighted_layers(copy_model(model)) if layer.name in levels}
+        layers = weighted_layers(copy_model(with_masters(model)))
+        self._layers = {layer.name: layer for layer in layers if layer.name in levels}
         self._levels = levels
 
     def masks(self, weights: Mapping[str, torch.Tensor], remaining: float) -> dict[str, torch.Tensor]:

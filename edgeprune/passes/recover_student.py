@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch.nn import functional
 
-from edgeprune.ir.copy import copy_model
+from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.trainable import to_torch, write_back
-from edgeprune.ir.weights import weighted_layers
+from edgeprune.passes.recover_folds import folds_of, with_biases
 from edgeprune.passes.recover_processes import Processes
 
 Tensor = torch.Tensor
@@ -29,18 +28,20 @@ class Student:
 
     Front ends fold batch norm into the weights. Pruned networks train far better with it, so in batches that are
     large enough each convolution gets one back, its scale and shift set to undo what it does; `plain_weights` folds
-    them in again. `masks` (by initializer name) multiply the weights. Where several `processes` hold parts of one
+    them in again: of a weight that is stored as integers only the scale changes then. `masks` (by initializer name)
+    multiply the weights. Where several `processes` hold parts of one
     batch, batch norm takes its statistics from all of them.
     """
 
     def __init__(self, model: ir.Model, batches: list[Tensors], processes: Processes | None = None) -> None:
-        self.model = _with_biases(model)
+        self.model = with_biases(model)
         self._processes = Processes() if processes is None else processes
+        self.quantized = is_quantized(self.model)
         self.module = to_torch(self.model).to(self._processes.device)
         self.masks: Tensors = {}
         self._batches = batches
         rows = len(next(iter(batches[0].values())))
-        self._folds = _folds(self.model) if rows >= _FEWEST_ROWS else {}
+        self._folds = folds_of(self.model) if rows >= _FEWEST_ROWS else {}
         means, variances = self._statistics({}, normalised=False)
         self._folds = {name: fold for name, fold in self._folds.items() if name in means}
         self._scales = {name: (variances[name] + _EPSILON).sqrt().requires_grad_() for name in self._folds}
@@ -49,7 +50,7 @@ class Student:
     @property
     def parameters(self) -> Tensors:
         """What is trained: weights by initializer name, scales and shifts by the name of what they act on."""
-        idle = {bias for _, bias in self._folds.values()}
+        idle = {fold.bias for fold in self._folds.values()}
         weights: Tensors = {name: tensor for name, tensor in self.module.weights.items() if name not in idle}
         scales = {f"{name}:scale": tensor for name, tensor in self._scales.items()}
         return {**weights, **scales, **{f"{name}:shift": tensor for name, tensor in self._shifts.items()}}
@@ -72,15 +73,19 @@ class Student:
 
     @torch.no_grad()
     def plain_weights(self) -> Tensors:
-        """The weights of the model without batch norm, statistics taken over the batches given at the start."""
+        """The weights of the model without batch norm, statistics taken over the batches given at the start.
+
+        Scales that weights and biases are stored with are among them, where they change.
+        """
         masked = self.masked()
         weights: Tensors = {name: tensor.detach().clone() for name, tensor in {**self.module.weights, **masked}.items()}
         means, variances = self._statistics(masked, normalised=True)
-        for name, (weight, bias) in self._folds.items():
+        for name, fold in self._folds.items():
             factor = self._scales[name] / (variances[name] + _EPSILON).sqrt()
-            column = (-1,) + (1,) * (weights[weight].ndim - 1)
-            weights[weight] = weights[weight] * factor.reshape(column) + 0.0
-            weights[bias] = self._shifts[name] + (weights[bias] - means[name]) * factor
+            column = (-1,) + (1,) * (weights[fold.weight].ndim - 1)
+            weights[fold.weight] = weights[fold.weight] * factor.reshape(column) + 0.0
+            weights[fold.bias] = self._shifts[name] + (weights[fold.bias] - means[name]) * factor
+            weights.update(fold.folded_scales(factor))
         return weights
 
     def write(self, weights: Tensors) -> ir.Model:
@@ -127,30 +132,3 @@ class Student:
 
 def _averages(parts: Mapping[str, list[Tensor]]) -> Tensors:
     return {name: torch.stack(each).mean(dim=0) for name, each in parts.items()}
-
-
-def _with_biases(model: ir.Model) -> ir.Model:
-    """A copy of `model` whose convolutions all have a bias."""
-    result = copy_model(model)
-    for layer in weighted_layers(result):
-        if layer.node.op_type != "Conv" or layer.bias is not None:
-            continue
-        zeros = np.zeros(len(layer.weight.const_value.numpy()), np.float32)  # type: ignore[union-attr]
-        name = f"{layer.name}_bias"
-        bias = ir.val(name, const_value=ir.tensor(zeros, name=name))
-        result.graph.register_initializer(bias)
-        layer.node.resize_inputs(3)
-        layer.node.replace_input_with(2, bias)
-    return result
-
-
-def _folds(model: ir.Model) -> dict[str, tuple[str, str]]:
-    """Weight and bias of each convolution by the name of its output, where no other node reads them."""
-    found = {}
-    for layer in weighted_layers(model):
-        bias = layer.bias
-        if layer.node.op_type != "Conv" or layer.shared or bias is None or bias.const_value is None:
-            continue
-        if len(bias.uses()) == 1:
-            found[str(layer.node.outputs[0].name)] = (str(layer.weight.name), str(bias.name))
-    return found

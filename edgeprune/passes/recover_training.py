@@ -11,6 +11,7 @@ import torch
 
 from edgeprune.data import Samples
 from edgeprune.ir.trainable import TrainableModel, to_torch, write_back
+from edgeprune.ir.trainable_stored import with_masters
 from edgeprune.ir.weights import weighted_layers
 from edgeprune.passes.recover_augment import augment_for
 from edgeprune.passes.recover_checkpoint import (
@@ -23,7 +24,7 @@ from edgeprune.passes.recover_checkpoint import (
 )
 from edgeprune.passes.recover_checks import explain_first_loss, require_labels
 from edgeprune.passes.recover_judge import Judge, batch_of
-from edgeprune.passes.recover_loss import distillation_for
+from edgeprune.passes.recover_loss import Watched, distillation_for
 from edgeprune.passes.recover_masks import Tightening, zeros_as_masks
 from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
 from edgeprune.passes.recover_processes import Processes
@@ -72,12 +73,12 @@ class Training:
         self.processes = processes
         self.batch = min(train.count, max(self.batch, processes.count))
         self.teacher = to_torch(self.original).to(processes.device)
-        self.loss = distillation_for(self.original, options.metric, labelled=train.labels is not None)
         self.augment = augment_for(next(iter(train.inputs.values())).shape[1:]) if len(train.inputs) == 1 else None
         seen = train.slice(0, _STATISTICS_ROWS)
         places = [np.arange(first, first + self.batch) for first in range(0, seen.count - self.batch + 1, self.batch)]
-        start = self.pruned if options.levels is None else _with_weights_of(self.teacher, self.pruned)
+        start = self.pruned if options.levels is None else _with_weights_of(self.teacher, self.original, self.pruned)
         batches = [batch_of(seen, rows, processes.device) for rows in places]
+        self.loss = distillation_for(self.original, options.metric, train.labels is not None, self.pruned)
         if self.loss.classes:
             with torch.no_grad():
                 scores = self.teacher(batches[0])[self.loss.outputs[0]]
@@ -85,7 +86,8 @@ class Training:
         self.judge = Judge(options.metric, self.validate, self.teacher, self.batch, processes)
         before = options.clock()
         self.student = Student(start, batches, processes)
-        self.best_value = self.value = self.judge.value(to_torch(self.pruned).to(processes.device))
+        self.taught, self.learnt = (Watched(each, self.loss.features) for each in (self.original, self.student.model))
+        self.best_value = self.value = self._judged(None)
         total = train.count // self.batch * options.epochs
         self.schedule = schedule_for(total, options.minutes, options.clock() - before)
         self.tightening = None if options.levels is None else Tightening(self.student.model, options.levels)
@@ -132,12 +134,20 @@ class Training:
 
     def _judge(self) -> None:
         weights = self.student.plain_weights()
-        self.value = self.judge.value(self.student.module, weights)
+        self.value = self._judged(weights)
         if not self.settled:
             return
         self.stale += 1
         if self.judge.is_better(self.value, self.best_value):
             self.best, self.best_value, self.stale = weights, self.value, 0
+
+    def _judged(self, weights: Tensors | None) -> float:
+        """The metric of the student with `weights`, None for the pruned model; integers as they will be written."""
+        if self.student.quantized:
+            model = self.pruned if weights is None else self.student.write(weights)
+            return self.judge.value_of(model, self.options.threads)
+        module = to_torch(self.pruned).to(self.processes.device) if weights is None else self.student.module
+        return self.judge.value(module, weights)
 
     def _ending(self) -> str | None:
         """Why no further step is needed; None where one is."""
@@ -164,12 +174,13 @@ class Training:
     def _gradients(self, inputs: Tensors, labels: Tensor | None, rows: int) -> tuple[float, Tensors]:
         """The loss of a batch of `rows` rows of which this process has `inputs`, and its gradient by name."""
         with torch.no_grad():
-            wanted = self.teacher(inputs, also=self.loss.features)
+            wanted = self.taught(self.teacher(inputs, also=self.taught.names))
         masked = {name: tensor.detach().requires_grad_() for name, tensor in self.student.masked().items()}
         trained = {**self.student.parameters, **masked}
-        loss = self.loss(self.student(inputs, masked, self.loss.features), wanted, labels, rows, self.processes.total)
-        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-        gradients = {name: tensor for name, tensor in zip(trained, found, strict=True) if tensor is not None}
+        found = self.learnt(self.student(inputs, masked, self.learnt.names))
+        loss = self.loss(found, wanted, labels, rows, self.processes.total)
+        slopes = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        gradients = {name: tensor for name, tensor in zip(trained, slopes, strict=True) if tensor is not None}
         gradients = self.processes.totals(gradients)
         if self.settled:
             gradients.update({name: gradients[name] * mask for name, mask in self.student.masks.items()})
@@ -261,7 +272,17 @@ class Training:
         return {name: tensor.to(self.processes.device) for name, tensor in tensors.items()}
 
 
-def _with_weights_of(teacher: TrainableModel, model: ir.Model) -> ir.Model:
-    """A copy of `model` with every weight of its layers as the teacher has it."""
-    names = {str(value.name) for layer in weighted_layers(model) for value in (layer.weight, layer.bias) if value}
-    return write_back(teacher, model, {name: teacher.weights[name] for name in names & set(teacher.weights)})
+def _with_weights_of(teacher: TrainableModel, original: ir.Model, model: ir.Model) -> ir.Model:
+    """A copy of `model` with every weight of its layers as the teacher, which is `original`, has it."""
+    before = {layer.name: layer for layer in weighted_layers(with_masters(original))}
+    given = {}
+    for layer in weighted_layers(with_masters(model)):
+        known = before.get(layer.name)
+        if known is not None:
+            pairs = ((layer.weight, known.weight), (layer.bias, known.bias))
+            given.update({str(value.name): str(old.name) for value, old in pairs if value and old})
+    held = {name: teacher.weights[old] for name, old in given.items() if old in teacher.weights}
+    constants = {name: value.const_value for name, value in model.graph.initializers.items()}
+    shapes = {name: None if tensor is None else tuple(tensor.shape) for name, tensor in constants.items()}
+    fitting = {name: tensor for name, tensor in held.items() if shapes.get(name) == tuple(tensor.shape)}
+    return write_back(teacher, model, fitting)

@@ -16,7 +16,7 @@ from edgeprune.ir.trainable import to_torch, write_back
 from edgeprune.ir.trainable_ops import OPS
 
 CASES = list(cases())
-RANGES = {"f": (0.05, 0.95), "i": (1, 4), "b": (0, 1)}
+RANGES = {"f": (0.05, 0.95), "i": (1, 4), "u": (1, 4), "b": (0, 1)}
 
 
 def rows(model: ir.Model, seed: int, count: int) -> list[dict[str, np.ndarray]]:

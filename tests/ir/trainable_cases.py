@@ -95,6 +95,7 @@ def _elementwise() -> Iterator[Case]:
     for op in ("And", "Or", "Xor"):
         yield Case(op, (flags(0, 1, 0, 1), flags(0, 0, 1, 1)))
     yield Case("Not", (flags(0, 1),))
+    yield from _quantization()
     yield Case("Where", (np.array([[[1], [0], [1]]], bool), shape, shape))
     yield Case("Div", (np.array([[-7, 7, 9]], np.int64), np.array([[2, -2, 3]], np.int64)))
     yield Case("Mod", (np.array([[-7, 7, 9]], np.int64), np.array([[2, -2, 5]], np.int64)))
@@ -230,3 +231,18 @@ def _norms_and_reductions() -> Iterator[Case]:
     yield Case("LRN", (image,), (), {"size": 3, "alpha": 0.01, "beta": 0.6, "bias": 1.2})
     yield Case("LRN", (image,), (), {"size": 4})
     yield Case("LpNormalization", (shape,), (), {"axis": 1, "p": 2})
+
+
+def _quantization() -> Iterator[Case]:
+    shape = (1, 3, 5)
+    scale, scales = np.array(0.1, np.float32), np.array([0.1, 0.2, 0.3], np.float32)
+    zero, zeros = np.array(7, np.uint8), np.array([-3, 0, 3], np.int8)
+    yield Case("QuantizeLinear", (shape, scale), (1,))
+    yield Case("QuantizeLinear", (shape, scale, zero), (1, 2))
+    yield Case("QuantizeLinear", (shape, scales, zeros), (1, 2), {"axis": 1})
+    yield Case("QuantizeLinear", (shape, scale), (1,), {"output_dtype": TensorProto.INT8}, opset=21)
+    whole = np.arange(-7, 8, dtype=np.int8).reshape(shape)
+    yield Case("DequantizeLinear", (whole, scale), (1,))
+    yield Case("DequantizeLinear", (whole, scales, zeros), (1, 2), {"axis": 1})
+    yield Case("DequantizeLinear", (whole.astype(np.int32) * 1000, scales), (1,), {"axis": 1})
+    yield Case("DequantizeLinear", (whole.astype(np.uint8), scale, zero), (1, 2))

@@ -1,0 +1,230 @@
+"""Quantization in training: values take the numbers that integers can hold, and gradients pass straight through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from edgeprune.ir.edit import constant
+from edgeprune.ir.trainable_node import Facts, Row, Tensor
+
+Bound = float | Tensor
+
+
+class _FakeQuantized(torch.autograd.Function):
+    """Whole numbers times a scale: within the bounds, the gradient of what is rounded is one, beyond them zero.
+
+    That of the scale is Esser et al.'s ("Learned Step Size Quantization", 2020), without their factor.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
+        context.save_for_backward(x, scale)
+        context.low, context.high = low, high
+        return _steps(x, scale, low, high).mul_(scale)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (x, scale), (gradient,) = context.saved_tensors, gradients
+        low, high = context.low, context.high
+        own = _passed(gradient, x, (low - 0.5) * scale, (high + 0.5) * scale) if context.needs_input_grad[0] else None
+        learned = _of_scale(gradient, x, scale, low, high) if context.needs_input_grad[1] else None
+        return own, learned, None, None
+
+
+class _StraightThrough(torch.autograd.Function):
+    """A rounding that gradients do not see (Bengio et al., 2013)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounding(x)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def _steps(x: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
+    return _limited(x.div(scale).round_(), low, high)
+
+
+def _limited(whole: Tensor, low: Bound, high: Bound) -> Tensor:
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return torch.minimum(torch.maximum(whole, torch.as_tensor(low)), torch.as_tensor(high))
+    return whole.clamp_(low, high)
+
+
+def _passed(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The gradient where `x` is between the bounds, zero elsewhere."""
+    if low.numel() == 1:
+        passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, low.item(), high.item())
+        return passed
+    return gradient * ((x > low) & (x < high))
+
+
+def _of_scale(gradient: Tensor, x: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
+    steps = x / scale
+    whole = _steps(x, scale, low, high)
+    inside = (steps > low - 0.5) & (steps < high + 0.5)
+    return (gradient * torch.where(inside, whole - steps, whole)).sum_to_size(scale.shape)
+
+
+def straight_through(rounding: Callable[[Tensor], Tensor]) -> Row:
+    """A row that rounds and lets gradients pass."""
+
+    def row(_: Facts, x: Tensor) -> Tensor:
+        result: Tensor = _StraightThrough.apply(x, rounding)
+        return result
+
+    return row
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What integers of one dtype and zero point can stand for: scale times `low` to `high`, both about zero.
+
+    `zero` is the zero point. Where there is one scale for each place along an axis, `column` is the shape that it
+    takes beside the values, and the other three have that shape; else they are numbers.
+    """
+
+    low: Bound
+    high: Bound
+    zero: Bound
+    column: tuple[int, ...] = ()
+
+    def fake_quantize(self, x: Tensor, scale: Tensor) -> Tensor:
+        """`x` on the grid: rounded half to even as ONNX does, and clipped; gradients pass straight through."""
+        low, high = self._at(self.low, x), self._at(self.high, x)
+        found: Tensor = _FakeQuantized.apply(x, scale.reshape(self.column), low, high)
+        return found
+
+    def whole(self, x: Tensor, scale: Tensor) -> Tensor:
+        """The integers that `x` is stored as, in its own dtype."""
+        steps = self.fake_quantize(x, scale) / scale.reshape(self.column)
+        rounded: Tensor = _StraightThrough.apply(steps, torch.round)
+        return rounded + self._at(self.zero, x)
+
+    def steps(self, x: Tensor, scale: Tensor) -> Tensor:
+        """As `whole`, less the zero point, without a gradient."""
+        return _steps(x, scale.reshape(self.column), self._at(self.low, x), self._at(self.high, x))
+
+    def real(self, whole: Tensor, scale: Tensor) -> Tensor:
+        """What stored integers stand for, in float32."""
+        return (whole.float() - self._at(self.zero, whole)) * scale.reshape(self.column)
+
+    @staticmethod
+    def _at(bound: Bound, x: Tensor) -> Bound:
+        return bound.to(x.device) if isinstance(bound, Tensor) else bound
+
+
+def grid_of(facts: Facts, stored: np.ndarray | None = None) -> Grid:
+    """The grid of a QuantizeLinear, or of a DequantizeLinear that reads `stored` (None: what its zero point is of).
+
+    Raises EdgepruneError (op-untrainable) where the scale is computed, no positive number or one for each block, or
+    where the values are no integers.
+    """
+    scale, zero = facts.constant(1), facts.constant(2)
+    if scale is None or not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise facts.refuse("its scale is not a positive number")
+    if facts.get("block_size", 0):
+        raise facts.refuse("it has one scale for each block")
+    given = next((array.dtype for array in (stored, zero) if array is not None), None)
+    dtype = ir.DataType(facts.get("output_dtype") or ir.DataType.UINT8).numpy() if given is None else given
+    try:
+        limits = ml_dtypes.iinfo(dtype)
+    except ValueError as error:
+        raise facts.refuse(f"its values are {dtype}, which are no integers") from error
+    zeros = np.zeros((), np.float32) if zero is None else zero.astype(np.float32)
+    if scale.size == 1:
+        middle = float(zeros.reshape(-1)[0])
+        return Grid(float(limits.min) - middle, float(limits.max) - middle, middle)
+    column = _column(facts, scale.size)
+    middles = torch.from_numpy(np.broadcast_to(zeros, scale.shape).reshape(column).copy())
+    return Grid(limits.min - middles, limits.max - middles, middles, column)
+
+
+def _column(facts: Facts, count: int) -> tuple[int, ...]:
+    """The shape of `count` scales beside the values, without the axes before theirs."""
+    axis, rank = int(facts.get("axis", 1)), facts.rank
+    if axis >= 0 and rank is None:
+        raise facts.refuse("the shape of its input is not known")
+    after = -axis - 1 if axis < 0 or rank is None else rank - axis - 1
+    return (count,) + (1,) * after
+
+
+def quantize(facts: Facts, x: Tensor, scale: Tensor, _: Tensor | None = None) -> Tensor:
+    """ONNX QuantizeLinear: the stored integers, as float32 that gradients pass."""
+    return grid_of(facts).whole(x, scale)
+
+
+def dequantize(facts: Facts, whole: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+    """ONNX DequantizeLinear."""
+    return grid_of(facts, np.zeros(0, np.int32) if zero is None else None).real(whole, scale)
+
+
+def on_grid(facts: Facts, stored: np.ndarray | None = None, copies: int = 1) -> Row:
+    """The row of a QuantizeLinear with the DequantizeLinear that read it, `copies` in number, or of a trained weight.
+
+    A weight is a float32 tensor here, in place of what is `stored`.
+    """
+    grid = grid_of(facts, stored)
+
+    def row(_: Facts, x: Tensor, scale: Tensor, __: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        found = grid.fake_quantize(x, scale)
+        return found if copies == 1 else (found,) * copies
+
+    return row
+
+
+def pairs_of(nodes: Sequence[ir.Node]) -> dict[ir.Node, list[ir.Node]]:
+    """Each QuantizeLinear that only DequantizeLinear of the same scale and zero point read, with these."""
+    found = {}
+    for node in nodes:
+        if node.op_type != "QuantizeLinear" or node.outputs[0].is_graph_output():
+            continue
+        readers = [usage.node for usage in node.outputs[0].uses()]
+        if readers and all(_undoes(reader, node) for reader in readers):
+            found[node] = readers
+    return found
+
+
+def _undoes(reader: ir.Node, node: ir.Node) -> bool:
+    axes = [each.attributes.get_int("axis", 1) for each in (reader, node)]
+    if reader.op_type != "DequantizeLinear" or axes[0] != axes[1]:
+        return False
+    return all(_same(*pair) for pair in zip(_parameters(reader), _parameters(node), strict=True))
+
+
+def _parameters(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
+    return node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+
+
+def _same(one: ir.Value | None, other: ir.Value | None) -> bool:
+    if one is other:
+        return True
+    first, second = constant(one), constant(other)
+    return first is not None and second is not None and np.array_equal(first, second)
+
+
+TOGETHER = ("QuantizeLinear", "DequantizeLinear")
+"""Ops that treat every row alike, wherever it is in a batch."""
+
+QUANTIZATION: dict[str, Row] = {
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
+    "Round": straight_through(torch.round),
+    "Floor": straight_through(torch.floor),
+    "Ceil": straight_through(torch.ceil),
+}
