@@ -24,5 +24,9 @@ def transport_of(board: Board) -> Transport:
         from edgeprune.deploy.transport_adb import AdbTransport
 
         return AdbTransport(board)
+    if board.transport == "emulated":
+        from edgeprune.deploy.emulated import EmulatedTransport
+
+        return EmulatedTransport(board)
     what = f"board {board.name} is reached by {board.transport}, which this version cannot do"
     raise EdgepruneError("transport-unsupported", what, where="--board", hint="`edgeprune boards` lists others")
