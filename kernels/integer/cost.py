@@ -29,28 +29,33 @@ def variant_cost(problem: Conv2d, variant: Variant, counts: list[np.ndarray], ma
 
 
 def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine) -> float:
-    """Cycles of one part; `entries` holds those of each of its blocks."""
+    """Cycles of one part; `entries` [groups, blocks, kinds] holds those of each of its blocks."""
     images, _, _ = problem.grid
-    padded = float((np.ceil(entries / part.chains) * part.chains).sum())
-    stream = _stream_cost(part, float(entries.mean()), machine)
+    blocks = entries[..., 0].size
+    padded = np.ceil(entries / [part.chains, 1][: part.sections]) * [part.chains, 1][: part.sections]
+    stream = _stream_cost(part, float(entries.sum() / blocks), machine)
     total = 0.0
     for rows, row_pieces in _pieces(part.rows):
         for columns, column_pieces in _pieces(part.columns):
             tiles = images.count * row_pieces * column_pieces
             vectors = rows * columns * len(part.vectors)
             fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
-            each = max(stream, entry_cost(part, rows * columns, machine))
-            total += tiles * (padded * each + entries.size * fixed)
-    units = images.count * part.rows.tiles * part.chunks * entries.size
+            for kind, count in enumerate(padded.sum((0, 1))):
+                total += tiles * float(count) * max(stream, entry_cost(part, rows * columns, kind, machine))
+            total += tiles * blocks * fixed
+    units = images.count * part.rows.tiles * part.chunks * blocks
     return total + units * _UNIT_OVERHEAD
 
 
-def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
-    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, which copies and shuffles more."""
+def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
+    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, which copies and shuffles more.
+
+    Of `kind` 1 are the pairs of elements that lie apart: two loads and a blend where others take one load.
+    """
     idiom, vectors = idiom_of(machine), len(part.vectors)
-    loads = pixels + vectors + 1
+    loads = (pixels + 1) * (kind + 1) + vectors
     products = pixels * vectors
-    operations = products * idiom.operations + vectors * idiom.widening
+    operations = products * idiom.operations + vectors * idiom.widening + pixels * kind
     if machine.lanes <= 4:
         operations += pixels + products
     instructions = operations + loads + 3 / part.chains
@@ -87,7 +92,7 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
         return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)
     reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1
     overlap = reach[0] / (part.rows.most * problem.strides[0]), reach[1] / (part.columns.most * problem.strides[1])
-    blocks = entries.size / problem.groups
+    blocks = entries[..., 0].size / problem.groups
     again = max(1.0, overlap[0]) * max(1.0, overlap[1]) if inputs / images.count > machine.l1_bytes / 2 else 1.0
     return _fetch(inputs, blocks * again, machine) + _fetch(weights, 1, machine)
 

@@ -14,7 +14,7 @@ import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels.abi import Machine
-from edgeprune.kernels.script import Memory, splat
+from edgeprune.kernels.script import Memory, shuffle, splat
 from edgeprune.kernels.vector_math import lanes_of
 
 
@@ -46,6 +46,18 @@ class Idiom:
         if self.depth == 1:
             return splat(tirx.Cast("int32", memory.load(index)), lanes)
         return splat(tirx.reinterpret("int32", memory.load(index, self.depth)), lanes)
+
+    @property
+    def picks(self) -> bool:
+        """Whether a word can be made of elements that lie apart."""
+        return self.depth == 2
+
+    def picked(self, memory: Memory, first: Any, second: Any, lanes: int) -> Any:
+        """The word of two elements: that at `first` and the one after `second`."""
+        halves = _vector("int16", 2 * lanes)
+        words = [tirx.reinterpret(halves, self.word(memory, index, lanes)) for index in (first, second)]
+        order = [lane + 2 * lanes * (lane % 2) for lane in range(2 * lanes)]
+        return tirx.reinterpret(_vector("int32", lanes), shuffle(words, order))
 
 
 def idiom_of(machine: Machine) -> Idiom:

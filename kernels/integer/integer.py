@@ -12,7 +12,7 @@ from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
-from edgeprune.kernels.integer.packing import entry_counts, group_rows, pack
+from edgeprune.kernels.integer.packing import Rows, entry_counts, group_rows, pack
 from edgeprune.kernels.integer.template import integer_function
 from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
 from edgeprune.kernels.integer.walk import unit_count
@@ -73,16 +73,17 @@ def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
 def estimate_variant(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
     """Cycles of one run of `variant` on one core."""
     rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
-    return variant_cost(problem, variant, [entry_counts(rows, part.share, idiom) for part in variant.parts], machine)
+    return variant_cost(
+        problem, variant, [entry_counts(rows, part.share, part.gathers, idiom) for part in variant.parts], machine
+    )
 
 
 def variants(problem: Conv2d, weights: np.ndarray, machine: Machine) -> list[Variant]:
     """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
     found = []
-    rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
+    rows = group_rows(problem, weights, None)
     for split in channel_splits(problem.group_outputs, machine.lanes):
-        counts = [entry_counts(rows, share, idiom) for share in split]
-        ranked = [_ranked(problem, share, kept, machine) for share, kept in zip(split, counts, strict=True)]
+        ranked = [[part for part, _ in _ranked(problem, share, rows, machine)] for share in split]
         for parts, block_outer in product(product(ranked[0], *(r[:1] for r in ranked[1:])), (False, True)):
             found.append(Variant(tuple(parts), block_outer, machine.dot))
     return found
@@ -92,16 +93,22 @@ def _cheapest(
     problem: Conv2d, weights: np.ndarray, machine: Machine, channel_offsets: np.ndarray | None
 ) -> tuple[float, Variant]:
     found: list[tuple[float, Variant]] = []
-    rows, idiom = group_rows(problem, weights, channel_offsets), idiom_of(machine)
+    rows = group_rows(problem, weights, channel_offsets)
     for split in channel_splits(problem.group_outputs, machine.lanes):
-        counts = [entry_counts(rows, share, idiom) for share in split]
-        parts = tuple(_ranked(problem, s, k, machine)[0] for s, k in zip(split, counts, strict=True))
+        best = [_ranked(problem, share, rows, machine)[0] for share in split]
         for block_outer in (False, True):
-            variant = Variant(parts, block_outer, machine.dot)
-            found.append((variant_cost(problem, variant, counts, machine), variant))
+            variant = Variant(tuple(part for part, _ in best), block_outer, machine.dot)
+            found.append((variant_cost(problem, variant, [entries for _, entries in best], machine), variant))
     return min(found, key=lambda pair: pair[0])
 
 
-def _ranked(problem: Conv2d, share: Channels, entries: np.ndarray, machine: Machine) -> list[Part]:
-    parts = tilings(problem, share, float(entries.mean()), machine)
-    return sorted(parts, key=lambda part: part_cost(problem, part, entries, machine))
+def _ranked(problem: Conv2d, share: Channels, rows: list[Rows], machine: Machine) -> list[tuple[Part, np.ndarray]]:
+    """The parts that can do `share`, cheapest first, each with the entries of its blocks."""
+    found = []
+    for gathers in (False, True) if idiom_of(machine).picks else (False,):
+        entries = entry_counts(rows, share, gathers, idiom_of(machine))
+        if gathers and not entries[..., 1].any():
+            continue
+        average = float(entries.sum(2).mean())
+        found += [(part, entries) for part in tilings(problem, share, average, gathers, machine)]
+    return sorted(found, key=lambda pair: part_cost(problem, pair[0], pair[1], machine))

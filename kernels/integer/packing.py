@@ -35,9 +35,10 @@ class Layout:
 class Packed:
     """The constants of an integer kernel, flat, in argument order.
 
-    `table` holds three int32 per block, in the order of parts, groups and blocks: the first of its `offsets`, how many
-    entries, and where its weights start; an entry has `width` * depth weights, those of one channel side by side.
-    Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold `width` values a block.
+    `table` holds three int32 per block and kind of entry, in the order of parts, groups and blocks: the first of its
+    `offsets`, how many entries, and where its weights start; an entry has `width` * depth weights, those of one
+    channel side by side. Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold `width`
+    values a block.
     """
 
     layout: Layout
@@ -86,19 +87,49 @@ def block_rows(rows: Rows, share: Channels) -> Iterator[Rows]:
         yield Rows(rows.offsets[kept], values[kept])
 
 
-def entry_counts(rows: list[Rows], share: Channels, idiom: Idiom) -> np.ndarray:
-    """How many entries each block has, [groups, blocks]."""
-    return np.array([[len(_entries(block, idiom)[0]) for block in block_rows(group, share)] for group in rows])
+@dataclass(frozen=True)
+class Section:
+    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, depth]."""
+
+    offsets: np.ndarray
+    values: np.ndarray
 
 
-def _entries(block: Rows, idiom: Idiom) -> tuple[np.ndarray, np.ndarray]:
-    """The entries of a block: offsets int64 [entries], weights int32 [entries, out, depth]."""
+def entry_counts(rows: list[Rows], share: Channels, gathers: bool, idiom: Idiom) -> np.ndarray:
+    """How many entries each block has of each kind, [groups, blocks, kinds]."""
+    counts = [
+        [[len(section.offsets) for section in sections(block, gathers, idiom)] for block in block_rows(group, share)]
+        for group in rows
+    ]
+    return np.array(counts)
+
+
+def sections(block: Rows, gathers: bool, idiom: Idiom) -> list[Section]:
+    """The entries of a block: words of elements that follow each other and, where it `gathers`, pairs of others."""
+    if not gathers:
+        return [_words(block, idiom)]
+    _, owner = word_starts(block.offsets, idiom.depth)
+    whole = np.bincount(owner, minlength=1)[owner] == idiom.depth
+    single = np.flatnonzero(~whole)
+    paired = single[: len(single) // 2 * 2]
+    whole[single[len(paired) :]] = True
+    return [_words(Rows(block.offsets[whole], block.values[whole]), idiom), _pairs(block, paired.reshape(-1, 2))]
+
+
+def _pairs(block: Rows, places: np.ndarray) -> Section:
+    """Entries of two places each; the second is given by the element before it."""
+    values = block.values[places].transpose(0, 2, 1)
+    return Section(block.offsets[places] - np.array([0, 1]), np.ascontiguousarray(values))
+
+
+def _words(block: Rows, idiom: Idiom) -> Section:
     first, owner = word_starts(block.offsets, idiom.depth)
     starts = block.offsets[first]
     values = np.zeros((len(starts), block.values.shape[1], idiom.depth), np.int32)
     values[owner, :, block.offsets - starts[owner]] = block.values
+    starts = starts[:, None]
     if idiom.wide_weights:
-        return starts, values
+        return Section(starts, values)
     low = np.clip(values, _NARROW.min, _NARROW.max)
     pieces, rest = [(starts, low)], values - low
     while (beyond := rest.any((1, 2))).any():
@@ -106,7 +137,7 @@ def _entries(block: Rows, idiom: Idiom) -> tuple[np.ndarray, np.ndarray]:
         low = np.clip(rest, _NARROW.min, _NARROW.max)
         pieces.append((starts, low))
         rest = rest - low
-    return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
+    return Section(np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces]))
 
 
 def word_starts(offsets: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,12 +170,14 @@ def pack(
     lists, blocks, table, start = OffsetLists(), [], [], 0
     for part, group in _part_groups(problem, variant):
         for block in block_rows(rows[group], part.share):
-            offsets, values = _padded(*_entries(block, idiom), part.chains, rows[group].offsets[0])
-            wide = np.zeros((len(offsets), part.width, idiom.depth), np.int32)
-            wide[:, : part.share.valid] = values
-            table.append((lists.place(offsets), len(offsets), start))
-            blocks.append(wide.ravel())
-            start += wide.size
+            first, *others = sections(block, part.gathers, idiom)
+            for section in (_padded(first, part.chains, rows[group].offsets[0]), *others):
+                wide = np.zeros((len(section.offsets), part.width, idiom.depth), np.int32)
+                wide[:, : part.share.valid] = section.values
+                table.append((lists.place(section.offsets), len(section.offsets), start))
+                blocks.append(wide.ravel())
+                start += wide.size
+            table += [(0, 0, 0)] * (variant.sections - part.sections)
     packed = np.concatenate(blocks)
     origin = min(int(group.offsets[0]) for group in rows)
     flat = lists.flat() - origin
@@ -169,11 +202,13 @@ def _part_groups(problem: Conv2d, variant: Variant) -> Iterator[tuple[Part, int]
     return ((part, group) for part in variant.parts for group in range(problem.groups))
 
 
-def _padded(offsets: np.ndarray, values: np.ndarray, multiple: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+def _padded(section: Section, multiple: int, place: int) -> Section:
     """At least one entry and whole turns of the kernel's loop, by entries without weight."""
-    more = max(1, -(-len(offsets) // multiple)) * multiple - len(offsets)
-    filler = np.full(more, offsets[-1] if len(offsets) else place)
-    return np.concatenate([offsets, filler]), np.concatenate([values, np.zeros((more, *values.shape[1:]), np.int32)])
+    count = len(section.offsets)
+    more = max(1, -(-count // multiple)) * multiple - count
+    offsets, values = np.full((count + more, 1), place), np.zeros((count + more, *section.values.shape[1:]), np.int32)
+    offsets[:count], values[:count] = section.offsets, section.values
+    return Section(offsets, values)
 
 
 def _whole_bias(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -212,6 +247,7 @@ class OffsetLists:
 
     def place(self, offsets: np.ndarray) -> int:
         """Where `offsets` start in the flat array."""
+        offsets = offsets.ravel()
         key = offsets.tobytes()
         if key not in self._starts:
             self._starts[key] = self._length

@@ -66,6 +66,7 @@ class _Kernel:
     problem: Conv2d
     idiom: Idiom
     layout: Layout
+    sections: int
     buffers: _Buffers
 
 
@@ -74,7 +75,7 @@ def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
     """The PrimFunc of `problem` done as `variant` says, on constants of `layout`."""
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        kernel = _Kernel(problem, IDIOMS[variant.dot], layout, _buffers(problem, layout, memories))
+        kernel = _Kernel(problem, IDIOMS[variant.dot], layout, variant.sections, _buffers(problem, layout, memories))
         walk(problem, variant, begin, end, lambda block, tile: _tile(kernel, block, tile))
 
     return kernel_function(_dtypes(problem, layout), body)
@@ -99,12 +100,8 @@ def _tile(kernel: _Kernel, block: Block, tile: Tile) -> None:
     sums = _Sums(Memory(script.alloc_buffer((size,), "int32", scope="local")), pixels, part.vectors)
     for chain, pixel, vector in product(range(part.chains), range(pixels), range(len(part.vectors))):
         sums.store(chain, pixel, vector, _start(kernel, block, vector, chain))
-    offsets, entries, weights = (let(kernel.buffers.table.load(block.row * 3 + field)) for field in range(3))
-    with serial(0, tirx.max(tirx.truncdiv(entries, part.chains), 1)) as turn:
-        for chain in range(part.chains):
-            number = turn * part.chains + chain
-            place = let(tirx.Cast("int32", kernel.buffers.offsets.load(offsets + number)) + tile.x)
-            _entry(kernel, part, tile, sums, chain, place, weights + number * (part.width * kernel.idiom.depth))
+    for section in range(part.sections):
+        _section(kernel, block, tile, sums, section)
     scales = [
         let(kernel.buffers.scales.load(block.place + _first(part, vector), lanes))
         for vector, lanes in enumerate(part.vectors)
@@ -142,16 +139,36 @@ def _start(kernel: _Kernel, block: Block, vector: int, chain: int) -> Any:
     return kernel.buffers.bias.load(block.place + _first(block.part, vector), lanes)
 
 
-def _entry(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, place: Any, weights: Any) -> None:
+def _section(kernel: _Kernel, block: Block, tile: Tile, sums: _Sums, section: int) -> None:
+    """Add all entries of one kind; of the first there is at least one."""
+    part, depth = block.part, kernel.idiom.depth
+    row = (block.row * kernel.sections + section) * 3
+    offsets, entries, weights = (let(kernel.buffers.table.load(row + field)) for field in range(3))
+    turns = entries if section else tirx.max(tirx.truncdiv(entries, part.chains), 1)
+    with serial(0, turns) as turn:
+        for chain in range(part.chains if section == 0 else 1):
+            number = turn * part.chains + chain if section == 0 else turn
+            first = offsets + number * (section + 1)
+            places = [let(_offset(kernel, first + place) + tile.x) for place in range(section + 1)]
+            _entry(kernel, part, tile, sums, chain, places, weights + number * (part.width * depth))
+
+
+def _offset(kernel: _Kernel, index: Any) -> Any:
+    return tirx.Cast("int32", kernel.buffers.offsets.load(index))
+
+
+def _entry(
+    kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, places: Sequence[Any], weights: Any
+) -> None:
     _, rows, columns = kernel.problem.grid
-    depth = kernel.idiom.depth
+    idiom, x = kernel.idiom, kernel.buffers.x
     for pixel, (row, column) in enumerate(tile.pixels):
         step = row * rows.input_step + column * columns.input_step + kernel.layout.origin
+        at = [place + step for place in places]
         for vector, lanes in enumerate(part.vectors):
-            words = kernel.idiom.word(kernel.buffers.x, place + step, lanes)
-            own = kernel.buffers.weights.load(weights + _first(part, vector) * depth, lanes * depth)
-            total = kernel.idiom.multiply_add(sums.load(chain, pixel, vector), words, own)
-            sums.store(chain, pixel, vector, total)
+            words = idiom.word(x, at[0], lanes) if len(at) == 1 else idiom.picked(x, at[0], at[1], lanes)
+            own = kernel.buffers.weights.load(weights + _first(part, vector) * idiom.depth, lanes * idiom.depth)
+            sums.store(chain, pixel, vector, idiom.multiply_add(sums.load(chain, pixel, vector), words, own))
 
 
 def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, values: Sequence[Any]) -> None:

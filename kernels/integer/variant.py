@@ -24,7 +24,7 @@ class Part:
 
     A tile of pixels is a piece of `rows` times a piece of `columns`; `chains` partial sums of the same outputs are
     kept apart, so that consecutive products do not wait for each other. A unit of work is one block on one piece of
-    rows and one of `chunks` runs of column pieces.
+    rows and one of `chunks` runs of column pieces. `gathers`: elements of x that lie apart are paired.
     """
 
     share: Channels
@@ -32,11 +32,17 @@ class Part:
     columns: Split
     chains: int
     chunks: int
+    gathers: bool = False
 
     @property
     def vectors(self) -> tuple[int, ...]:
         """The lanes of each vector of a block."""
         return self.share.vectors
+
+    @property
+    def sections(self) -> int:
+        """Kinds of entries that a block has."""
+        return 1 + self.gathers
 
     @property
     def width(self) -> int:
@@ -52,8 +58,16 @@ class Variant:
     block_outer: bool
     dot: str
 
+    @property
+    def sections(self) -> int:
+        """Kinds of entries that the table has of each block."""
+        return max(part.sections for part in self.parts)
+
     def __str__(self) -> str:
-        shapes = (f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) for p in self.parts)
+        shapes = (
+            f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) + " pairs" * p.gathers
+            for p in self.parts
+        )
         return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
 
 
@@ -76,11 +90,11 @@ def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * whole + ((max(_NARROWEST, 1 << (rest - 1).bit_length()),) if rest else ())
 
 
-def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) -> list[Part]:
+def tilings(problem: Conv2d, share: Channels, entries: float, gathers: bool, machine: Machine) -> list[Part]:
     """Every tile of pixels whose sums stay in registers; `entries` is what an average block keeps."""
     _, rows, columns = problem.grid
     vectors, idiom = len(share.vectors), idiom_of(machine)
-    words = 1 + (idiom.temporaries if vectors > 1 else 0)
+    words = 1 + (idiom.temporaries if vectors > 1 or gathers else 0)
     room = max(1, min(_MOST_SUMS, machine.registers - vectors - words) // vectors)
     chains = (1, 2, 4) if idiom.latency > 1 else (1,)
     found: dict[tuple[Split, Split, int], None] = {}
@@ -92,7 +106,7 @@ def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) 
                 if pixels * count <= room and (count == 1 or pixels * vectors * count <= 16):
                     found[(*pieces, count)] = None
     return [
-        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine))
+        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), gathers)
         for rows, columns, count in found
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from test_integer import STORED, make, storage_of
+from integer_case import STORED, make, storage_of
 
 from edgeprune.kernels.abi import Activation, Machine
 from edgeprune.lowering.compile import compile_module
