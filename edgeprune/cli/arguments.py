@@ -46,7 +46,14 @@ TargetArgument = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_target)
 ]
 BoardName = Annotated[
-    str, typer.Option("--board", "-b", help="Where to run; `edgeprune boards` lists.", autocompletion=complete_board)
+    str,
+    typer.Option(
+        "--board",
+        "-b",
+        metavar="BOARD",
+        help="Where to run: NAME, NAME@ADDRESS or a .toml file; `edgeprune boards` lists.",
+        autocompletion=complete_board,
+    ),
 ]
 BoardArgument = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Show this one.", autocompletion=complete_board)
@@ -65,6 +72,10 @@ Architecture = Annotated[
 Dimensions = Annotated[
     list[str] | None,
     typer.Option("--dimension", metavar="NAME=SIZE", help="Size of a dimension the model leaves open; repeatable."),
+]
+BoardThreads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads of the compiled model; else what the board's file says (1)."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the compiled model and of the peers.")]
 
@@ -170,13 +181,6 @@ def check_package(path: Path) -> None:
     check_file(path, where="PACKAGE")
 
 
-def local_board(name: str) -> Board:
-    """The board `name`, which must be this machine.
-
-    Raises EdgepruneError (board-unknown or transport-unsupported).
-    """
-    board = load_board(name)
-    if board.transport != "local":
-        what = f"board {name} is reached by {board.transport}, which this verb cannot do"
-        raise EdgepruneError("transport-unsupported", what, where="--board", hint="use --board local")
-    return board
+def check_board(name: str) -> Board:
+    """The board that `--board` names. Raises EdgepruneError (board-unknown, board-invalid, board-file-missing)."""
+    return load_board(name)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgeprune.cli.arguments import (
     Architecture,
     BoardName,
+    BoardThreads,
     Dimensions,
     Json,
     PackagePath,
     Quiet,
-    Threads,
+    check_board,
     check_package,
-    local_board,
     model_file,
     usage_error,
 )
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import latency_table, slowest_layers_table
+from edgeprune.cli.tables import bytes_text, fact_table, latency_table, slowest_layers_table
 from edgeprune.errors import nearest
 
 PEERS = ("onnxruntime", "openvino", "litert", "onnxruntime-int8", "openvino-int8")
@@ -35,12 +35,12 @@ def bench_verb(
     board: BoardName = "local",
     arch: Architecture = None,
     dimension: Dimensions = None,
-    threads: Threads = 1,
+    threads: BoardThreads = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, all runtimes together.")] = 5.0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure latency here, beside other runtimes.
+    """Measure latency here, beside other runtimes, or on a board.
 
     Rounds alternate between the package and the other runtimes, all with the same number of threads. The int8 ones
     take a quantized model as it is; a float one goes through ONNX Runtime's quantizer first.
@@ -49,8 +49,9 @@ def bench_verb(
     Examples:
       edgeprune bench model.edge
       edgeprune bench model.edge --vs onnxruntime,openvino --model model.onnx --threads 2
+      edgeprune bench model.edge --board raspberry-pi-4@192.168.1.7
     """
-    local_board(board)
+    check_board(board)
     peers = _peers(vs)
     check_package(package)
     source = None if model is None else model_file(model, arch, dimension)
@@ -58,8 +59,33 @@ def bench_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        report = flow.bench(package, vs=peers, model=source, threads=threads, seconds=seconds, progress=progress)
-    console.result(report, latency_table(str(package), report), *slowest_layers_table(report))
+        report = flow.bench(
+            package, vs=peers, model=source, threads=threads, board=board, seconds=seconds, progress=progress
+        )
+    console.result(report, latency_table(str(package), report), *_board_table(report), *slowest_layers_table(report))
+
+
+def _board_table(report: dict[str, Any]) -> list[Any]:
+    """What the board is and how it was doing, where another one than this machine measured."""
+    if "conditions" not in report:
+        return []
+    machine, conditions = report["machine"], report["conditions"]
+    facts = {"machine": machine.get("model") or machine.get("system"), "cores used": machine.get("used_cores")}
+    if report.get("peak_rss_bytes"):
+        facts["memory at most"] = bytes_text(report["peak_rss_bytes"])
+    for when in ("before", "after"):
+        facts[when] = _doing(conditions[when])
+    return [fact_table(f"Board {report['board']}", {name: value for name, value in facts.items() if value})]
+
+
+def _doing(conditions: dict[str, Any]) -> str:
+    """Governor, clock, temperature and throttling, as far as the board says."""
+    clock, top = conditions.get("frequency_mhz"), conditions.get("top_frequency_mhz")
+    told = [conditions.get("governor") or ""]
+    told.append("" if clock is None else f"{clock:.0f} MHz" + (f" of {top:.0f}" if top else ""))
+    told.append("" if conditions.get("temperature_c") is None else f"{conditions['temperature_c']:.1f} C")
+    told.append({True: "throttled", False: "not throttled"}.get(conditions.get("throttled"), ""))
+    return ", ".join(part for part in told if part)
 
 
 def _peers(text: str) -> tuple[str, ...]:

@@ -11,8 +11,6 @@ from edgeprune.board import Board, board_names, load_board
 from edgeprune.cli.arguments import BoardArgument, Json, Quiet
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table, name_table
-from edgeprune.errors import EdgepruneError
-from edgeprune.target import load_target
 
 
 def boards_verb(
@@ -23,38 +21,55 @@ def boards_verb(
 ) -> None:
     """List the boards, or show the facts of one.
 
+    Your own boards are files in ~/.config/edgeprune/boards, such as kitchen.toml with two lines:
+    like = "raspberry-pi-4" and host = "192.168.1.7".
+
     \b
     Examples:
       edgeprune boards
       edgeprune boards --detect
-      edgeprune boards local --json
+      edgeprune boards raspberry-pi-4@192.168.1.7 --detect --json
     """
     console = Console(as_json, quiet)
-    boards = [_facts(load_board(known), detect) for known in ([name] if name is not None else board_names())]
-    if name is not None:
-        console.result(boards[0], fact_table(f"Board {name}", boards[0]))
-        return
-    columns = ("board", "what it is", "target", "reached by", *(["there now"] if detect else []))
-    keys = ("name", "description", "target", "transport", *(["detected"] if detect else []))
-    rows = [tuple(_cell(board[key]) for key in keys) for board in boards]
-    console.result({"boards": boards}, name_table(columns, rows))
-
-
-def _facts(board: Board, detect: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = msgspec.to_builtins(board)
+    boards = [load_board(known) for known in ([name] if name is not None else board_names())]
+    facts: list[dict[str, Any]] = [msgspec.to_builtins(board) for board in boards]
+    devices: list[dict[str, str]] = []
     if detect:
-        facts["detected"], facts["detected_target"] = _detect(board)
-    return facts
+        with console.work():
+            found, devices = _look(boards)
+        facts = [known | seen for known, seen in zip(facts, found, strict=True)]
+    if name is not None:
+        console.result(facts[0], fact_table(f"Board {name}", _shown(facts[0])))
+        return
+    tables = [_table(facts, detect), *([_device_table(devices)] if devices else [])]
+    console.result({"boards": facts, **({"adb_devices": devices} if detect else {})}, *tables)
 
 
-def _detect(board: Board) -> tuple[bool, str | None]:
-    if board.transport != "local":
-        return False, None
-    try:
-        return True, load_target(board.target).name
-    except EdgepruneError:
-        return False, None
+def _look(boards: list[Board]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    from edgeprune.road.detecting import adb_devices, detect
+
+    return detect(boards), adb_devices()
+
+
+def _table(facts: list[dict[str, Any]], detected: bool) -> Any:
+    columns = ("board", "what it is", "target", "reached by", *(["there now", ""] if detected else []))
+    keys = ("name", "description", "target", "transport", *(["detected", "problem"] if detected else []))
+    return name_table(columns, [tuple(_cell(board[key]) for key in keys) for board in facts])
+
+
+def _device_table(devices: list[dict[str, str]]) -> Any:
+    return name_table(("adb device", "state"), [(device["serial"], device["state"]) for device in devices])
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts that say something."""
+    machine = facts.get("machine") or {}
+    told = {name: value for name, value in machine.items() if name in ("machine", "system", "model", "cores")}
+    plain = {name: value for name, value in facts.items() if name != "machine"}
+    return {name: _cell(value) for name, value in (plain | told).items() if value not in ("", None, 0)}
 
 
 def _cell(value: Any) -> str:
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

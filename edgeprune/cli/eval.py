@@ -9,16 +9,16 @@ import typer
 from edgeprune.cli.arguments import (
     Architecture,
     BoardName,
+    BoardThreads,
     DataCard,
     Dimensions,
     Json,
     ModelOrPackage,
     Quiet,
     RandomCalibration,
-    Threads,
     brings_network,
+    check_board,
     check_file,
-    local_board,
     model_file,
     usage_error,
 )
@@ -38,7 +38,7 @@ def eval_verb(
     dimension: Dimensions = None,
     board: BoardName = "local",
     random_calibration: RandomCalibration = False,
-    threads: Threads = 1,
+    threads: BoardThreads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,7 +49,7 @@ def eval_verb(
       edgeprune eval model.onnx --data card.toml
       edgeprune eval model.edge --data card.toml --split validate --json
     """
-    local_board(board)
+    check_board(board)
     if data is None:
         what = "random inputs have no labels: there is no metric" if random_calibration else "no data card was given"
         raise usage_error("data-missing", what, "--data", "give a card that has labels: --data CARD.toml")
@@ -59,7 +59,9 @@ def eval_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        score = flow.evaluate(judged, data=data, split=split, reference=compared, threads=threads, progress=progress)
+        score = flow.evaluate(
+            judged, data=data, split=split, reference=compared, threads=threads, board=board, progress=progress
+        )
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     if score.top1_agreement is not None:
         report["top1_agreement"] = score.top1_agreement

@@ -21,6 +21,7 @@ from edgeprune.cli.boards import boards_verb
 from edgeprune.cli.compile import compile_verb
 from edgeprune.cli.console import show_error
 from edgeprune.cli.demo import demo_verb
+from edgeprune.cli.deploy import deploy_verb
 from edgeprune.cli.eval import eval_verb
 from edgeprune.cli.failures import failure, unknown_verb
 from edgeprune.cli.inspect import inspect_verb
@@ -30,6 +31,7 @@ from edgeprune.cli.road import road_command
 from edgeprune.cli.run import run_verb
 from edgeprune.cli.sweep import sweep_verb
 from edgeprune.cli.targets import targets_verb
+from edgeprune.cli.verify import verify_verb
 from edgeprune.errors import EdgepruneError
 
 _USAGE = 2
@@ -59,6 +61,9 @@ def build_app() -> typer.Typer:
     app.command("eval")(eval_verb)
     app.command("run")(run_verb)
     app.command("bench")(bench_verb)
+    app.command("deploy")(deploy_verb)
+    app.command("flash", hidden=True)(deploy_verb)
+    app.command("verify")(verify_verb)
     app.command("inspect")(inspect_verb)
     app.command("targets")(targets_verb)
     app.command("boards")(boards_verb)

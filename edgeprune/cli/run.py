@@ -9,14 +9,14 @@ import typer
 
 from edgeprune.cli.arguments import (
     BoardName,
+    BoardThreads,
     Json,
     PackagePath,
     Quiet,
-    Threads,
+    check_board,
     check_file,
     check_output,
     check_package,
-    local_board,
 )
 from edgeprune.cli.console import Console
 
@@ -26,7 +26,7 @@ def run_verb(
     input: Annotated[Path, typer.Option("--input", "-i", metavar="IN.npz", help="One array per model input, or `x`.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.npz", help="The outputs, by name.")],
     board: BoardName = "local",
-    threads: Threads = 1,
+    threads: BoardThreads = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,7 +38,7 @@ def run_verb(
     Example:
       edgeprune run model.edge --input images.npz --output scores.npz
     """
-    local_board(board)
+    check_board(board)
     check_output(output)
     check_package(package)
     check_file(input, where="--input")
@@ -46,5 +46,5 @@ def run_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        report = flow.run(package, input, output, threads=threads, progress=progress)
+        report = flow.run(package, input, output, threads=threads, board=board, progress=progress)
     console.result(report, f"{report['rows']} rows -> {output}")

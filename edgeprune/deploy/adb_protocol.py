@@ -23,7 +23,7 @@ class RefusedError(Exception):
 class Exchange:
     """One connection to adb's server, whose whole talk ends within `seconds`.
 
-    Every call raises TimeoutError, OSError or EOFError where the connection fails, and RefusedError where it is answered no.
+    Every call raises TimeoutError, OSError or EOFError where the connection fails, RefusedError where the answer is no.
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 What `edge-run` is asked, and the JSON object that it prints:
     edge-run bench --library FILE --threads N --seconds S --json
-        {"latency_ns": {"median", "min", "p90", "runs"}, "layers": [{"name", "time_ns"}], "peak_rss_bytes", ...}
+        {"latency_ns": {"median", "min", "p90", "runs"}, "layers": [{"name", "time_ns"}], "cores", "peak_rss_bytes"}
     edge-run run --library FILE --threads N --inputs FILE --outputs FILE --json
         {"rows": N}; both files hold rows one after another, of each the ports in order, little-endian.
 """
@@ -53,17 +53,19 @@ class LatencyTold(msgspec.Struct, frozen=True):
 
 
 class LayerTold(msgspec.Struct, frozen=True):
-    """Nanoseconds of one step; steps of one layer carry the same name."""
+    """What one step takes; steps of one layer carry the same name."""
 
     name: str
-    time_ns: float
+    time_ns: float | None = None
+    instructions: int | None = None
 
 
 class BenchTold(msgspec.Struct, frozen=True):
-    """What `edge-run bench` prints; `instructions` of an inference where the board counts them."""
+    """What `edge-run bench` prints; `instructions` of an inference where the board counts them; `cores` it ran on."""
 
     latency_ns: LatencyTold | None = None
     layers: tuple[LayerTold, ...] = ()
+    cores: str | None = None
     peak_rss_bytes: int | None = None
     instructions: int | None = None
 

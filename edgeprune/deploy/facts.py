@@ -8,7 +8,7 @@ from typing import Any
 from edgeprune.board import Board
 from edgeprune.deploy.transport import Transport, printable
 from edgeprune.errors import EdgepruneError
-from edgeprune.target import Target
+from edgeprune.target import Target, cpu_flags_of
 
 _MOST_BYTES = 1 << 16
 
@@ -21,7 +21,7 @@ say machine "$(uname -m)"
 say system "$(uname -sr)"
 say cores "$(grep -c '^processor' "$info" 2>/dev/null)"
 say model "$(sed -n 's/^\(model name\|Model\|Hardware\)[^:]*: *//p' "$info" 2>/dev/null | head -n 1)"
-say flags "$(sed -n 's/^\(flags\|Features\|isa\)[^:]*: *//p' "$info" 2>/dev/null | head -n 1)"
+say flags "$(grep '^\(flags\|Features\|isa\)' "$info" 2>/dev/null | head -n 1 | tr '\t' ' ')"
 say memory "$(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo 2>/dev/null)"
 folder=$1
 while [ ! -d "$folder" ] && [ "$folder" != "${folder%/*}" ]; do folder=${folder%/*}; done
@@ -38,7 +38,7 @@ say throttled "$( (vcgencmd get_throttled || cat /sys/devices/platform/soc/soc:f
 _MACHINES = {
     "x86_64": ("x86_64", "amd64"),
     "aarch64": ("aarch64", "arm64"),
-    "arm": ("armv7l", "armv7", "armv8l", "aarch64", "arm64"),
+    "armv7": ("armv7l", "armv7", "armv8l", "aarch64", "arm64"),
     "riscv64": ("riscv64",),
 }
 
@@ -98,10 +98,9 @@ def check_fit(board: Board, facts: BoardFacts, target: Target, *, where: str) ->
 
     Raises EdgepruneError: board-architecture, board-cpu-features.
     """
-    family = target.triple.partition("-")[0].lower()
-    family = "arm" if family.startswith(("arm", "thumb")) else family
-    if facts.machine not in _MACHINES.get(family, (family,)):
-        what = f"the package was compiled for {target.name} ({family}), and board {board.name} is {facts.machine}"
+    if facts.machine not in _MACHINES.get(target.machine, (target.machine,)):
+        machine = target.machine
+        what = f"the package was compiled for {target.name} ({machine}), and board {board.name} is {facts.machine}"
         hint = f"compile it for this board: --target {board.target}"
         raise EdgepruneError("board-architecture", what, where=where, hint=hint)
     missing = missing_flags(facts, target)
@@ -136,7 +135,7 @@ def _facts(told: dict[str, str]) -> BoardFacts:
         system=told.get("system", ""),
         model=told.get("model", ""),
         cores=_number(told.get("cores")) or None,
-        flags=frozenset(told.get("flags", "").split()),
+        flags=cpu_flags_of(told.get("flags", "")),
         memory_bytes=None if memory is None else 1024 * memory,
         disk_bytes=None if disk is None else 1024 * disk,
         boot=told.get("boot", ""),

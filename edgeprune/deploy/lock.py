@@ -23,7 +23,7 @@ take() { (set -C; printf '%s\n' "$token" "$holder" "$now" "$((now + lease))" "$b
 take && { echo taken; exit 0; }
 if [ ! -f "$lock" ]; then
   take && { echo taken; exit 0; }
-  [ -f "$lock" ] || { echo refused; exit 1; }
+  [ -f "$lock" ] || { echo "its folder cannot be written" >&2; exit 1; }
 fi
 { read -r other; read -r who; read -r since; read -r until; read -r booted; read -r end; } < "$lock"
 case $since in '' | *[!0-9]*) since=$now ;; esac
@@ -56,6 +56,7 @@ printf '%s\n' "$token" "$holder" "$now" "$((now + lease))" "$boot" done > "$lock
 _RELEASE = 'read -r other < "$1" 2>/dev/null; [ "$other" = "$2" ] && rm -f "$1"; rm -f "$1.$2"'
 
 _HOLDER = re.compile(r"([A-Za-z0-9._-]+)@([A-Za-z0-9._-]+)/([0-9]+)")
+_HELD = 2
 _POLL_SECONDS = 1.0
 
 
@@ -126,8 +127,8 @@ class Lock:
         lines = [*ran.text.splitlines(), "", "", "", ""]
         if lines[0] == "taken":
             return None
-        if lines[0] == "refused":
-            what = f"no file can be made on board {self._transport.board.name}"
+        if ran.code != _HELD:
+            what = f"no file can be made on board {self._transport.board.name}: {ran.said}"
             hint = "its disk is full or its folder cannot be written; folder in the board's file names another"
             raise EdgepruneError("board-upload-failed", what, where=self._path, hint=hint)
         return Held(lines[1], lines[2], int(lines[3]) if lines[3].isdecimal() else 0)

@@ -44,6 +44,15 @@ cd "$1/cache" && sum=$(sha256sum "$2") || exit 1
 chmod 755 "$2" && mv -f "$2" "$3"
 """
 _LINK = 'ln -sf "$1/cache/$2" "$1/runs/$3/$4"'
+_INSTALL = r"""
+cd "$1" && target=models/$2 && rm -rf "$target.new" && mkdir -p "$target.new" || exit 1
+shift 2
+while [ $# -gt 1 ]; do
+  cp "cache/$2" "$target.new/$1" || exit 1
+  shift 2
+done
+rm -rf "$target" && mv "$target.new" "$target"
+"""
 _START = 'cd "$1" && shift && echo $$ > pid && exec "$@"'
 _END = r"""
 cd "$1" || exit 0
@@ -137,6 +146,12 @@ class Session:
             self._ask("link a file", _LINK, self._folder, digests[name], self._token, name)
         self._progress("uploading", len(files), len(files), "")
         return sent
+
+    def install(self, name: str, files: Mapping[str, bytes]) -> str:
+        """Leave placed `files` on the board for good, in a folder called `name`; gives its path there."""
+        pairs = [part for file, content in files.items() for part in (file, hashlib.sha256(content).hexdigest())]
+        self._ask("install the files", _INSTALL, self._folder, name, *pairs)
+        return f"{self._folder}/models/{name}"
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file that is not worth keeping into this use's folder. Raises EdgepruneError as `place` does."""

@@ -76,6 +76,8 @@ class Road:
             "evaluate": Score(),
             "run": {"output": "out.npz", "rows": 5},
             "bench": dict(BENCH),
+            "deploy": {},
+            "verify": {},
             "inspect": dict(INSPECTION),
             "load_model": "a loaded model",
         }

@@ -177,10 +177,10 @@ def test_targets(cli):
 
 
 def test_boards(cli):
-    assert [board["name"] for board in cli("boards", "--json").json["boards"]] == ["local"]
+    assert "local" in [board["name"] for board in cli("boards", "--json").json["boards"]]
     local = cli("boards", "local", "--detect", "--json").json
     assert (local["transport"], local["target"], type(local["detected"])) == ("local", "host", bool)
-    assert "this machine" in cli("boards", "--detect").out
+    assert "this machine" in cli("boards", "local", "--detect").out
 
 
 def test_demo(cli, monkeypatch):

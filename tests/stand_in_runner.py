@@ -57,5 +57,5 @@ else:
 
 def stand_in_runner() -> bytes:
     """The program's content: a script that this machine can execute."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     return _SOURCE.format(python=sys.executable, path=[str(root)]).encode()

@@ -1,0 +1,124 @@
+"""Whether a board computes what this machine does, for the same rows."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgeprune.compiled import Package
+from edgeprune.data import load_card, random_samples
+from edgeprune.data.samples import Samples
+from edgeprune.deploy.local import LocalRunner
+from edgeprune.errors import EdgepruneError
+from edgeprune.package.format import LIBRARY, MODEL
+from edgeprune.progress import Progress, silent
+from edgeprune.road.judging import run_rows
+from edgeprune.target import Target, host_cpu_flags, load_target
+
+TOLERANCE = 1e-4
+"""How far a float output may be from the host's, absolutely or as a share of it: sums are added in another order."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outputs of a board that equal the host's: bit by bit, or within `tolerance`."""
+
+    samples: int
+    exact: bool
+    max_difference: float
+    tolerance: float
+    reference: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that `verify` prints."""
+        return {
+            "equal": True,
+            "exact": self.exact,
+            "max_difference": self.max_difference,
+            "tolerance": self.tolerance,
+            "reference": self.reference,
+        }
+
+
+class _Compiled(NamedTuple):
+    target: Target
+
+
+def verify_rows(package: Package, count: int, data: str | PathLike[str] | None) -> Samples:
+    """The first `count` test rows of the card `data`, or seeded noise that the model takes."""
+    if data is not None:
+        return load_card(data).load("test", package.inputs, count)
+    from edgeprune.ir.indices import index_limits
+
+    return random_samples(package.inputs, count, 0, index_limits(_model(package)))
+
+
+def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -> tuple[dict[str, np.ndarray], str]:
+    """What this machine computes for `rows`, and by what: the package itself where it runs here, else its model,
+    compiled for this machine where every bit counts and on ONNX Runtime where not.
+    """
+    manifest = package.manifest
+    if _runs_here(manifest.target):
+        with package.runner() as runner:
+            return run_rows(runner.run, rows), "the same library on this machine"
+    if manifest.precision == "fp32":
+        from edgeprune.ir.execute import Session
+
+        return run_rows(Session(_model(package)).run, rows), "the package's model on ONNX Runtime"
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
+        library = Path(name) / LIBRARY
+        target = load_target("host")
+        library.write_bytes(_compiled_library(package, target, progress))
+        with LocalRunner(library, _Compiled(target)) as runner:
+            return run_rows(runner.run, rows), f"the package's model compiled for {target.name}"
+
+
+def compare(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], precision: str, reference: str, board: str
+) -> Verdict:
+    """The verdict on outputs by name, rows along the first axis.
+
+    Raises EdgepruneError (board-outputs-differ) that names the row and the output that are furthest off.
+    """
+    tolerance = TOLERANCE if precision != "int8" else 0.0
+    furthest = 0.0
+    for name, ours_of in ours.items():
+        wanted, given = ours_of.astype(np.float64), theirs[name].astype(np.float64)
+        same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(same, 0.0, np.abs(given - wanted))
+        wrong = ~same & ~(difference <= tolerance * np.maximum(1.0, np.abs(wanted)))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))[0])
+            worst = difference[row].max()
+            what = f"outputs of board {board} are not the host's: row {row} of '{name}' is off by {worst:.3g}"
+            hint = f"compared with {reference}, {tolerance:g} allowed; compile the package anew, or report it"
+            raise EdgepruneError("board-outputs-differ", what, where=f"output '{name}'", hint=hint)
+        furthest = max(furthest, float(difference.max(initial=0.0)))
+    samples = len(next(iter(ours.values())))
+    return Verdict(samples, furthest == 0.0, furthest, tolerance, reference)
+
+
+def _runs_here(target: Target) -> bool:
+    here = platform.machine().lower()
+    return here == target.machine and host_cpu_flags().issuperset(target.cpu_flags)
+
+
+def _compiled_library(package: Package, target: Target, progress: Progress) -> bytes:
+    from edgeprune.lowering.build import build
+    from edgeprune.lowering.lower import lower
+
+    return build(lower(_model(package), target, progress=progress), target, progress=progress).library
+
+
+def _model(package: Package) -> Any:
+    import onnx
+    import onnx_ir
+
+    return onnx_ir.from_proto(onnx.ModelProto.FromString(package.member(MODEL)))

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+BENCH_THERE = {
+    "board": "kitchen",
+    "kind": "measured",
+    "precision": "fp32",
+    "threads": 2,
+    "latency_ms": {"median": 12.5, "min": 12.0, "p90": 13.0, "runs": 400},
+    "instructions": None,
+    "peers": [],
+    "layers": [{"name": "stem", "time_us": 900.0}],
+    "peak_rss_bytes": 5 << 20,
+    "machine": {"model": "Raspberry Pi 4 Model B", "system": "Linux 6.6", "cores": 4, "used_cores": "2,3"},
+    "conditions": {
+        "before": {
+            "governor": "ondemand",
+            "frequency_mhz": 600.0,
+            "top_frequency_mhz": 1800.0,
+            "temperature_c": 48.3,
+            "throttled": False,
+        },
+        "after": {
+            "governor": "ondemand",
+            "frequency_mhz": 1800.0,
+            "top_frequency_mhz": 1800.0,
+            "temperature_c": 61.2,
+            "throttled": True,
+        },
+    },
+}
+DEPLOYED = {
+    "board": "kitchen",
+    "folder": "/home/pi/.cache/edgeprune/board/models/net-0a1b2c3d",
+    "files": {"edge-run": 90000, "model.so": 1 << 20},
+    "uploaded_bytes": 1 << 20,
+    "verified": {"equal": True, "exact": True},
+    "command": "/home/pi/edge-run bench --library model.so",
+}
+
+
+@pytest.fixture(autouse=True)
+def kitchen(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "config/edgeprune/boards"
+    folder.mkdir(parents=True)
+    (folder / "kitchen.toml").write_text('like = "raspberry-pi-4"\nhost = "127.0.0.1"\nport = 1\n')
+
+
+def test_verbs_pass_the_board_on(cli, road, package, card, tmp_path):
+    for name in ("bench", "run", "eval"):
+        arguments = {
+            "bench": [package],
+            "run": [package, "--input", card, "--output", tmp_path / "out.npz"],
+            "eval": [package, "--data", card],
+        }[name]
+        assert cli(name, *arguments, "--board", "kitchen", "--json").code == 0
+        assert cli(name, *arguments, "--json").code == 0
+    given = [(named["board"], named["threads"]) for _, _, named in road.calls]
+    assert given == [("kitchen", None), ("local", None)] * 3
+
+
+def test_bench_tells_how_the_board_was_doing(cli, road, package):
+    road.answers["bench"] = BENCH_THERE
+    assert cli("bench", package, "--board", "kitchen", "--json").json == BENCH_THERE
+    text = cli("bench", package, "--board", "kitchen").out
+    for told in ("12.5 ms", "Raspberry Pi 4 Model B", "ondemand", "48.3", "61.2", "throttled", "2,3", "5.00 MB"):
+        assert told in text
+
+
+def test_deploy(cli, road, package):
+    road.answers["deploy"] = DEPLOYED
+    assert cli("deploy", package, "--board", "kitchen", "--json").json == DEPLOYED
+    assert road.calls[0][:2] == ("deploy", (package,))
+    assert road.calls[0][2]["board"] == "kitchen"
+    text = cli("deploy", package, "-b", "pi-like.toml").err
+    assert "board-file-missing" in text
+    text = cli("flash", package, "--board", "kitchen").out
+    assert "models/net-0a1b2c3d" in text and "1.00 MB" in text and "outputs are the same" in text
+    assert cli("deploy", package).code == 2
+
+
+def test_verify(cli, road, package, card):
+    report = {"board": "kitchen", "samples": 9, "equal": True, "exact": False, "max_difference": 1e-6}
+    road.answers["verify"] = report
+    given = ["--board", "kitchen", "--samples", "9", "--data", card, "--threads", "2"]
+    assert cli("verify", package, *given, "--json").json == report
+    named = road.calls[0][2]
+    assert (named["board"], named["samples"], named["data"], named["threads"]) == ("kitchen", 9, card, 2)
+    assert "1e-06" in cli("verify", package).out
+    assert road.calls[1][2]["board"] == "local"
+
+
+@pytest.mark.parametrize("verb", ["deploy", "verify", "bench"])
+@pytest.mark.parametrize(
+    ("board", "code"),
+    [("kitchne", "board-unknown"), ("kitchen@-oProxyCommand=x", "board-invalid"), ("a b", "board-invalid")],
+)
+def test_boards_that_are_none(cli, road, package, verb, board, code):
+    finished = cli(verb, package, "--board", board, "--json")
+    assert (finished.code, finished.json["error"]["code"]) == (2, code)
+    assert road.calls == []
+
+
+def test_boards_lists_the_users_own(cli):
+    names = [board["name"] for board in cli("boards", "--json").json["boards"]]
+    assert {"kitchen", "local", "raspberry-pi-4", "android-arm64"} <= set(names)
+    assert cli("boards", "raspberry-pi-5@pi@10.0.0.7:2222", "--json").json["host"] == "10.0.0.7"
+    assert "10.0.0.7" in cli("boards", "raspberry-pi-5@10.0.0.7").out
+
+
+def test_boards_looks_which_are_there(cli, monkeypatch):
+    monkeypatch.setattr("edgeprune.road.detecting.adb_devices", lambda: [{"serial": "AB12", "state": "device"}])
+    monkeypatch.setattr("edgeprune.road.detecting._asked", answer)
+    report = cli("boards", "--detect", "--json").json
+    assert report["adb_devices"] == [{"serial": "AB12", "state": "device"}]
+    found = {board["name"]: board for board in report["boards"]}
+    assert found["kitchen"]["problem"] == "board kitchen is away"
+    text = cli("boards", "--detect").out
+    assert "kitchen is away" in text and "AB12" in text
+
+
+def answer(board):
+    from edgeprune.errors import EdgepruneError
+
+    raise EdgepruneError("board-unreachable", f"board {board.name} is away")
