@@ -11,7 +11,14 @@ from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost, variant_cost
 from edgeprune.kernels.conv2d.channels_packing import entry_offsets, kept_entries, pack
 from edgeprune.kernels.conv2d.channels_template import channels_function, unit_count
-from edgeprune.kernels.conv2d.channels_variant import Channels, Part, Variant, channel_splits, tilings
+from edgeprune.kernels.conv2d.channels_variant import (
+    Channels,
+    Part,
+    Variant,
+    channel_splits,
+    entry_inputs,
+    tilings,
+)
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 __all__ = ["build_channels", "build_variant", "choose", "estimate", "estimate_channels", "variants"]
@@ -30,7 +37,8 @@ def build_channels(
     has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
     where that is not `channel_stride` times its number: gathers and shuffles of channels cost nothing here.
     """
-    cycles, variant = _cheapest(problem, weights, machine)
+    inputs = entry_inputs(problem, machine) if channel_offsets is None else (1,)
+    cycles, variant = _cheapest(problem, weights, machine, inputs)
     return replace(build_variant(problem, weights, bias, variant, channel_offsets), cycles=cycles)
 
 
@@ -56,9 +64,10 @@ def build_variant(
 def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
     """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
     found = []
-    for split in channel_splits(problem.group_outputs, machine.lanes):
-        dense = [np.full((problem.groups, s.blocks), problem.taps * problem.group_inputs) for s in split]
-        ranked = [_ranked(problem, share, kept, machine) for share, kept in zip(split, dense, strict=True)]
+    splits = channel_splits(problem.group_outputs, machine.lanes)
+    for split, inputs in product(splits, entry_inputs(problem, machine)):
+        dense = [np.full((problem.groups, s.blocks), problem.taps * problem.group_inputs // inputs) for s in split]
+        ranked = [_ranked(problem, share, kept, machine, inputs) for share, kept in zip(split, dense, strict=True)]
         for parts, block_outer in product(product(ranked[0], *(r[:1] for r in ranked[1:])), (False, True)):
             found.append(Variant(tuple(parts), block_outer))
     return found
@@ -66,24 +75,24 @@ def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
 
 def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
     """The variant with the lowest estimate for these weights."""
-    return _cheapest(problem, weights, machine)[1]
+    return _cheapest(problem, weights, machine, entry_inputs(problem, machine))[1]
 
 
 def estimate_channels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
     """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
-    return _cheapest(problem, weights, machine)[0]
+    return _cheapest(problem, weights, machine, entry_inputs(problem, machine))[0]
 
 
-def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[float, Variant]:
+def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine, runs: tuple[int, ...]) -> tuple[float, Variant]:
     found: list[tuple[float, Variant]] = []
-    for split in channel_splits(problem.group_outputs, machine.lanes):
-        kept = [kept_entries(weights, share) for share in split]
-        parts = tuple(_ranked(problem, s, k, machine)[0] for s, k in zip(split, kept, strict=True))
+    for split, inputs in product(channel_splits(problem.group_outputs, machine.lanes), runs):
+        kept = [kept_entries(weights, share, inputs) for share in split]
+        parts = tuple(_ranked(problem, s, k, machine, inputs)[0] for s, k in zip(split, kept, strict=True))
         for variant in (Variant(parts, block_outer=False), Variant(parts, block_outer=True)):
             found.append((variant_cost(problem, variant, kept, machine), variant))
     return min(found, key=lambda pair: pair[0])
 
 
-def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine) -> list[Part]:
-    parts = tilings(problem, share, float(kept.mean()), machine)
+def _ranked(problem: Conv2d, share: Channels, kept: np.ndarray, machine: Machine, inputs: int) -> list[Part]:
+    parts = tilings(problem, share, float(kept.mean()), machine, inputs)
     return sorted(parts, key=lambda part: part_cost(problem, part, kept, machine))

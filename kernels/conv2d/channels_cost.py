@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_packing import kept_entries
-from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
+from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant, multiplies_by_element
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 _LATENCY = 4.4
@@ -16,11 +16,13 @@ _FAR_BYTES = 8.0
 _UNHIDDEN = 0.25
 _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0
+_ELEMENT_LATENCY = 7.0
+_ELEMENT_ISSUE = 1.5
 
 
 def estimate(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
     """Cycles of one run on one core; `weights` is [groups, taps, in, out]."""
-    kept = [kept_entries(weights, part) for part in variant.parts]
+    kept = [kept_entries(weights, part, part.inputs) for part in variant.parts]
     return variant_cost(problem, variant, kept, machine)
 
 
@@ -48,8 +50,13 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
 
 
 def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
-    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, without fused adds or broadcasts."""
+    """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, without fused adds or broadcasts.
+
+    On 64-bit Arm, with twice the registers, they stand for NEON: every instruction counts.
+    """
     vectors = len(part.vectors)
+    if multiplies_by_element(machine):
+        return _by_element(part, pixels * part.chains) / part.chains
     loads = pixels + vectors + 1
     adds = pixels * vectors
     if machine.lanes <= 4:
@@ -60,9 +67,17 @@ def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
     return max(adds / 2, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
 
 
+def _by_element(part: Part, sums: int) -> float:
+    """Cycles of one turn of the loop: multiply-adds by a lane, weights loaded in pairs, four for the loop."""
+    vectors = len(part.vectors)
+    weights = part.inputs * part.chains * vectors
+    instructions = part.inputs * sums * vectors + sums + (weights + 1) // 2 + 2 * part.chains + 4
+    return max(instructions / _ELEMENT_ISSUE, part.inputs * _ELEMENT_LATENCY)
+
+
 def _stream_cost(part: Part, entries: float, machine: Machine) -> float:
     """Cycles to bring one entry's weights from the cache that holds a whole block: each tile reads it anew."""
-    entry = 4.0 * (part.width + 1)
+    entry = 4.0 * (part.inputs * part.width + 1)
     block = entry * entries
     if block < 0.75 * machine.l1_bytes:
         return 0.0
@@ -73,7 +88,7 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
     """Cycles to fetch input and weights into the first-level cache, were nothing hidden behind arithmetic."""
     images, _, _ = problem.grid
     pixel_units = images.count * part.rows.tiles * part.chunks
-    weights = 4.0 * (part.width + 1) * float(entries.sum())
+    weights = 4.0 * (part.inputs * part.width + 1) * float(entries.sum())
     inputs = 4.0 * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
     if not variant.block_outer:
         return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)

@@ -14,10 +14,10 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 class Packed:
     """The constants of a channels kernel, flat.
 
-    An entry is one (tap, input channel) position. `table` holds three int32 per block, in the order of parts,
-    groups and blocks: the first of its `offsets`, how many entries, and where its weights start; an entry has one
-    offset (elements of x) and `width` weights. Blocks with equal offsets share them; zeros pad a block to at least one
-    turn of the kernel's loop.
+    An entry is one (tap, input channel) position, or a run of such channels. `table` holds three int32 per block, in
+    the order of parts, groups and blocks: the first of its `offsets`, how many entries, and where its weights start;
+    an entry has one offset (elements of x) and `width` weights for each of its input channels. Blocks with equal
+    offsets share them; zeros pad a block to at least one turn of the kernel's loop.
     """
 
     weights: np.ndarray
@@ -41,10 +41,12 @@ def entry_offsets(problem: Conv2d, channel_offsets: np.ndarray | None) -> np.nda
     return (channels + problem.tap_offsets()[None, :, None]).astype(np.int32)
 
 
-def kept_entries(weights: np.ndarray, share: Channels | Part) -> np.ndarray:
-    """How many entries each block keeps, [groups, blocks]; `weights` is [groups, taps, in, out]."""
+def kept_entries(weights: np.ndarray, share: Channels | Part, inputs: int = 1) -> np.ndarray:
+    """How many entries of `inputs` channels each block keeps, [groups, blocks], of [groups, taps, in, out]."""
     used = weights[..., share.start : share.start + share.blocks * share.valid] != 0
-    return used.reshape(*used.shape[:3], share.blocks, share.valid).any(-1).sum((1, 2))
+    groups, taps, count, _ = used.shape
+    parts = used.reshape(groups, taps, count // inputs, inputs, share.blocks, share.valid)
+    return parts.any((3, 5)).sum((1, 2))
 
 
 def pack(
@@ -59,15 +61,16 @@ def pack(
     for part in variant.parts:
         for group in range(problem.groups):
             for first in range(part.start, part.start + part.blocks * part.valid, part.valid):
-                rows = weights[group, :, :, first : first + part.valid].reshape(-1, part.valid)
-                kept = np.flatnonzero((rows != 0).any(1))
+                rows = weights[group, :, :, first : first + part.valid].reshape(-1, part.inputs, part.valid)
+                kept = np.flatnonzero((rows != 0).any((1, 2)))
                 padded = _padded(kept, part.chains)
-                block = np.zeros((len(padded), part.width), np.float32)
-                block[: len(kept), : part.valid] = rows[kept]
-                table.append((lists.place(offsets[group].ravel()[padded]), len(padded), start))
+                block = np.zeros((len(padded), part.inputs, part.width), np.float32)
+                block[: len(kept), :, : part.valid] = rows[kept]
+                places = offsets[group].ravel()[:: part.inputs][padded]
+                table.append((lists.place(places), len(padded), start))
                 blocks.append(block.ravel())
                 start += block.size
-                macs += len(kept) * part.valid
+                macs += len(kept) * part.inputs * part.valid
                 biases.append(_block_bias(bias, group * problem.group_outputs + first, part))
     packed_bias = np.concatenate(biases) if problem.bias else None
     return Packed(np.concatenate(blocks), lists.flat(), np.array(table, np.int32).ravel(), packed_bias, macs)

@@ -252,6 +252,9 @@ def _start(work: _Work, vector: int) -> Any:
 
 
 def _entry(work: _Work, tile: _Tile, sums: _Sums, entry: Any, chain: int) -> None:
+    if work.part.inputs > 1:
+        _run(work, tile, sums, entry, chain)
+        return
     _, rows, columns = work.problem.grid
     vectors = work.part.vectors
     offset = tirx.BufferLoad(work.buffers.offsets, [work.block.offsets + entry])
@@ -262,6 +265,26 @@ def _entry(work: _Work, tile: _Tile, sums: _Sums, entry: Any, chain: int) -> Non
             spread = value if lanes == 1 else tirx.Broadcast(value, lanes)
             place = work.block.weights + entry * work.part.width + sum(vectors[:vector])
             weights = load_vector(work.buffers.weights, place, 1, lanes)
+            sums.store(chain, pixel, vector, sums.load(chain, pixel, vector) + spread * weights)
+
+
+def _run(work: _Work, tile: _Tile, sums: _Sums, entry: Any, chain: int) -> None:
+    """An entry of several input channels: one vector of them for each pixel, every lane a factor."""
+    _, rows, columns = work.problem.grid
+    vectors, count = work.part.vectors, work.part.inputs
+    origin = script.bind(tile.x + tirx.BufferLoad(work.buffers.offsets, [work.block.offsets + entry]))
+    values = [
+        script.bind(
+            load_vector(work.buffers.x, origin + (row * rows.input_step + column * columns.input_step), 1, count)
+        )
+        for row, column in tile.pixels
+    ]
+    for number, vector in product(range(count), range(len(vectors))):
+        place = work.block.weights + (entry * count + number) * work.part.width + sum(vectors[:vector])
+        weights = script.bind(load_vector(work.buffers.weights, place, 1, vectors[vector]))
+        for pixel, value in enumerate(values):
+            factor = tirx.Shuffle([value], [number])
+            spread = factor if vectors[vector] == 1 else tirx.Broadcast(factor, vectors[vector])
             sums.store(chain, pixel, vector, sums.load(chain, pixel, vector) + spread * weights)
 
 

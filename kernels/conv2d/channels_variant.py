@@ -12,6 +12,7 @@ _MOST_VECTORS = 4
 _MOST_ROWS = 4
 _UNIT_STEPS = 2048
 _LINE = 16
+_RUN = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Part:
     A block is `vectors`: the lanes of each of its vectors; the last `valid` channels count is what it stores.
     A tile of pixels is a piece of `rows` times a piece of `columns`; `chains` partial sums of the same outputs
     are kept apart, so that consecutive multiply-adds do not wait for each other. A unit of work is one block on
-    one piece of rows and one of `chunks` runs of column pieces.
+    one piece of rows and one of `chunks` runs of column pieces. An entry is `inputs` neighbouring input channels,
+    whose values are loaded as one vector.
     """
 
     start: int
@@ -55,6 +57,7 @@ class Part:
     columns: Split
     chains: int
     chunks: int
+    inputs: int = 1
 
     @property
     def width(self) -> int:
@@ -71,7 +74,8 @@ class Variant:
 
     def __str__(self) -> str:
         shapes = (f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) for p in self.parts)
-        return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
+        runs = f" by {self.parts[0].inputs} inputs" * (self.parts[0].inputs > 1)
+        return "+".join(shapes) + runs + (" by block" if self.block_outer else " by pixel")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,17 @@ class Channels:
     blocks: int
     vectors: tuple[int, ...]
     valid: int
+
+
+def multiplies_by_element(machine: Machine) -> bool:
+    """Whether a multiply-add takes one lane of a vector as its factor, as in NEON of 64-bit Arm."""
+    return machine.lanes == _RUN and machine.registers > 16
+
+
+def entry_inputs(problem: Conv2d, machine: Machine) -> tuple[int, ...]:
+    """How many input channels an entry may have: runs where lanes are factors and channels lie next to each other."""
+    runs = problem.x.channel_stride == 1 and problem.group_inputs % _RUN == 0
+    return (1, _RUN) if runs and multiplies_by_element(machine) else (1,)
 
 
 def channel_splits(outputs: int, lanes: int) -> list[tuple[Channels, ...]]:
@@ -103,15 +118,18 @@ def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * whole + ((1 << (rest - 1).bit_length(),) if rest else ())
 
 
-def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) -> list[Part]:
+def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine, inputs: int = 1) -> list[Part]:
     """Every tile of pixels whose sums stay in registers, with as many chains as they leave room for.
 
     `entries` is what an average block keeps: units are cut so that each is worth calling, and there are many.
     """
     _, rows, columns = problem.grid
     vectors = len(share.vectors)
-    fused = machine.lanes > 4
-    room = (machine.registers - vectors - (1 if fused else 2)) // vectors
+    fused = machine.lanes > _RUN or multiplies_by_element(machine)
+    if inputs > 1:
+        room = max(1, (machine.registers - 2) // (vectors + 1))
+    else:
+        room = (machine.registers - vectors - (1 if fused else 2)) // vectors
     found: dict[tuple[Split, Split, int], None] = {}
     for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
         for width in range(1, min(columns.count, room // height) + 1):
@@ -122,10 +140,9 @@ def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine) 
                     found[(*pieces, chains)] = None
     parts = []
     for row_pieces, column_pieces, chains in found:
-        chunks = _chunks(problem, share, entries, row_pieces, column_pieces, machine)
-        parts.append(
-            Part(share.start, share.blocks, share.vectors, share.valid, row_pieces, column_pieces, chains, chunks)
-        )
+        chunks = _chunks(problem, share, entries * inputs, row_pieces, column_pieces, machine)
+        shape = (share.start, share.blocks, share.vectors, share.valid)
+        parts.append(Part(*shape, row_pieces, column_pieces, chains, chunks, inputs))
     return parts
 
 

@@ -29,6 +29,7 @@ MACHINES = {
     8: Machine(8, 16, 32768, 524288),
     16: Machine(16, 32, 32768, 1048576),
 }
+NEON = Machine(4, 32, 32768, 1048576)
 SENTINEL = np.float32(-77.5)
 
 
@@ -134,6 +135,38 @@ def cases(draw) -> Case:
 @given(cases(), st.sampled_from([4, 8, 16]), st.lists(st.integers(0, 1000), max_size=3))
 def test_any_problem(case, lanes, cuts):
     case.check(build_channels(case.problem, case.weights, case.bias, MACHINES[lanes]), cuts=tuple(cuts))
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(cases(), st.data())
+def test_registers_of_64_bit_arm(case, data):
+    variant = data.draw(st.sampled_from(variants(case.problem, NEON)))
+    case.check(build_variant(case.problem, case.weights, case.bias, variant))
+
+
+@pytest.mark.parametrize("inputs", [4, 12])
+@pytest.mark.parametrize("density", [1.0, 0.2, 0.0])
+def test_input_channels_in_runs(inputs, density):
+    """Entries of four channels, kept where any weight of theirs is; every tile that the registers allow is tried."""
+    case = make(inputs=2 * inputs, outputs=38, groups=2, density=density, block=4, steps=["last", Activation("Relu")])
+    found = [variant for variant in variants(case.problem, NEON) if variant.parts[0].inputs == 4]
+    for variant in found[:: max(1, len(found) // 3)]:
+        case.check(build_variant(case.problem, case.weights, case.bias, variant))
+    case.check(build_channels(case.problem, case.weights, case.bias, NEON))
+
+
+def test_runs_want_neighbouring_channels():
+    assert all(variant.parts[0].inputs == 1 for variant in variants(make(inputs=6).problem, NEON))
+    assert all(variant.parts[0].inputs == 1 for variant in variants(make(planar_input=True).problem, NEON))
+    assert all(variant.parts[0].inputs == 1 for variant in variants(make().problem, MACHINES[4]))
+    dense, sparse = make(density=1.0, inputs=32), make(density=0.1, block=16, inputs=32)
+    assert choose(dense.problem, dense.weights, NEON).parts[0].inputs == 4
+    assert choose(sparse.problem, sparse.weights, NEON).parts[0].inputs == 1
+    gathered = np.random.default_rng(1).permutation(8).astype(np.int32)
+    case = make()
+    kernel = build_channels(case.problem, case.weights, case.bias, NEON, gathered)
+    assert "inputs" not in kernel.label
+    case.check(kernel, channel_order=gathered)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
