@@ -68,22 +68,19 @@ def rounded(value: Any, format: Format) -> Any:
 
 def stored(value: Any, format: Format) -> Any:
     """What a buffer of `format` holds of a float32 expression."""
-    return narrowed(whole(value, format), format)
-
-
-def whole(value: Any, format: Format) -> Any:
-    """`stored - zero` as int32 of a float32 expression; float32 stays as it is."""
     if not format.quantized:
         return value
+    whole = on_grid_integer(value, format)
+    return placed(_narrowed(whole, "int16") if format.itemsize == 1 else whole, format)
+
+
+def on_grid_integer(value: Any, format: Format) -> Any:
+    """As `on_grid`, in int32."""
     return tirx.call_llvm_pure_intrin(_vector("int32", lanes_of(value)), "llvm.lrint", _bounded(value, format))
 
 
-def narrowed(whole: Any, format: Format) -> Any:
-    """What a buffer of `format` holds of `stored - zero` as int32, within its bounds; float32 stays as it is."""
-    if not format.quantized:
-        return whole
-    if format.itemsize == 1:
-        return _narrowed(_shifted(_narrowed(whole, "int16"), format.zero), format.dtype)
+def placed(whole: Any, format: Format) -> Any:
+    """What a buffer of `format` holds of `stored - zero` in integers that are wide enough."""
     return _narrowed(_shifted(whole, format.zero), format.dtype)
 
 
@@ -136,7 +133,9 @@ def _bounded(value: Any, format: Format) -> Any:
 def _narrowed(value: Any, dtype: str) -> Any:
     """Integers that fit into `dtype`; the bounds let the compiler take instructions that pack with saturation."""
     lanes = lanes_of(value)
-    if lanes > 1 and dtype != "int32":
+    if _scalar(value) == dtype:
+        return value
+    if lanes > 1:
         bounds = np.iinfo(dtype)
         low, high = (constant(int(bound), value, _scalar(value)) for bound in (bounds.min, bounds.max))
         value = tirx.min(tirx.max(value, low), high)

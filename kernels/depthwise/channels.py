@@ -45,17 +45,24 @@ def channels_function(problem: Depthwise, lanes: int, pixels: int, constants: tu
                     column = first + tile * size
                     for start, vectors, width in script.vector_pieces(problem.y.channels, lanes):
                         with script.serial(0, vectors) as vector:
-                            _tile(problem, pointers, (image, start + vector * width, row, column), size, width)
+                            channel = start + vector * width
+                            weights = channel * problem.taps
+                            float_tile(problem, pointers, (image, channel, row, column), weights, size, width)
 
     return script.kernel_function(problem.dtypes(constants), body)
 
 
-def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], pixels: int, lanes: int) -> None:
-    """`pixels` outputs of one row at (image, channel, row, column), `lanes` channels; each input is loaded once."""
+def float_tile(
+    problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], weights: Any, pixels: int, lanes: int
+) -> None:
+    """`pixels` outputs of one row at (image, channel, row, column), `lanes` channels; each input is loaded once.
+
+    Their weights begin at `weights`.
+    """
     image, channel, row, column = at
     top, left = row * problem.strides[0] - problem.pads[0], column * problem.strides[1] - problem.pads[1]
     origin = script.let(element(problem.x, image, channel, top, left))
-    filters = script.let(channel * problem.taps)
+    filters = script.let(weights)
     sums = [pointers.start(channel, lanes)] * pixels
     columns = script.shared_reads(pixels, problem.kernel[1], problem.strides[1], problem.dilations[1])
     for tap_row in range(problem.kernel[0]):

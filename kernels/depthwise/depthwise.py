@@ -7,11 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.depthwise import pairs
 from edgeprune.kernels.depthwise.channels import channels_function, pack_channels, tile_pixels
+from edgeprune.kernels.depthwise.pairs import in_order_of_sums, pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
 
 __all__ = ["Depthwise", "build_depthwise"]
+
+PAIRED = ("pairs", "vnni")
+"""Machine.dot of machines with an instruction that multiplies pairs."""
 
 
 def build_depthwise(
@@ -35,8 +40,14 @@ def build_depthwise(
     else:
         constants = whole_constants(problem, weights, bias, scales)
         problem = replace(problem, bias=True)
+    paired = problem.integer and x.channel_stride == y.channel_stride == 1 and machine.dot in PAIRED
+    if paired:
+        constants = _in_pairs(problem, constants, machine.lanes)
     dtypes = tuple(str(array.dtype) for array in constants)
-    if x.channel_stride == y.channel_stride == 1:
+    if paired:
+        func = pairs_function(problem, machine.lanes, pairs.tile_pixels(machine.registers), dtypes)
+        units, label = y.batch * y.height, "pairs"
+    elif x.channel_stride == y.channel_stride == 1:
         func = channels_function(problem, machine.lanes, tile_pixels(problem, machine.registers), dtypes)
         constants[0], units, label = pack_channels(constants[0], machine.lanes), y.batch * y.height, "channels"
     elif x.pixel_stride == y.pixel_stride == 1:
@@ -46,6 +57,12 @@ def build_depthwise(
         raise ValueError("a depthwise convolution needs two channels-last or two planar images")
     macs = y.batch * y.channels * y.height * y.width * problem.taps
     return Kernel(func, units, tuple(constants), f"depthwise {label}", macs, macs)
+
+
+def _in_pairs(problem: Depthwise, constants: list[np.ndarray], lanes: int) -> list[np.ndarray]:
+    weights, bias, scales = constants
+    bias = bias.astype(np.int64).astype(np.int32)
+    return [pack_pairs(problem, weights, lanes), *(in_order_of_sums(problem, array, lanes) for array in (bias, scales))]
 
 
 def whole_constants(

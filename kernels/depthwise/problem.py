@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import EpilogueStep, View
+from edgeprune.kernels.abi import EpilogueStep, Residual, View
 from edgeprune.kernels.epilogue import element, residuals
 from edgeprune.kernels.script import Memory
 from edgeprune.kernels.storage import apart, converted, stored
@@ -44,6 +44,11 @@ class Depthwise:
     def integer(self) -> bool:
         """Whether whole numbers are summed."""
         return self.x.format.quantized
+
+    @property
+    def residuals(self) -> tuple[Residual, ...]:
+        """The residual steps of the epilogue."""
+        return residuals(self.epilogue)
 
     def dtypes(self, constants: Sequence[str]) -> list[str]:
         """Types of the kernel's pointers, those of its constants given."""

@@ -15,6 +15,8 @@ from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.epilogue import reference_epilogue
 from edgeprune.kernels.storage import written_array
+from edgeprune.lowering.compile import compile_module
+from edgeprune.target import load_target
 
 
 def machine(lanes: int, dot: str) -> Machine:
@@ -79,7 +81,17 @@ def run_case(case, storage, target, dot, largest_bias):
     st.sampled_from([1000, 2**30]),
 )
 def test_any_problem(case, storage, target, dot, largest_bias):
-    run_case(case, storage, target, dot, largest_bias)
+    run_case(case, storage, target, "generic" if case["lanes"] == 16 else dot, largest_bias)
+
+
+def test_vectors_of_64_bytes():
+    """Which this machine need not have: compiled, not run."""
+    (xv, _), (yv, _) = channels_last(1, 40, 9, 9, halo=(1, 1, 1, 1)), channels_last(1, 40, 9, 9)
+    f = Format("uint8", 0.1, 3, 0, 255)
+    problem = Depthwise(with_format(xv, f), with_format(yv, f), (3, 3), (1, 1), (1, 1), (1, 1), False)
+    kernel = build_depthwise(problem, np.ones((40, 9)), None, machine(16, "vnni"), np.ones(40, np.float32))
+    assembly = compile_module({"kernel": kernel.func}, load_target("x86-64-v4")).inspect_source("asm")
+    assert all(name in assembly for name in ("vpmaddwd\t%zmm", "vpackssdw\t%zmm", "vpunpcklwd"))
 
 
 @pytest.mark.parametrize(("storage", "dot"), [("pairs", "pairs"), ("pairs", "generic"), ("vnni", "vnni")])
@@ -89,15 +101,16 @@ def test_usual_shapes(storage, dot, channels, kernel, stride):
     case = {"layout": "channels", "lanes": 8, "batch": 1, "channels": channels, "size": (15, 20), "residual": False}
     case |= {"kernel": (kernel, kernel), "dilations": (1, 1), "strides": (stride, stride), "pads": (pad, pad)}
     case |= {"after": (pad, pad), "bias": True, "seed": channels}
-    run_case(case, storage, storage, dot, 100000)
+    built = run_case(case, storage, storage, dot, 100000)
+    assert built.label == ("depthwise channels" if dot == "generic" else "depthwise pairs")
 
 
-def test_weights_take_one_byte():
+def test_weights_take_one_byte_a_tap():
     view, _ = channels_last(1, 8, 6, 6, halo=(1, 1, 1, 1))
     view = with_format(view, Format("int16", 0.1, 0, -128, 127))
     problem = Depthwise(view, view, (3, 3), (1, 1), (1, 1), (1, 1), False)
     kernel = build_depthwise(problem, np.full((8, 9), 3), None, machine(8, "pairs"), np.ones(8, np.float32))
-    assert sum(array.nbytes for array in kernel.constants) == 8 * (9 + 4 + 4)
+    assert sum(array.nbytes for array in kernel.constants) == 8 * (10 + 4 + 4)
 
 
 def test_scales_go_with_integers():
