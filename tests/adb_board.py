@@ -90,8 +90,8 @@ class Talk:
         else:
             self.fail(f"device '{serial}' not found")
 
-    def shell(self, command: str) -> None:
-        self.connection.sendall(b"OKAY")
+    def shell(self, command: str, agree: bytes = b"OKAY") -> None:
+        self.connection.sendall(agree)
         stdin = bytearray()
         while True:
             kind, size = struct.unpack("<BI", self.read(5))
@@ -112,8 +112,8 @@ class Talk:
                 self.connection.sendall(struct.pack("<BI", kind, len(part)) + part)
         self.connection.sendall(struct.pack("<BI", 3, 1) + bytes([done.returncode & 0xFF]))
 
-    def sync(self) -> None:
-        self.connection.sendall(b"OKAY")
+    def sync(self, agree: bytes = b"OKAY") -> None:
+        self.connection.sendall(agree)
         kind, size = struct.unpack("<4sI", self.read(8))
         name = self.read(size).decode()
         if kind == b"SEND":

@@ -84,7 +84,8 @@ def _doing(conditions: dict[str, Any]) -> str:
     told = [conditions.get("governor") or ""]
     told.append("" if clock is None else f"{clock:.0f} MHz" + (f" of {top:.0f}" if top else ""))
     told.append("" if conditions.get("temperature_c") is None else f"{conditions['temperature_c']:.1f} C")
-    told.append({True: "throttled", False: "not throttled"}.get(conditions.get("throttled"), ""))
+    if conditions.get("throttled") is not None:
+        told.append("throttled" if conditions["throttled"] else "not throttled")
     return ", ".join(part for part in told if part)
 
 

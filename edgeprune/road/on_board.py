@@ -132,10 +132,14 @@ def bench_on_board(
         told = opened.runner.bench(seconds)
         progress("measuring on the board", 1, 1, "")
         after = opened.session.conditions()
-        facts = opened.session.facts
+        facts, kind = opened.session.facts, opened.session.kind
+    measured: dict[str, Any] = {
+        "peak_rss_bytes": told.peak_rss_bytes,
+        "conditions": {"before": before.as_dict(), "after": after.as_dict()},
+    }
     return {
         "board": opened.session.board.name,
-        "kind": opened.session.kind,
+        "kind": kind,
         "precision": opened.package.manifest.precision,
         "threads": opened.threads,
         "latency_ms": _latency(told),
@@ -143,9 +147,8 @@ def bench_on_board(
         "peers": [],
         "peers_model": None,
         "layers": _layers(told),
-        "peak_rss_bytes": told.peak_rss_bytes,
         "machine": {"model": facts.model, "system": facts.system, "cores": facts.cores, "used_cores": told.cores},
-        "conditions": {"before": before.as_dict(), "after": after.as_dict()},
+        **(measured if kind == "measured" else {}),
     }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
+from board_model import board_package
 from package_factory import make_manifest
 from stand_in_runner import stand_in_runner
 from tiny_library import build_tiny_library
@@ -175,6 +177,20 @@ def test_what_a_board_cannot_do(package, bench_board, tmp_path):
     assert (caught.code, caught.exit_code, caught.where) == ("option-conflict", 2, "--vs")
     caught = error(lambda: flow.verify(tmp_path / "model.onnx", board=bench_board))
     assert (caught.code, caught.exit_code) == ("package-wanted", 2)
+
+
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")
+def test_an_emulated_board_counts_instructions(tmp_path):
+    path = board_package("raspberry-pi-4").path
+    report = flow.bench(path, board="emulated-rpi4", seconds=0.1)
+    assert (report["kind"], report["latency_ms"]) == ("emulated", None)
+    assert report["instructions"] > 1000
+    assert "conditions" not in report
+    assert all(set(layer) == {"name", "instructions"} for layer in report["layers"])
+    verified = flow.verify(path, board="emulated-rpi4", samples=3)
+    assert (verified["equal"], verified["reference"]) == (True, "the package's model on ONNX Runtime")
+    caught = error(lambda: flow.verify(path))
+    assert caught.code == "board-architecture"
 
 
 def test_a_compiled_network_runs_there_as_here(bench_board, tmp_path):
