@@ -20,8 +20,14 @@ from edgeprune.kernels.conv2d.channels_variant import (
     tilings,
 )
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.winograd import build_winograd
+from edgeprune.kernels.conv2d.winograd_variant import cheapest as cheapest_winograd
+from edgeprune.kernels.conv2d.winograd_variant import fits
 
 __all__ = ["build_channels", "build_variant", "choose", "estimate", "estimate_channels", "variants"]
+
+_WORTH = 0.9
+"""What Winograd's transform must save of the cycles: its weights take 16 / 9 of the memory."""
 
 
 def build_channels(
@@ -39,6 +45,10 @@ def build_channels(
     """
     inputs = entry_inputs(problem, machine) if channel_offsets is None else (1,)
     cycles, variant = _cheapest(problem, weights, machine, inputs)
+    if channel_offsets is None and fits(problem, machine):
+        fewer, shape = cheapest_winograd(problem, machine)
+        if fewer < _WORTH * cycles:
+            return build_winograd(problem, weights, bias, shape, fewer)
     return replace(build_variant(problem, weights, bias, variant, channel_offsets), cycles=cycles)
 
 
@@ -80,7 +90,9 @@ def choose(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Variant:
 
 def estimate_channels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
     """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
-    return _cheapest(problem, weights, machine, entry_inputs(problem, machine))[0]
+    cycles = _cheapest(problem, weights, machine, entry_inputs(problem, machine))[0]
+    fewer = cheapest_winograd(problem, machine)[0] if fits(problem, machine) else cycles
+    return fewer if fewer < _WORTH * cycles else cycles
 
 
 def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine, runs: tuple[int, ...]) -> tuple[float, Variant]:

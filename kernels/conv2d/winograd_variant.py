@@ -1,0 +1,96 @@
+"""The shapes one Winograd kernel can take, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from edgeprune.kernels.abi import Activation, Machine, Residual
+from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
+from edgeprune.kernels.conv2d.problem import Conv2d
+
+LANES = 4
+POSITIONS = 16
+"""Values of a transformed tile: 4 x 4 inputs give 2 x 2 outputs."""
+
+_SIDE = 2
+_ISSUE = 1.5
+_INPUT, _OUTPUT, _EPILOGUE = 62.0, 44.0, 12.0
+_UNIT, _TURN = 60.0, 8.0
+_BUFFER_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A unit of work is `rows` x `columns` tiles of 2 x 2 outputs.
+
+    Their products take `together` tiles and `vectors` vectors of output channels at a time.
+    """
+
+    rows: int
+    columns: int
+    together: int
+    vectors: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a unit."""
+        return self.rows * self.columns
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns} by {self.together}x{self.vectors * LANES}"
+
+
+def fits(problem: Conv2d, machine: Machine) -> bool:
+    """Whether the kernel can do `problem`: 3 x 3 in float32, dense, in steps of one, on whole tiles and vectors."""
+    plain = all(
+        isinstance(step, Activation) or (isinstance(step, Residual) and _vectors_of(step.view.channel_stride, step))
+        for step in problem.epilogue
+    )
+    steps = (*problem.kernel, *problem.strides, *problem.dilations, problem.groups) == (3, 3, 1, 1, 1, 1, 1)
+    sizes = (problem.y.height % _SIDE, problem.y.width % _SIDE, problem.x.channels % LANES, problem.y.channels % LANES)
+    strides = (problem.x.channel_stride, problem.y.channel_stride) == (1, 1)
+    whole = steps and strides and not any(sizes) and not problem.y.format.quantized
+    return multiplies_by_element(machine) and whole and plain
+
+
+def _vectors_of(stride: int, step: Residual) -> bool:
+    return stride == 1 and not step.view.format.quantized
+
+
+def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
+    """Every shape that leaves registers for the factors, and whose transformed tiles stay in the caches."""
+    down, across = problem.y.height // _SIDE, problem.y.width // _SIDE
+    a_tile = POSITIONS * 4 * (problem.x.channels + problem.y.channels)
+    most = max(1, min(_BUFFER_BYTES, machine.l2_bytes // 4) // a_tile)
+    blocks = problem.y.channels // LANES
+    found = []
+    for rows, columns in product(_divisors(down), _divisors(across)):
+        if rows * columns > most or (rows > 1 and columns < across):
+            continue
+        for together, vectors in product(_divisors(rows * columns), _divisors(blocks)):
+            if together * (vectors + 1) + 2 <= machine.registers and vectors <= 4:
+                found.append(Variant(rows, columns, together, vectors))
+    return found
+
+
+def _divisors(count: int) -> list[int]:
+    return [size for size in range(1, count + 1) if count % size == 0]
+
+
+def cost(problem: Conv2d, variant: Variant) -> float:
+    """Cycles of one run on one core."""
+    inputs, outputs = problem.x.channels // LANES, problem.y.channels // LANES
+    tiles = problem.pixels / _SIDE**2
+    sums = variant.together * variant.vectors
+    turn = LANES * sums + variant.together + (LANES * variant.vectors + 1) // 2 + _TURN
+    product_of_tile = POSITIONS * outputs / variant.vectors * (inputs * turn + 2 * sums + _TURN) / variant.together
+    steps = 4 * _EPILOGUE * (1 + len(problem.epilogue)) / 3
+    transforms = inputs * _INPUT + outputs * (_OUTPUT + steps)
+    units = tiles / variant.tiles
+    return (tiles * (product_of_tile + transforms) + units * _UNIT) / _ISSUE
+
+
+def cheapest(problem: Conv2d, machine: Machine) -> tuple[float, Variant]:
+    """The variant of lowest cost, with its cost; `fits` holds."""
+    return min(((cost(problem, variant), variant) for variant in variants(problem, machine)), key=lambda pair: pair[0])
