@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import asyncssh
 import pytest
@@ -105,3 +106,11 @@ def test_another_host_on_the_way(board, tmp_path):
     caught = error(lambda: session(board, jump=f"pi@127.0.0.1:{jump.port}").__enter__())
     assert (caught.code, caught.where) == ("board-key-unknown", f"pi@127.0.0.1:{jump.port}")
     jump.close()
+
+
+@pytest.mark.parametrize(("transport", "package"), [("ssh", "asyncssh"), ("adb", "adbutils")])
+def test_a_package_that_is_not_installed(board, monkeypatch, transport, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    caught = error(lambda: transport_of(board.board(transport=transport)))
+    assert (caught.code, caught.hint) == ("extra-missing", f"pip install 'edgeprune[{transport}]'")
+    assert caught.what == f"board shelf is reached by {transport}, which needs the package {package}"
