@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from edgeprune.data.samples import Samples
-from edgeprune.ir.copy import copy_model
-from edgeprune.ir.quantization import Grid, write_pair
+from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.ir.stored_weights import with_real_weights
-from edgeprune.ir.weights import read_bias, read_weight, weighted_layers
 from edgeprune.passes.quantize.calibration_rows import check_rows
-from edgeprune.passes.quantize.clipping import grid_for
-from edgeprune.passes.quantize.histograms import histograms
-from edgeprune.passes.quantize.placement import Placement, place
-from edgeprune.passes.quantize.weights import least_squares_scale, nearest, store_bias, store_weight, widened
+from edgeprune.passes.quantize.clipping import METHODS
+from edgeprune.passes.quantize.equalize import equalized
+from edgeprune.passes.quantize.grids import GridChoice, choose_grids
+from edgeprune.passes.quantize.judge import OutputJudge
+from edgeprune.passes.quantize.reconstruct import ROUNDINGS, Reconstruct
+from edgeprune.passes.quantize.write import quantized
 from edgeprune.progress import Progress, silent
+
+CALIBRATIONS = ("auto", *METHODS)
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Quantize weights and what they are multiplied with to eight bits."""
+    """Quantize weights, and what they are multiplied with, to eight bits after training.
+
+    Weights are int8, symmetric, with a scale for each output channel: zeros stay zeros. Activations are uint8 with one
+    scale and zero point for a tensor. Biases are int32 at the product of both scales. `calibration` is how extents are
+    chosen from the values on the calibration rows (one of CALIBRATIONS), `rounding` how weights are rounded (one of
+    reconstruct.ROUNDINGS); auto takes what changes outputs least. With `equalize` channels between layers are scaled
+    against each other where that changes the outputs less; with `correct_bias` biases make up for the mean error of
+    their layers. Layers named in `keep_float` stay in float32, with what they read. At most `rows` rows are used.
+    """
 
     calibration: str = "auto"
+    rounding: str = "auto"
+    equalize: bool = True
+    correct_bias: bool = True
+    seed: int = 0
     keep_float: Collection[str] = ()
     rows: int = 256
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse names that mean nothing: EdgepruneError (option-range)."""
+        _check_name(self.calibration, CALIBRATIONS, "calibration")
+        _check_name(self.rounding, ROUNDINGS, "rounding")
+
     def __call__(self, model: ir.Model, calibration: Samples, progress: Progress = silent) -> ir.Model:
-        """A QDQ copy of `model`."""
+        """A QDQ model that computes about what `model`, in canonical form, computes; constants in integers count as
+        the numbers that they stand for.
+
+        Raises EdgepruneError: data-missing (no rows), input-mismatch, data-shape, not-finite.
+        """
         check_rows(model, calibration)
-        real = copy_model(with_real_weights(model))
-        rows = calibration.slice(0, self.rows)
-        placement = place(real, self.keep_float)
-        found = histograms(real, placement, rows, self.threads, progress)
-        method = "minmax" if self.calibration == "auto" else self.calibration
-        grids = [grid_for(histogram, method) for histogram in found]
-        return quantized(real, placement, grids)
+        real = with_real_weights(model)
+        rows = calibration.slice(0, min(self.rows, calibration.count))
+        judge = OutputJudge(real, rows, self.threads)
+        choice = self._choice(real, rows, judge, progress)
+        if not choice.placement.layers or (self.rounding == "nearest" and not self.correct_bias):
+            return quantized(choice)
+        reconstruct = Reconstruct(self.rounding, self.correct_bias, self.rows, seed=self.seed, threads=self.threads)
+        found = quantized(choice, reconstruct, rows, progress)
+        if self.rounding != "auto" or judge.loss(found) <= choice.loss:
+            return found
+        return quantized(choice)
+
+    def _choice(self, real: ir.Model, rows: Samples, judge: OutputJudge, progress: Progress) -> GridChoice:
+        """The grids, of the network as it is or equalized."""
+        plain = choose_grids(real, rows, self.calibration, self.keep_float, judge, self.threads, progress)
+        changed = equalized(real, self.keep_float) if self.equalize else None
+        if changed is None:
+            return plain
+        other = choose_grids(changed, rows, plain.way, self.keep_float, judge, self.threads, progress)
+        return other if other.loss < plain.loss else plain
 
 
-def quantized(model: ir.Model, placement: Placement, grids: Sequence[Grid]) -> ir.Model:
-    """`model`, changed in place: pairs at the points of `placement`, weights rounded to the nearest."""
-    for layer in weighted_layers(model):
-        if layer.name not in placement.layers:
-            continue
-        weight, bias = read_weight(layer), read_bias(layer)
-        input_scale = grids[placement.layers[layer.name]].scale
-        scale = least_squares_scale(weight)
-        if bias is not None:
-            scale = widened(scale, bias, input_scale)
-        store_weight(layer, nearest(weight, scale))
-        store_bias(layer, scale, input_scale)
-    for point in placement.points:
-        write_pair(model.graph, point.value, grids[point.grid], point.uses)
-    return model
+def _check_name(given: str, known: tuple[str, ...], what: str) -> None:
+    if given not in known:
+        raise EdgepruneError(
+            "option-range", f"{what} '{given}' is not known", where=what, hint=nearest(given, known), exit_code=2
+        )
