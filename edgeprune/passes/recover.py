@@ -30,6 +30,10 @@ class Recover:
     size that a weight changes by in one step; where it is None the number of steps decides. The same seed and threads
     give the same weights.
 
+    A quantized model (QDQ) is trained as it computes, on rounded weights and values, and judged as it is written: its
+    weights are integers again, with the zeros it came with. Its `rate`, where it is None, is the lower the less it
+    lost before.
+
     After `minutes` of wall clock the training ends; the rate falls to zero by then. It ends early once the validate
     rows' metric is `good_enough`, or after `patience` epochs in a row without a better value. Where there is a
     `checkpoint`, the state is kept in that file: after a kill the same call goes on from there to the same result, and

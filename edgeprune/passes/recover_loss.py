@@ -88,6 +88,11 @@ class Distillation:
         apart = torch.stack([part.distance(found[name], teacher[name]) for name in self.features]).mean()
         return loss + self.feature_weight * apart
 
+    def apart(self, found: Tensors, teacher: Tensors) -> float:
+        """The squared distance of the outputs, relative to the teacher's, in the mean over them."""
+        part = _Part(len(next(iter(teacher.values()))), _alone)
+        return float(torch.stack([part.distance(found[name], teacher[name]) for name in self.outputs]).mean())
+
     @property
     def feature_weight(self) -> float:
         """What the features count beside the outputs; a ranked output's loss is larger by its scores' square."""

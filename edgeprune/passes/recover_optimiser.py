@@ -16,6 +16,9 @@ _SMALLEST_SIZE = 1e-2
 _LONG_RATE, _LONG_STEPS = 0.0025, 600
 """A rate that does little harm to a trained network, and the number of steps from which on it goes far enough."""
 _HIGHEST_RATE = 0.004
+_FAR = 0.05
+"""A squared distance of outputs, relative to what they are, from which on a quantized model is trained like others."""
+_GENTLEST = 0.1
 
 
 class RelativeAdam:
@@ -65,6 +68,15 @@ class RelativeAdam:
 def rate_for(steps: int) -> float:
     """The highest rate for a training of `steps` steps: few steps must each go further."""
     return min(_HIGHEST_RATE, max(_LONG_RATE, _LONG_RATE * math.sqrt(_LONG_STEPS / steps)))
+
+
+def gentler(distance: float) -> float:
+    """What the rate is multiplied with where a model that is quantized starts at `distance` from its teacher.
+
+    The distance is relative and squared. To round values costs a network far less than to prune it: what little is
+    to be mended would drown in steps made for more, and steps go with the root of a squared distance.
+    """
+    return min(1.0, max(_GENTLEST, math.sqrt(distance / _FAR)))
 
 
 def learning_rate(peak: float, done: float, warm: float = 0.05) -> float:

@@ -26,7 +26,7 @@ from edgeprune.passes.recover_checks import explain_first_loss, require_labels
 from edgeprune.passes.recover_judge import Judge, batch_of
 from edgeprune.passes.recover_loss import Watched, distillation_for
 from edgeprune.passes.recover_masks import Tightening, zeros_as_masks
-from edgeprune.passes.recover_optimiser import RelativeAdam, learning_rate, rate_for
+from edgeprune.passes.recover_optimiser import RelativeAdam, gentler, learning_rate, rate_for
 from edgeprune.passes.recover_processes import Processes
 from edgeprune.passes.recover_schedule import schedule_for
 from edgeprune.passes.recover_student import Student
@@ -43,6 +43,8 @@ _STATISTICS_ROWS = 1024
 _REFRESHES = 80
 """How often masks are chosen anew in a whole training, while they tighten."""
 _SMALLEST_BATCH, _FEWEST_STEPS = 4, 16
+_BATCHES_BEFORE = 4
+"""Batches by which it is judged how much a quantized model has to learn."""
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
@@ -88,6 +90,7 @@ class Training:
         self.student = Student(start, batches, processes)
         self.taught, self.learnt = (Watched(each, self.loss.features) for each in (self.original, self.student.model))
         self.best_value = self.value = self._judged(None)
+        self.gentleness = gentler(self._apart(batches)) if self.student.quantized else 1.0
         total = train.count // self.batch * options.epochs
         self.schedule = schedule_for(total, options.minutes, options.clock() - before)
         self.tightening = None if options.levels is None else Tightening(self.student.model, options.levels)
@@ -167,9 +170,21 @@ class Training:
             drawn = self.augment.draw(len(rows), self.generator)[own]
             inputs = {name: self.augment(images, drawn) for name, images in inputs.items()}
         loss, gradients = self._gradients(inputs, self._labels(rows[own]), len(rows))
-        peak = rate_for(self.schedule.expected(self.done, elapsed)) if self.options.rate is None else self.options.rate
+        peak = self.options.rate
+        if peak is None:
+            peak = rate_for(self.schedule.expected(self.done, elapsed)) * self.gentleness
         self.optimiser.step(gradients, learning_rate(peak, share), self.student.masks)
         return loss
+
+    @torch.no_grad()
+    def _apart(self, batches: list[Tensors]) -> float:
+        """How far the outputs of the model that training starts from are from the teacher's."""
+        distances = []
+        for batch in batches[:_BATCHES_BEFORE]:
+            wanted = self.taught(self.teacher(batch, also=self.taught.names))
+            found = self.learnt(self.student.module(batch, also=self.learnt.names))
+            distances.append(self.loss.apart(found, wanted))
+        return float(np.mean(distances))
 
     def _gradients(self, inputs: Tensors, labels: Tensor | None, rows: int) -> tuple[float, Tensors]:
         """The loss of a batch of `rows` rows of which this process has `inputs`, and its gradient by name."""

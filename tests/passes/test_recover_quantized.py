@@ -23,6 +23,7 @@ from edgeprune.passes.recover import Recover
 from edgeprune.passes.recover_folds import folds_of, with_biases
 from edgeprune.passes.recover_loss import Watched, distillation_for
 from edgeprune.passes.recover_masks import zeros_as_masks
+from edgeprune.passes.recover_optimiser import gentler
 from edgeprune.passes.recover_student import Student
 
 
@@ -55,6 +56,12 @@ def quantized(
 def stored(model: ir.Model) -> dict[str, np.ndarray]:
     """The integers behind each weight, by layer."""
     return {name: node.inputs[0].const_value.numpy() for name, node in dequantizers(model).items()}  # type: ignore[union-attr]
+
+
+def error(model: ir.Model, reference: ir.Model, rows: Samples) -> float:
+    """The squared distance of the outputs, relative to the reference's."""
+    found, wanted = (Session(each).run_rows(rows)["y"] for each in (model, reference))
+    return float(np.square(found - wanted).sum() / np.square(wanted).sum())
 
 
 @pytest.mark.parametrize("metric", ["top1", "fidelity"])
@@ -173,6 +180,31 @@ def test_an_integer_model_teaches_itself(tmp_path: Path) -> None:
     masks = zeros_as_masks(teacher)
     student = Student(teacher, [{"x": torch.from_numpy(train.inputs["x"][:32])}])
     assert set(masks) <= set(student.module.weights)
+
+
+def test_the_less_was_lost_the_lower_the_rate(tmp_path: Path) -> None:
+    rates = [gentler(distance) for distance in (0.0, 1e-5, 2e-3, 0.02, 0.05, 3.0)]
+    assert rates == sorted(rates) and rates[0] == 0.1 and rates[-2:] == [1.0, 1.0]
+    original = balanced()
+    rows = samples(original, 64, 1, False)
+    batch = {"x": torch.from_numpy(rows.inputs["x"])}
+    loss, teacher = distillation_for(original, "mse"), to_torch(original)
+    dense, pruned = (
+        quantized(model, rows.slice(0, 32), tmp_path) for model in (original, Prune(levels("1x16", 0.25))(original))
+    )
+    with torch.no_grad():
+        near, far = (loss.apart(to_torch(model)(batch), teacher(batch)) for model in (dense, pruned))
+    assert near == pytest.approx(error(dense, original, rows), rel=0.05)
+    assert gentler(near) < 0.6 < gentler(far)
+
+
+def test_a_little_that_was_lost_is_not_made_more(tmp_path: Path) -> None:
+    """Dense and merely quantized: what training gives on rows that it does not see is no worse than before."""
+    original = balanced()
+    train, judged = samples(original, 256, 1, False), samples(original, 128, 3, False)
+    start = quantized(original, train.slice(0, 32), tmp_path)
+    recovered = Recover(2, largest_batch=16)(start, original, train, samples(original, 64, 2, False))
+    assert error(recovered, original, judged) <= 1.05 * error(start, original, judged)
 
 
 def test_statistics_leave_a_quantized_model_as_it_is(tmp_path: Path) -> None:
