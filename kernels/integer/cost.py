@@ -19,6 +19,8 @@ _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0
 _FINISH = 4.0
 _OFFSET_BYTES = 2
+_EXPANDING = 6.0
+_CROWDED = 1.3
 
 
 def variant_cost(problem: Conv2d, variant: Variant, counts: list[np.ndarray], machine: Machine) -> float:
@@ -50,12 +52,16 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
 def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
     """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, which copies and shuffles more.
 
-    Of `kind` 1 are the pairs of elements that lie apart: two loads and a blend where others take one load.
+    Of `kind` 1 are the pairs of elements that lie apart: two loads and a blend where others take one load. Lanes that
+    choose their own elements take codes that are expanded and a shuffle for each product, on few ports.
     """
     idiom, vectors = idiom_of(machine), len(part.vectors)
     loads = (pixels + 1) * (kind + 1) + vectors
     products = pixels * vectors
     operations = products * idiom.operations + vectors * idiom.widening + pixels * kind
+    if part.mode == "lanes":
+        operations = _CROWDED * (operations + products + vectors * _EXPANDING)
+        loads += vectors
     if machine.lanes <= 4:
         operations += pixels + products
     instructions = operations + loads + 3 / part.chains

@@ -15,7 +15,7 @@ from tvm import tirx
 
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.script import Memory, shuffle, splat
-from edgeprune.kernels.vector_math import lanes_of
+from edgeprune.kernels.vector_math import constant, lanes_of
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,24 @@ class Idiom:
         return splat(tirx.reinterpret("int32", memory.load(index, self.depth)), lanes)
 
     @property
-    def picks(self) -> bool:
-        """Whether a word can be made of elements that lie apart."""
-        return self.depth == 2
+    def modes(self) -> tuple[str, ...]:
+        """The ways to put words together: see `Part.mode`."""
+        return {1: ("runs",), 2: ("runs", "pairs", "lanes"), 4: ("runs", "lanes")}[self.depth]
+
+    @property
+    def window(self) -> int:
+        """Elements from which a lane can choose the `depth` of its word."""
+        return 16 // np.dtype(self.storage).itemsize
+
+    @property
+    def codes(self) -> str:
+        """What holds the places of one lane's elements in the window, side by side from the lowest bits on."""
+        return "uint8" if self.depth == 2 else "uint16"
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of each place."""
+        return self.window.bit_length() - 1
 
     def picked(self, memory: Memory, first: Any, second: Any, lanes: int) -> Any:
         """The word of two elements: that at `first` and the one after `second`."""
@@ -58,6 +73,25 @@ class Idiom:
         words = [tirx.reinterpret(halves, self.word(memory, index, lanes)) for index in (first, second)]
         order = [lane + 2 * lanes * (lane % 2) for lane in range(2 * lanes)]
         return tirx.reinterpret(_vector("int32", lanes), shuffle(words, order))
+
+    def gathered(self, memory: Memory, index: Any, places: Any, lanes: int) -> Any:
+        """The words that each lane chooses from the window from element `index` on, by `expanded` codes."""
+        window = tirx.reinterpret("int8x16", memory.load(index, self.window))
+        everywhere = shuffle([window] * (lanes // 4), range(4 * lanes))
+        return tirx.reinterpret(f"int32x{lanes}", _call(f"int8x{4 * lanes}", _GATHERS[lanes], everywhere, places))
+
+    def expanded(self, codes: Any) -> Any:
+        """The bytes of the window that each lane wants, of its code."""
+        lanes = lanes_of(codes)
+        code = tirx.Cast(f"int32x{lanes}", codes)
+        if self.depth == 2:
+            apart = (code | (code << _all(13, code))) & _all(0x00070007, code)
+            elements = tirx.reinterpret(f"int16x{2 * lanes}", apart)
+            double = constant(0x0202, elements, "int16")
+            return tirx.reinterpret(f"int8x{4 * lanes}", elements * double + constant(0x0100, elements, "int16"))
+        apart = (code | (code << _all(8, code))) & _all(0x00FF00FF, code)
+        apart = (apart | (apart << _all(4, code))) & _all(0x0F0F0F0F, code)
+        return tirx.reinterpret(f"int8x{4 * lanes}", apart)
 
 
 def idiom_of(machine: Machine) -> Idiom:
@@ -76,6 +110,7 @@ def _plain(total: Any, words: Any, weights: Any) -> Any:
     return total + words * tirx.Cast(_vector("int32", lanes_of(total)), weights)
 
 
+_GATHERS = {4: "llvm.x86.ssse3.pshuf.b.128", 8: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.avx512.pshuf.b.512"}
 _PAIRS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
 
@@ -108,6 +143,10 @@ IDIOMS: Mapping[str, Idiom] = {
     "bytes": Idiom("uint8", 4, False, 5.0, 2, 8, 16, 4, _bytes),
 }
 """By Machine.dot; `bytes` is the plain definition of `vnni`, for machines without it."""
+
+
+def _all(value: int, like: Any) -> Any:
+    return constant(value, like, "int32")
 
 
 def _call(dtype: str, name: str, *arguments: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -12,11 +13,12 @@ from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
-from edgeprune.kernels.integer.packing import Rows, entry_counts, group_rows, pack
+from edgeprune.kernels.integer.packing import Rows, block_rows, entry_counts, group_rows, pack
 from edgeprune.kernels.integer.template import integer_function
 from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
 from edgeprune.kernels.integer.walk import unit_count
 
+_SCATTERED = 0.6
 SLACK_BYTES = 16
 """How far beyond the last element of x a kernel may read; what lies there does not matter."""
 
@@ -74,7 +76,7 @@ def estimate_variant(problem: Conv2d, weights: np.ndarray, variant: Variant, mac
     """Cycles of one run of `variant` on one core."""
     rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
     return variant_cost(
-        problem, variant, [entry_counts(rows, part.share, part.gathers, idiom) for part in variant.parts], machine
+        problem, variant, [entry_counts(rows, part.share, part.mode, idiom) for part in variant.parts], machine
     )
 
 
@@ -82,8 +84,8 @@ def variants(problem: Conv2d, weights: np.ndarray, machine: Machine) -> list[Var
     """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
     found = []
     rows = group_rows(problem, weights, None)
-    for split in channel_splits(problem.group_outputs, machine.lanes):
-        ranked = [[part for part, _ in _ranked(problem, share, rows, machine)] for share in split]
+    for split, modes in _choices(problem, rows, machine):
+        ranked = [[part for part, _ in _ranked(problem, share, rows, modes, machine)] for share in split]
         for parts, block_outer in product(product(ranked[0], *(r[:1] for r in ranked[1:])), (False, True)):
             found.append(Variant(tuple(parts), block_outer, machine.dot))
     return found
@@ -94,21 +96,44 @@ def _cheapest(
 ) -> tuple[float, Variant]:
     found: list[tuple[float, Variant]] = []
     rows = group_rows(problem, weights, channel_offsets)
-    for split in channel_splits(problem.group_outputs, machine.lanes):
-        best = [_ranked(problem, share, rows, machine)[0] for share in split]
+    for split, modes in _choices(problem, rows, machine):
+        best = [_ranked(problem, share, rows, modes, machine)[0] for share in split]
         for block_outer in (False, True):
             variant = Variant(tuple(part for part, _ in best), block_outer, machine.dot)
             found.append((variant_cost(problem, variant, [entries for _, entries in best], machine), variant))
     return min(found, key=lambda pair: pair[0])
 
 
-def _ranked(problem: Conv2d, share: Channels, rows: list[Rows], machine: Machine) -> list[tuple[Part, np.ndarray]]:
+def _choices(
+    problem: Conv2d, rows: list[Rows], machine: Machine
+) -> Iterator[tuple[tuple[Channels, ...], tuple[str, ...]]]:
+    """The ways to cut the output channels, each with the modes that its parts may mix."""
+    known = idiom_of(machine).modes
+    for split in channel_splits(problem.group_outputs, machine.lanes):
+        yield split, tuple(mode for mode in known if mode != "lanes")
+        if "lanes" in known and _scattered(rows, split):
+            yield split, ("lanes",)
+
+
+def _ranked(
+    problem: Conv2d, share: Channels, rows: list[Rows], modes: tuple[str, ...], machine: Machine
+) -> list[tuple[Part, np.ndarray]]:
     """The parts that can do `share`, cheapest first, each with the entries of its blocks."""
+    idiom = idiom_of(machine)
     found = []
-    for gathers in (False, True) if idiom_of(machine).picks else (False,):
-        entries = entry_counts(rows, share, gathers, idiom_of(machine))
-        if gathers and not entries[..., 1].any():
+    for mode in modes:
+        entries = entry_counts(rows, share, mode, idiom)
+        if mode == "pairs" and not entries[..., 1].any():
             continue
         average = float(entries.sum(2).mean())
-        found += [(part, entries) for part in tilings(problem, share, average, gathers, machine)]
+        found += [(part, entries) for part in tilings(problem, share, average, mode, machine)]
     return sorted(found, key=lambda pair: part_cost(problem, pair[0], pair[1], machine))
+
+
+def _scattered(rows: list[Rows], split: tuple[Channels, ...]) -> bool:
+    """Whether the rows that blocks keep are empty enough for lanes to choose their own elements."""
+    if any(len(share.vectors) > 1 for share in split):
+        return False
+    blocks = [block for share in split for group in rows for block in block_rows(group, share)]
+    size = sum(block.values.size for block in blocks)
+    return sum(np.count_nonzero(block.values) for block in blocks) < _SCATTERED * size

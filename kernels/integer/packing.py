@@ -29,6 +29,7 @@ class Layout:
     offsets: str
     origin: int
     biased: bool
+    codes: str | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Packed:
     `table` holds three int32 per block and kind of entry, in the order of parts, groups and blocks: the first of its
     `offsets`, how many entries, and where its weights start; an entry has `width` * depth weights, those of one
     channel side by side. Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold `width`
-    values a block.
+    values a block. `codes`, where lanes choose their own elements, has one code for each `depth` weights.
     """
 
     layout: Layout
@@ -47,21 +48,28 @@ class Packed:
     table: np.ndarray
     scales: np.ndarray
     bias: np.ndarray
+    codes: np.ndarray
     macs_per_pixel: int
 
     @property
     def constants(self) -> tuple[np.ndarray, ...]:
         """The arrays in argument order."""
         arrays = (self.weights, self.offsets, self.table, self.scales)
-        return (*arrays, self.bias) if self.layout.biased else arrays
+        bias = (self.bias,) if self.layout.biased else ()
+        codes = (self.codes,) if self.layout.codes else ()
+        return (*arrays, *bias, *codes)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The weights of one group by place: sorted distinct `offsets` and int32 `values` [offsets, out]."""
+    """The weights of one group by place: sorted distinct `offsets` and int32 `values` [offsets, out].
+
+    `origin` is the first place of the group.
+    """
 
     offsets: np.ndarray
     values: np.ndarray
+    origin: int
 
 
 def group_rows(problem: Conv2d, weights: np.ndarray, channel_offsets: np.ndarray | None) -> list[Rows]:
@@ -75,7 +83,7 @@ def group_rows(problem: Conv2d, weights: np.ndarray, channel_offsets: np.ndarray
         distinct, owner = np.unique(own.ravel(), return_inverse=True)
         summed = np.zeros((len(distinct), weights.shape[-1]), np.int32)
         np.add.at(summed, owner, values.reshape(-1, weights.shape[-1]).astype(np.int32))
-        rows.append(Rows(distinct, summed))
+        rows.append(Rows(distinct, summed, int(distinct[0])))
     return rows
 
 
@@ -84,42 +92,55 @@ def block_rows(rows: Rows, share: Channels) -> Iterator[Rows]:
     for first in range(share.start, share.start + share.blocks * share.valid, share.valid):
         values = rows.values[:, first : first + share.valid]
         kept = values.any(1)
-        yield Rows(rows.offsets[kept], values[kept])
+        yield Rows(rows.offsets[kept], values[kept], rows.origin)
 
 
 @dataclass(frozen=True)
 class Section:
-    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, depth]."""
+    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, depth].
+
+    `codes` int32 [entries, out] are those of lanes that choose their own elements, else zeros.
+    """
 
     offsets: np.ndarray
     values: np.ndarray
+    codes: np.ndarray
 
 
-def entry_counts(rows: list[Rows], share: Channels, gathers: bool, idiom: Idiom) -> np.ndarray:
+def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> np.ndarray:
     """How many entries each block has of each kind, [groups, blocks, kinds]."""
     counts = [
-        [[len(section.offsets) for section in sections(block, gathers, idiom)] for block in block_rows(group, share)]
+        [[len(section.offsets) for section in sections(block, mode, idiom)] for block in block_rows(group, share)]
         for group in rows
     ]
     return np.array(counts)
 
 
-def sections(block: Rows, gathers: bool, idiom: Idiom) -> list[Section]:
-    """The entries of a block: words of elements that follow each other and, where it `gathers`, pairs of others."""
-    if not gathers:
+def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
+    """The entries of a block, by kind."""
+    if mode == "lanes":
+        return [_lanes(block, idiom)]
+    if mode == "runs":
         return [_words(block, idiom)]
     _, owner = word_starts(block.offsets, idiom.depth)
     whole = np.bincount(owner, minlength=1)[owner] == idiom.depth
     single = np.flatnonzero(~whole)
     paired = single[: len(single) // 2 * 2]
     whole[single[len(paired) :]] = True
-    return [_words(Rows(block.offsets[whole], block.values[whole]), idiom), _pairs(block, paired.reshape(-1, 2))]
+    return [
+        _words(Rows(block.offsets[whole], block.values[whole], block.origin), idiom),
+        _pairs(block, paired.reshape(-1, 2)),
+    ]
+
+
+def _section(offsets: np.ndarray, values: np.ndarray) -> Section:
+    return Section(offsets, values, np.zeros(values.shape[:2], np.int32))
 
 
 def _pairs(block: Rows, places: np.ndarray) -> Section:
     """Entries of two places each; the second is given by the element before it."""
     values = block.values[places].transpose(0, 2, 1)
-    return Section(block.offsets[places] - np.array([0, 1]), np.ascontiguousarray(values))
+    return _section(block.offsets[places] - np.array([0, 1]), np.ascontiguousarray(values))
 
 
 def _words(block: Rows, idiom: Idiom) -> Section:
@@ -127,17 +148,61 @@ def _words(block: Rows, idiom: Idiom) -> Section:
     starts = block.offsets[first]
     values = np.zeros((len(starts), block.values.shape[1], idiom.depth), np.int32)
     values[owner, :, block.offsets - starts[owner]] = block.values
-    starts = starts[:, None]
+    return _narrow(_section(starts[:, None], values), idiom)
+
+
+def _narrow(section: Section, idiom: Idiom) -> Section:
+    """The same sums with weights that the idiom can hold: what goes beyond becomes further entries."""
     if idiom.wide_weights:
-        return Section(starts, values)
-    low = np.clip(values, _NARROW.min, _NARROW.max)
-    pieces, rest = [(starts, low)], values - low
-    while (beyond := rest.any((1, 2))).any():
-        starts, rest = starts[beyond], rest[beyond]
-        low = np.clip(rest, _NARROW.min, _NARROW.max)
-        pieces.append((starts, low))
-        rest = rest - low
-    return Section(np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces]))
+        return section
+    low = np.clip(section.values, _NARROW.min, _NARROW.max)
+    rest = section.values - low
+    beyond = rest.any((1, 2))
+    if not beyond.any():
+        return section
+    more = _narrow(Section(section.offsets[beyond], rest[beyond], section.codes[beyond]), idiom)
+    return Section(
+        np.concatenate([section.offsets, more.offsets]),
+        np.concatenate([low, more.values]),
+        np.concatenate([section.codes, more.codes]),
+    )
+
+
+def _lanes(block: Rows, idiom: Idiom) -> Section:
+    """Windows, each channel taking its next elements of each; they begin at whole multiples where that is no worse."""
+    free, even = (_windows(block, idiom, step) for step in (1, idiom.window // 2))
+    return _narrow(even if len(even.offsets) <= len(free.offsets) else free, idiom)
+
+
+def _windows(block: Rows, idiom: Idiom, step: int) -> Section:
+    count, outputs = block.values.shape
+    order = np.argsort(block.values == 0, axis=0, kind="stable")
+    kept = np.count_nonzero(block.values, axis=0)
+    end = np.iinfo(np.int64).max
+    places = np.full((count + 1, outputs), end)
+    places[:count] = np.where(np.arange(count)[:, None] < kept, block.offsets[order], end)
+    weights = np.zeros((count + 1, outputs), np.int32)
+    weights[:count] = np.take_along_axis(block.values, order, 0)
+    lane, position = np.arange(outputs), np.zeros(outputs, np.int64)
+    starts, values, codes = [], [], []
+    while (first := int(places[position, lane].min())) != end:
+        start = first - (first - block.origin) % step
+        taken, code = np.zeros((outputs, idiom.depth), np.int32), np.zeros(outputs, np.int32)
+        for turn in range(idiom.depth):
+            at = places[position, lane]
+            inside = at < start + idiom.window
+            taken[:, turn] = np.where(inside, weights[position, lane], 0)
+            code |= np.where(inside, at - start, 0).astype(np.int32) << (turn * idiom.code_bits)
+            position += inside
+        starts.append(start)
+        values.append(taken)
+        codes.append(code)
+    shape = (len(starts), outputs, idiom.depth)
+    return Section(
+        np.array(starts, np.int64).reshape(-1, 1),
+        np.array(values, np.int32).reshape(shape),
+        np.array(codes, np.int32).reshape(shape[:2]),
+    )
 
 
 def word_starts(offsets: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,25 +232,29 @@ def pack(
     """
     idiom = IDIOMS[variant.dot]
     rows = group_rows(problem, weights, channel_offsets)
-    lists, blocks, table, start = OffsetLists(), [], [], 0
+    lists, blocks, codes, table, start = OffsetLists(), [], [], [], 0
     for part, group in _part_groups(problem, variant):
         for block in block_rows(rows[group], part.share):
-            first, *others = sections(block, part.gathers, idiom)
-            for section in (_padded(first, part.chains, rows[group].offsets[0]), *others):
+            first, *others = sections(block, part.mode, idiom)
+            for section in (_padded(first, part.chains, rows[group].origin), *others):
                 wide = np.zeros((len(section.offsets), part.width, idiom.depth), np.int32)
                 wide[:, : part.share.valid] = section.values
                 table.append((lists.place(section.offsets), len(section.offsets), start))
                 blocks.append(wide.ravel())
+                chosen = np.zeros(wide.shape[:2], np.int32)
+                chosen[:, : part.share.valid] = section.codes
+                codes.append(chosen.ravel())
                 start += wide.size
             table += [(0, 0, 0)] * (variant.sections - part.sections)
     packed = np.concatenate(blocks)
-    origin = min(int(group.offsets[0]) for group in rows)
+    origin = min(group.origin for group in rows)
     flat = lists.flat() - origin
     layout = Layout(
         weight_dtype(idiom, packed),
         "uint16" if flat.max() < 2**16 else "int32",
         origin,
         problem.bias or bool(problem.x.format.zero),
+        idiom.codes if any(part.mode == "lanes" for part in variant.parts) else None,
     )
     return Packed(
         layout,
@@ -194,6 +263,7 @@ def pack(
         np.array(table, np.int32).ravel(),
         _by_block(problem, variant, scales.astype(np.float32)),
         _by_block(problem, variant, _whole_bias(problem, weights, bias)),
+        np.concatenate(codes).astype(idiom.codes),
         _macs_per_pixel(problem, variant, rows),
     )
 
@@ -204,11 +274,11 @@ def _part_groups(problem: Conv2d, variant: Variant) -> Iterator[tuple[Part, int]
 
 def _padded(section: Section, multiple: int, place: int) -> Section:
     """At least one entry and whole turns of the kernel's loop, by entries without weight."""
-    count = len(section.offsets)
+    count, (outputs, depth) = len(section.offsets), section.values.shape[1:]
     more = max(1, -(-count // multiple)) * multiple - count
-    offsets, values = np.full((count + more, 1), place), np.zeros((count + more, *section.values.shape[1:]), np.int32)
-    offsets[:count], values[:count] = section.offsets, section.values
-    return Section(offsets, values)
+    offsets = np.concatenate([section.offsets, np.full((more, 1), place)])
+    values = np.concatenate([section.values, np.zeros((more, outputs, depth), np.int32)])
+    return Section(offsets, values, np.concatenate([section.codes, np.zeros((more, outputs), np.int32)]))
 
 
 def _whole_bias(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:

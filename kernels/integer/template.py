@@ -25,7 +25,7 @@ from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
 from edgeprune.kernels.script import Memory, kernel_function, let, serial, shuffle
-from edgeprune.kernels.storage import narrowed, whole
+from edgeprune.kernels.storage import on_grid_integer, placed
 from edgeprune.kernels.vector_math import lanes_of
 
 
@@ -38,6 +38,7 @@ class _Buffers:
     table: Memory
     scales: Memory
     bias: Memory | None
+    codes: Memory | None
     y: Memory
 
 
@@ -59,6 +60,15 @@ class _Sums:
     def store(self, chain: int, pixel: int, vector: int, value: Any) -> None:
         """Replace one vector of sums."""
         self.memory.store(self._place(chain, pixel, vector), value, self.vectors[vector])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The entry at hand: its places in x, and where its weights and codes begin."""
+
+    places: Sequence[Any]
+    weights: Any
+    codes: Any
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
 def _dtypes(problem: Conv2d, layout: Layout) -> list[str]:
     added = [step.view.format.dtype for step in residuals(problem.epilogue)]
     constants = [layout.weights, layout.offsets, "int32", "float32", *(["int32"] if layout.biased else [])]
+    constants += [layout.codes] if layout.codes else []
     return [problem.x.format.dtype, *added, *constants, problem.y.format.dtype]
 
 
@@ -91,7 +102,17 @@ def _buffers(problem: Conv2d, layout: Layout, memories: Sequence[Memory]) -> _Bu
     count = 1 + len(residuals(problem.epilogue))
     weights, offsets, table, scales = memories[count : count + 4]
     bias = memories[count + 4] if layout.biased else None
-    return _Buffers(memories[0], tuple(memories[1:count]), weights, offsets, table, scales, bias, memories[-1])
+    return _Buffers(
+        memories[0],
+        tuple(memories[1:count]),
+        weights,
+        offsets,
+        table,
+        scales,
+        bias,
+        memories[-2] if layout.codes else None,
+        memories[-1],
+    )
 
 
 def _tile(kernel: _Kernel, block: Block, tile: Tile) -> None:
@@ -144,31 +165,45 @@ def _section(kernel: _Kernel, block: Block, tile: Tile, sums: _Sums, section: in
     part, depth = block.part, kernel.idiom.depth
     row = (block.row * kernel.sections + section) * 3
     offsets, entries, weights = (let(kernel.buffers.table.load(row + field)) for field in range(3))
+    codes = let(tirx.truncdiv(weights, depth))
     turns = entries if section else tirx.max(tirx.truncdiv(entries, part.chains), 1)
     with serial(0, turns) as turn:
         for chain in range(part.chains if section == 0 else 1):
             number = turn * part.chains + chain if section == 0 else turn
             first = offsets + number * (section + 1)
             places = [let(_offset(kernel, first + place) + tile.x) for place in range(section + 1)]
-            _entry(kernel, part, tile, sums, chain, places, weights + number * (part.width * depth))
+            _entry(
+                kernel,
+                part,
+                tile,
+                sums,
+                chain,
+                _Entry(places, weights + number * (part.width * depth), codes + number * part.width),
+            )
 
 
 def _offset(kernel: _Kernel, index: Any) -> Any:
     return tirx.Cast("int32", kernel.buffers.offsets.load(index))
 
 
-def _entry(
-    kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, places: Sequence[Any], weights: Any
-) -> None:
+def _entry(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, entry: _Entry) -> None:
     _, rows, columns = kernel.problem.grid
-    idiom, x = kernel.idiom, kernel.buffers.x
+    depth = kernel.idiom.depth
     for pixel, (row, column) in enumerate(tile.pixels):
         step = row * rows.input_step + column * columns.input_step + kernel.layout.origin
-        at = [place + step for place in places]
+        at = [place + step for place in entry.places]
         for vector, lanes in enumerate(part.vectors):
-            words = idiom.word(x, at[0], lanes) if len(at) == 1 else idiom.picked(x, at[0], at[1], lanes)
-            own = kernel.buffers.weights.load(weights + _first(part, vector) * idiom.depth, lanes * idiom.depth)
-            sums.store(chain, pixel, vector, idiom.multiply_add(sums.load(chain, pixel, vector), words, own))
+            first = _first(part, vector)
+            words = _words(kernel, at, entry.codes + first, lanes)
+            own = kernel.buffers.weights.load(entry.weights + first * depth, lanes * depth)
+            sums.store(chain, pixel, vector, kernel.idiom.multiply_add(sums.load(chain, pixel, vector), words, own))
+
+
+def _words(kernel: _Kernel, at: Sequence[Any], codes: Any, lanes: int) -> Any:
+    idiom, x = kernel.idiom, kernel.buffers.x
+    if kernel.buffers.codes is not None:
+        return idiom.gathered(x, at[0], idiom.expanded(kernel.buffers.codes.load(codes, lanes)), lanes)
+    return idiom.word(x, at[0], lanes) if len(at) == 1 else idiom.picked(x, at[0], at[1], lanes)
 
 
 def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, values: Sequence[Any]) -> None:
@@ -187,11 +222,13 @@ def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, va
             lanes = lanes_of(value)
             return kernel.buffers.residuals[position].load(place(position + 1, channel, stride), lanes, stride)
 
-        return whole(finished(needed(problem.epilogue, y.format), value, load), y.format)
+        result = finished(needed(problem.epilogue, y.format), value, load)
+        return on_grid_integer(result, y.format) if y.format.quantized else result
 
     def store(channel: int, result: Any) -> None:
         at = place(0, channel, y.channel_stride)
-        kernel.buffers.y.store(at, narrowed(result, y.format), lanes_of(result), y.channel_stride)
+        held = placed(result, y.format) if y.format.quantized else result
+        kernel.buffers.y.store(at, held, lanes_of(result), y.channel_stride)
 
     before = _first(part, vector)
     if len(values) > 1:

@@ -24,7 +24,10 @@ class Part:
 
     A tile of pixels is a piece of `rows` times a piece of `columns`; `chains` partial sums of the same outputs are
     kept apart, so that consecutive products do not wait for each other. A unit of work is one block on one piece of
-    rows and one of `chunks` runs of column pieces. `gathers`: elements of x that lie apart are paired.
+    rows and one of `chunks` runs of column pieces.
+
+    `mode` says how words are put together: in "runs" of elements that follow each other; in "pairs" of any two, where
+    runs would be half empty; or by "lanes", each output channel choosing its own from a window of 16 bytes.
     """
 
     share: Channels
@@ -32,7 +35,7 @@ class Part:
     columns: Split
     chains: int
     chunks: int
-    gathers: bool = False
+    mode: str = "runs"
 
     @property
     def vectors(self) -> tuple[int, ...]:
@@ -42,7 +45,7 @@ class Part:
     @property
     def sections(self) -> int:
         """Kinds of entries that a block has."""
-        return 1 + self.gathers
+        return 2 if self.mode == "pairs" else 1
 
     @property
     def width(self) -> int:
@@ -65,7 +68,9 @@ class Variant:
 
     def __str__(self) -> str:
         shapes = (
-            f"{p.width}x{p.rows.most}x{p.columns.most}" + f"/{p.chains}" * (p.chains > 1) + " pairs" * p.gathers
+            f"{p.width}x{p.rows.most}x{p.columns.most}"
+            + f"/{p.chains}" * (p.chains > 1)
+            + f" {p.mode}" * (p.mode != "runs")
             for p in self.parts
         )
         return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
@@ -90,12 +95,13 @@ def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * whole + ((max(_NARROWEST, 1 << (rest - 1).bit_length()),) if rest else ())
 
 
-def tilings(problem: Conv2d, share: Channels, entries: float, gathers: bool, machine: Machine) -> list[Part]:
+def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine: Machine) -> list[Part]:
     """Every tile of pixels whose sums stay in registers; `entries` is what an average block keeps."""
     _, rows, columns = problem.grid
     vectors, idiom = len(share.vectors), idiom_of(machine)
-    words = 1 + (idiom.temporaries if vectors > 1 or gathers else 0)
-    room = max(1, min(_MOST_SUMS, machine.registers - vectors - words) // vectors)
+    words = 1 + (idiom.temporaries if vectors > 1 or mode != "runs" else 0)
+    kept = vectors * (2 if mode == "lanes" else 1)
+    room = max(1, min(_MOST_SUMS, machine.registers - kept - words) // vectors)
     chains = (1, 2, 4) if idiom.latency > 1 else (1,)
     found: dict[tuple[Split, Split, int], None] = {}
     for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
@@ -106,7 +112,7 @@ def tilings(problem: Conv2d, share: Channels, entries: float, gathers: bool, mac
                 if pixels * count <= room and (count == 1 or pixels * vectors * count <= 16):
                     found[(*pieces, count)] = None
     return [
-        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), gathers)
+        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), mode)
         for rows, columns, count in found
     ]
 

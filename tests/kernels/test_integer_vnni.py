@@ -53,3 +53,14 @@ def test_results_where_the_machine_has_it(name, density, monkeypatch):
     machine = machine_of(target)
     case = make(machine=machine, inputs=37, outputs=45, steps=(STORED[2], Activation("Relu")), density=density)
     case.check(case.build(machine))
+
+
+@pytest.mark.parametrize(("name", "register"), list(zip(NAMES, ("%ymm", "%zmm"), strict=True)))
+def test_lanes_take_a_shuffle_before_it(name, register):
+    target = load_target(name)
+    case = make(machine=machine_of(target), inputs=64, outputs=64, height=28, width=28, density=0.1)
+    kernel = case.build(machine_of(target))
+    assert "lanes" in kernel.label
+    loop = inner_loop(compile_module({"kernel": kernel.func}, target).inspect_source("asm"))
+    counts = [sum(word in line and register in line for line in loop) for word in ("vpdpbusd", "vpshufb")]
+    assert counts[0] == counts[1] > 4
