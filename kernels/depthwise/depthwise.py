@@ -12,6 +12,7 @@ from edgeprune.kernels.depthwise.channels import channels_function, pack_channel
 from edgeprune.kernels.depthwise.pairs import in_order_of_sums, pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
+from edgeprune.kernels.integer.finish import needed
 
 __all__ = ["Depthwise", "build_depthwise"]
 
@@ -39,7 +40,7 @@ def build_depthwise(
         constants = [np.array(array, np.float32, order="C") for array in (weights, bias) if array is not None]
     else:
         constants = whole_constants(problem, weights, bias, scales)
-        problem = replace(problem, bias=True)
+        problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
     paired = problem.integer and x.channel_stride == y.channel_stride == 1 and machine.dot in PAIRED
     if paired:
         constants = _in_pairs(problem, constants, machine.lanes)

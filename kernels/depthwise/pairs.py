@@ -216,11 +216,12 @@ def _store(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Se
     residuals = [loaded(position, step) for position, step in enumerate(problem.residuals)]
     values = []
     for part, total in enumerate(totals):
-        own = order[part * half : (part + 1) * half]
+
+        def own(position: int, _: Residual, first: int = part * half) -> Any:
+            return script.shuffle([residuals[position]], order[first : first + half])
+
         value = apart(converted(total, script.FLOAT) * pointers.scales.load(at[1] + part * half, half))
-        values.append(
-            apply_epilogue(problem.epilogue, value, lambda i, _, own=own: script.shuffle([residuals[i]], own))
-        )
+        values.append(apply_epilogue(problem.epilogue, value, own))
     pointers.y.store(element(problem.y, *at), _joined(values, problem.y.format, width), width)
 
 

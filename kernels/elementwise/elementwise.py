@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import Kernel, Machine, View
+from edgeprune.kernels.abi import Activation, Format, Kernel, Machine, View
 from edgeprune.kernels.elementwise.axes import Units, advanced, merged, ordered, vectors, view_axes
 from edgeprune.kernels.elementwise.program import Held, Step, evaluate
 from edgeprune.kernels.elementwise.table import table_of
+from edgeprune.kernels.integer.finish import needed
 from edgeprune.kernels.script import Memory
 from edgeprune.kernels.storage import stored
 
@@ -41,12 +42,20 @@ def build_elementwise(problem: Elementwise, machine: Machine) -> Kernel:
     A costly program of one stored integer is looked up in a table of all its values. Raises ValueError where the
     program does not leave one value, KeyError where it names an unknown operator.
     """
+    problem = replace(problem, program=_needed(problem.program, problem.y.format))
     axes = merged(ordered(view_axes((problem.y, *problem.inputs))))
     units = Units.of(axes).count
     table = table_of(problem.program, [view.format for view in problem.inputs], problem.y.format)
     if table is not None:
         return Kernel(_lookup_function(problem), units, (table,), label="elementwise table")
     return Kernel(_function(problem, machine.lanes), units, label="elementwise")
+
+
+def _needed(program: tuple[Step, ...], format: Format) -> tuple[Step, ...]:
+    """`program` without bounds at its end that the bounds of the stored format set anyway."""
+    while program and isinstance(program[-1], Activation) and not needed((program[-1],), format):
+        program = program[:-1]
+    return program
 
 
 @lru_cache(maxsize=512)

@@ -50,7 +50,8 @@ def run_case(case, storage, target, dot, largest_bias):
     halo = (pads[0], pads[1], after[0], after[1])
     place = channels_last if case["layout"] == "channels" else planar
     (xv, xs), (yv, ys) = place(n, c, h, w, halo=halo), place(n, c, *out, halo=(1, 0, 1, 2))
-    xf, yf, rf = drawn(random, storage), drawn(random, target), drawn(random, target)
+    one_sided = Format("int16", 0.03, 0, 0, 255)
+    xf, yf, rf = (one_sided if kind == "relu" else drawn(random, kind) for kind in (storage, target, target))
     xv, yv, rv = with_format(xv, xf), with_format(yv, yf), with_format(yv, rf)
     x = np.full(xs, xf.zero, xf.dtype)
     window(x, xv)[:] = held(random, n * c * h * w, xf).reshape(n, c, h, w)
@@ -119,3 +120,10 @@ def test_scales_go_with_integers():
         problem = Depthwise(with_format(view, f), view, (3, 3), (1, 1), (1, 1), (1, 1), False)
         with pytest.raises(ValueError, match="scales go with an input of integers"):
             build_depthwise(problem, np.full((8, 9), 3), None, machine(8, "pairs"), scales)
+
+
+def test_bounds_that_storing_sets_cost_nothing():
+    case = {"layout": "channels", "lanes": 8, "batch": 1, "channels": 16, "size": (5, 6), "residual": False}
+    case |= {"kernel": (3, 3), "dilations": (1, 1), "strides": (1, 1), "pads": (1, 1), "after": (1, 1)}
+    case |= {"bias": True, "seed": 3}
+    run_case(case, "pairs", "relu", "pairs", 100000)

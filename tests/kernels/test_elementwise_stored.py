@@ -184,3 +184,17 @@ def test_in_place():
     expected[3:10010] = np.clip(2 * expected[3:10010], -128, 127)
     Compiled(kernel)([y, y], y)
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(("step", "implied"), [(Activation("Clip", 0, 6), True), (Activation("Clip", 0, 5), False)])
+def test_bounds_that_storing_sets_cost_nothing(step, implied):
+    f, wide = Format("uint8", 6 / 255, 0, 0, 255), Format("int16", 0.1, 0, -100, 155)
+    view = View(1, 1, 1, 256, 0, 0, 0, 0, 1)
+    given, stores = with_format(view, wide), with_format(view, f)
+    kernels = [
+        build_elementwise(Elementwise(stores, (given,), (("input", 0), *steps)), machine(8)) for steps in ((), (step,))
+    ]
+    assert (kernels[0].func is kernels[1].func) == implied
+    x, y = np.arange(-100, 156).astype(np.int16), sentinel(256, f)
+    Compiled(kernels[1])([x], y)
+    np.testing.assert_array_equal(y, written(reference(step, number((x, wide))), f))
