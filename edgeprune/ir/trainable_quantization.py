@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -142,17 +141,24 @@ def grid_of(facts: Facts, stored: np.ndarray | None = None) -> Grid:
         raise facts.refuse("it has one scale for each block")
     given = next((array.dtype for array in (stored, zero) if array is not None), None)
     dtype = ir.DataType(facts.get("output_dtype") or ir.DataType.UINT8).numpy() if given is None else given
-    try:
-        limits = ml_dtypes.iinfo(dtype)
-    except ValueError as error:
-        raise facts.refuse(f"its values are {dtype}, which are no integers") from error
+    kind = ir.DataType.from_numpy(dtype)
+    if not kind.is_integer():
+        raise facts.refuse(f"its values are {dtype}, which are no integers")
+    lowest, highest = limits_of(kind)
     zeros = np.zeros((), np.float32) if zero is None else zero.astype(np.float32)
     if scale.size == 1:
         middle = float(zeros.reshape(-1)[0])
-        return Grid(float(limits.min) - middle, float(limits.max) - middle, middle)
+        return Grid(lowest - middle, highest - middle, middle)
     column = _column(facts, scale.size)
     middles = torch.from_numpy(np.broadcast_to(zeros, scale.shape).reshape(column).copy())
-    return Grid(limits.min - middles, limits.max - middles, middles, column)
+    return Grid(lowest - middles, highest - middles, middles, column)
+
+
+def limits_of(dtype: ir.DataType) -> tuple[float, float]:
+    """The smallest and the largest integer of `dtype`."""
+    if dtype.is_signed():
+        return -(2.0 ** (dtype.bitwidth - 1)), 2.0 ** (dtype.bitwidth - 1) - 1
+    return 0.0, 2.0**dtype.bitwidth - 1
 
 
 def _column(facts: Facts, count: int) -> tuple[int, ...]:

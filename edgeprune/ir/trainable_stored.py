@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -12,7 +11,7 @@ import torch
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.edit import bypass, constant, new_constant
 from edgeprune.ir.trainable_node import Facts, Tensor
-from edgeprune.ir.trainable_quantization import Grid, grid_of
+from edgeprune.ir.trainable_quantization import Grid, grid_of, limits_of
 
 
 def master_of(value: ir.Value | None) -> ir.Value | None:
@@ -56,8 +55,8 @@ def stored_of(node: ir.Node, tensor: Tensor, scale: Tensor | None = None) -> np.
     before, own, grid = _parts(node)
     steps = grid.steps(tensor.detach().cpu(), own if scale is None else scale.detach().cpu())
     zero = grid.zero.numpy() if isinstance(grid.zero, Tensor) else grid.zero
-    limits = ml_dtypes.iinfo(before.dtype)
-    whole = np.clip(steps.contiguous().numpy().astype(np.float64) + zero, limits.min, limits.max)
+    lowest, highest = limits_of(ir.DataType.from_numpy(before.dtype))
+    whole = np.clip(steps.contiguous().numpy().astype(np.float64) + zero, lowest, highest)
     found = np.ascontiguousarray(whole).astype(np.int64)
     same = tensor.detach().cpu().contiguous().numpy() == real_of(node)
     untouched = same & np.asarray(scale is None or torch.equal(scale.detach().cpu(), own))
