@@ -2,23 +2,23 @@
 
 An array is a row of unsigned words of 1, 2, 4 or 8 bytes. Its record is six bytes (coding and word size, stride of the
 differences, number of words) and what the coding writes; numbers are little-endian, bits go from the highest down.
-kernels/runtime/expand.c reads records on the device; `decode` here is its oracle.
+Arrays that are alike may share a codebook: a record of its own, which the others follow. kernels/runtime/expand.c reads
+records on the device; `decode` here is its oracle.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.lowering.huffman import Codebook, codebook_of, packed_bits, read_codebook
+
 _HEAD = struct.Struct("<BBI")
 _MAX_WORDS = 2**31
-_MOST_SYMBOLS = 1024
-_LONGEST_CODE = 12
 _MOST_BITS = 32
-_SAMPLE = 8192
 _STRIDES = (1, 2, 3, 4)
 
 
@@ -40,7 +40,7 @@ class Coding:
 class Choice:
     """The coding of one array: `CODINGS[number]`, of differences at `stride` (0: of the words as they are).
 
-    `size` counts the bytes of the record.
+    `size` counts the bytes of the record. Number SHARED stands for codes of the codebook that arrays share.
     """
 
     number: int
@@ -48,11 +48,14 @@ class Choice:
     size: int
 
 
-def smallest(value: np.ndarray) -> Choice:
-    """The coding that stores `value` in the fewest bytes; differences are tried where it holds wide integers."""
+def smallest(value: np.ndarray, shared: Codebook | None = None) -> Choice:
+    """The coding that stores `value` in the fewest bytes; differences are tried where it holds wide integers.
+
+    `shared`, if there is one, must have every word of `value`.
+    """
     words = words_of(value)
     strides = (0, *_STRIDES) if value.dtype.kind in "iu" and value.itemsize > 1 else (0,)
-    found = []
+    found = [] if shared is None else [Choice(SHARED, 0, _HEAD.size + shared.size(words))]
     for stride in strides:
         rest = differences(words, stride)
         sizes = [coding.size(rest) for coding in CODINGS]
@@ -60,22 +63,36 @@ def smallest(value: np.ndarray) -> Choice:
     return min(found, key=lambda choice: choice.size)
 
 
-def encode(value: np.ndarray, choice: Choice) -> bytes:
+def encode(value: np.ndarray, choice: Choice, shared: Codebook | None = None) -> bytes:
     """The record of `value`."""
     words = words_of(value)
-    log = words.itemsize.bit_length() - 1
-    head = _HEAD.pack(choice.number | log << 4, choice.stride, words.size)
+    head = _head(choice.number, words, choice.stride, words.size)
+    if choice.number == SHARED:
+        assert shared is not None
+        return head + shared.codes(words)
     return head + CODINGS[choice.number].encode(differences(words, choice.stride))
 
 
-def decode(record: bytes) -> np.ndarray:
+def encode_codebook(shared: Codebook) -> bytes:
+    """The record of the codebook that later records share."""
+    return _head(_CODEBOOK, shared.symbols, 0, 0) + shared.head
+
+
+def decode(record: bytes, shared: Codebook | None = None) -> np.ndarray:
     """The words of a record that `encode` made."""
     kind, stride, count = _HEAD.unpack_from(record)
     dtype = np.dtype(f"u{1 << (kind >> 4)}")
+    if kind & 15 == SHARED:
+        assert shared is not None
+        return shared.words(record[_HEAD.size :], count)
     words = CODINGS[kind & 15].decode(record[_HEAD.size :], count, dtype)
     for first in range(stride):
         words[first::stride] = np.cumsum(words[first::stride], dtype=dtype)
     return words
+
+
+def _head(number: int, words: np.ndarray, stride: int, count: int) -> bytes:
+    return _HEAD.pack(number | (words.itemsize.bit_length() - 1) << 4, stride, count)
 
 
 def words_of(value: np.ndarray) -> np.ndarray:
@@ -124,7 +141,7 @@ def _narrow(words: np.ndarray) -> bytes:
     low, bits = _span(words)
     base = np.array(low, f"i{words.itemsize}").view(words.dtype)
     codes = (words - base).astype(np.uint64)
-    return base.tobytes() + bytes([bits]) + _packed(codes, np.full(words.size, bits))
+    return base.tobytes() + bytes([bits]) + packed_bits(codes, np.full(words.size, bits))
 
 
 def _narrow_back(data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
@@ -149,102 +166,20 @@ def _bitmap_back(data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
     return words
 
 
-@dataclass(frozen=True)
-class _Codebook:
-    """The distinct words by length of code, then by value; how often each occurs, and the bits of its code."""
-
-    symbols: np.ndarray
-    counts: np.ndarray
-    lengths: np.ndarray
-
-
-def _codebook(words: np.ndarray) -> _Codebook | None:
-    """The canonical Huffman codebook of `words`; None where they are too few or too many different ones."""
-    if np.unique(words[:_SAMPLE]).size > _MOST_SYMBOLS:
-        return None
-    symbols, counts = np.unique(words, return_counts=True)
-    if not 2 <= symbols.size <= _MOST_SYMBOLS:
-        return None
-    lengths = np.array(code_lengths(counts.tolist(), _LONGEST_CODE))
-    order = np.lexsort((symbols, lengths))
-    return _Codebook(symbols[order], counts[order], lengths[order])
-
-
-def code_lengths(counts: Sequence[int], longest: int) -> list[int]:
-    """Bits of each symbol in the best prefix code without a code of more than `longest` bits.
-
-    Package-merge (Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990).
-    """
-    leaves = sorted((count, (symbol,)) for symbol, count in enumerate(counts))
-    merged = leaves
-    for _ in range(longest - 1):
-        pairs = zip(merged[::2], merged[1::2], strict=False)
-        packages = [(left[0] + right[0], left[1] + right[1]) for left, right in pairs]
-        merged = sorted(leaves + packages, key=lambda package: package[0])
-    lengths = [0] * len(counts)
-    for _, symbols in merged[: 2 * len(counts) - 2]:
-        for symbol in symbols:
-            lengths[symbol] += 1
-    return lengths
-
-
-def _canonical(lengths: np.ndarray) -> np.ndarray:
-    """The codes of ascending `lengths`."""
-    starts = np.cumsum(1 << (_LONGEST_CODE - lengths)) - (1 << (_LONGEST_CODE - lengths))
-    codes: np.ndarray = (starts >> (_LONGEST_CODE - lengths)).astype(np.uint64)
-    return codes
-
-
 def _huffman_size(words: np.ndarray) -> int | None:
-    book = _codebook(words)
-    if book is None:
-        return None
-    head = 1 + 2 * int(book.lengths.max()) + book.symbols.nbytes
-    return head + -(-int(book.counts @ book.lengths) // 8)
+    book = codebook_of(words)
+    return None if book is None else len(book.head) + book.size(words)
 
 
 def _huffman(words: np.ndarray) -> bytes:
-    book = _codebook(words)
+    book = codebook_of(words)
     assert book is not None
-    by_value = np.argsort(book.symbols)
-    places = by_value[np.searchsorted(book.symbols[by_value], words)]
-    longest = int(book.lengths.max())
-    counts = np.bincount(book.lengths, minlength=longest + 1)[1:].astype("<u2")
-    head = bytes([longest]) + counts.tobytes() + book.symbols.tobytes()
-    return head + _packed(_canonical(book.lengths)[places], book.lengths[places])
+    return book.head + book.codes(words)
 
 
 def _huffman_back(data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
-    longest = data[0]
-    counts = np.frombuffer(data, "<u2", longest, 1)
-    head = 1 + 2 * longest
-    symbols = np.frombuffer(data, dtype, int(counts.sum()), head)
-    lengths = np.repeat(np.arange(1, longest + 1), counts)
-    names = {pair: index for index, pair in enumerate(zip(lengths.tolist(), _canonical(lengths).tolist(), strict=True))}
-    found: list[int] = []
-    code = length = 0
-    for bit in np.unpackbits(np.frombuffer(data[head + symbols.nbytes :], np.uint8)).tolist():
-        if len(found) == count:
-            break
-        code, length = code << 1 | bit, length + 1
-        if (length, code) in names:
-            found.append(names[length, code])
-            code = length = 0
-    return symbols[found].copy()
-
-
-def _packed(codes: np.ndarray, lengths: np.ndarray) -> bytes:
-    """The lowest `lengths` bits of `codes` one after another, the last byte filled with zeros."""
-    if not codes.size:
-        return b""
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    bits = np.zeros(int(ends[-1]), np.uint8)
-    for place in range(int(lengths.max())):
-        there = lengths > place
-        shifts = (lengths[there] - 1 - place).astype(np.uint64)
-        bits[starts[there] + place] = (codes[there] >> shifts) & np.uint64(1)
-    return np.packbits(bits).tobytes()
+    book, start = read_codebook(data, dtype)
+    return book.words(data[start:], count)
 
 
 CODINGS = (
@@ -255,3 +190,6 @@ CODINGS = (
 )
 """By the number in a record: words as they are; distances from the lowest in as few bits as hold them; a bit a word
 that tells zeros, and the others; a codebook of the different words and canonical Huffman codes for which is which."""
+
+SHARED = len(CODINGS)
+_CODEBOOK = SHARED + 1

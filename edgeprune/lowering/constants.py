@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeprune.lowering.arena import ALIGNMENT
-from edgeprune.lowering.coding import Choice, encode, smallest
+from edgeprune.lowering.coding import SHARED, Choice, encode, encode_codebook, smallest, words_of
+from edgeprune.lowering.huffman import Codebook, codebook_of
 from edgeprune.lowering.plan import Plan
 
-_WORTH = 15 / 16
+_WORTH = 31 / 32
 """A coded constant takes memory and time when the model starts: it must be smaller than this share of the plain one."""
 
 
@@ -34,28 +36,39 @@ def pack_constants(plan: Plan) -> Packed:
     plain: dict[str, int] = {}
     coded: dict[str, int] = {}
     pieces: list[bytes] = []
-    records: list[bytes] = []
+    distinct = _distinct(plan)
+    shared = _shared_codebook([value for value, _ in distinct.values()])
+    records = [] if shared is None else [encode_codebook(shared)]
     stored = expanded = 0
-    for first, (value, names) in _distinct(plan).items():
-        choice = _choice(value)
+    for first, (value, names) in distinct.items():
+        choice = _choice(value, shared)
         if choice is None:
             plain.update(dict.fromkeys(names, stored))
             pieces.append(_padded(first))
             stored += len(pieces[-1])
         else:
             coded.update(dict.fromkeys(names, expanded))
-            records.append(encode(value, choice))
+            records.append(encode(value, choice, shared))
             expanded += _rounded(value.nbytes)
     return Packed(b"".join(pieces + records), stored, plain, coded, expanded)
 
 
 def stored_sizes(plan: Plan) -> dict[str, int]:
-    """Bytes that each constant of `plan` takes in the library, by name; what is stored before counts as nothing."""
+    """Bytes that each constant of `plan` takes in the library, by name; what is stored before counts as nothing.
+
+    The first that uses the codebook that several share counts with it.
+    """
     sizes = {}
-    for value, names in _distinct(plan).values():
-        choice = _choice(value)
-        sizes[names[0]] = _rounded(value.nbytes) if choice is None else choice.size
+    distinct = _distinct(plan)
+    shared = _shared_codebook([value for value, _ in distinct.values()])
+    book = 0 if shared is None else len(encode_codebook(shared))
+    for value, names in distinct.values():
+        choice = _choice(value, shared)
+        sizes[names[0]] = _stored(value, choice)
         sizes.update(dict.fromkeys(names[1:], 0))
+        if book and choice is not None and choice.number == SHARED:
+            sizes[names[0]] += book
+            book = 0
     return sizes
 
 
@@ -68,9 +81,24 @@ def _distinct(plan: Plan) -> dict[bytes, tuple[np.ndarray, list[str]]]:
     return found
 
 
-def _choice(value: np.ndarray) -> Choice | None:
+def _shared_codebook(values: Sequence[np.ndarray]) -> Codebook | None:
+    """A codebook for all weights of one byte; None where every layer does better with its own, or none."""
+    weights = [value for value in values if value.dtype == np.int8]
+    book = codebook_of(np.concatenate([words_of(value) for value in weights])) if weights else None
+    if book is None:
+        return None
+    alone = sum(_stored(value, _choice(value, None)) for value in weights)
+    together = sum(_stored(value, _choice(value, book)) for value in weights)
+    return book if together + len(encode_codebook(book)) < alone else None
+
+
+def _stored(value: np.ndarray, choice: Choice | None) -> int:
+    return _rounded(value.nbytes) if choice is None else choice.size
+
+
+def _choice(value: np.ndarray, shared: Codebook | None) -> Choice | None:
     """How to code `value`; None where it is stored as it is."""
-    choice = smallest(value)
+    choice = smallest(value, shared if value.dtype == np.int8 else None)
     return choice if choice.size < _WORTH * _rounded(value.nbytes) else None
 
 

@@ -3,7 +3,7 @@
 
 #include "program.h"
 
-enum { COPY, NARROW, BITMAP, HUFFMAN };
+enum { COPY, NARROW, BITMAP, HUFFMAN, SHARED, CODEBOOK };
 enum { HEAD = 6, ALIGNMENT = 64, MOST_STRIDE = 4, MOST_BITS = 32, LONGEST_CODE = 12, MOST_SYMBOLS = 1024 };
 
 struct source {
@@ -23,6 +23,13 @@ struct bits {
     uint64_t window;
     int filled;
     int missing;
+};
+
+struct codebook {
+    uint16_t entries[1 << LONGEST_CODE]; /* see prefix_table */
+    uint64_t values[MOST_SYMBOLS];
+    size_t size; /* bytes of a word, 0 before one is read */
+    int longest;
 };
 
 static const uint8_t *take(struct source *source, size_t bytes) {
@@ -145,25 +152,31 @@ static size_t prefix_table(const uint8_t *counts, int longest, uint16_t *entries
     return place == end ? symbols : 0;
 }
 
-static int huffman(struct source *source, struct words words) {
-    uint16_t entries[1 << LONGEST_CODE];
+static int read_codebook(struct source *source, size_t size, struct codebook *book) {
     const uint8_t *head = take(source, 1);
     if (!head || *head < 1 || *head > LONGEST_CODE)
         return 0;
     int longest = *head;
     const uint8_t *counts = take(source, 2 * (size_t)longest);
-    size_t symbols = counts ? prefix_table(counts, longest, entries) : 0;
-    const uint8_t *book = take(source, symbols * words.size);
-    if (!symbols || !book)
+    size_t symbols = counts ? prefix_table(counts, longest, book->entries) : 0;
+    const uint8_t *values = take(source, symbols * size);
+    if (!symbols || !values)
         return 0;
-    uint64_t values[MOST_SYMBOLS];
     for (size_t i = 0; i < symbols; i++)
-        values[i] = load(book + i * words.size, words.size);
+        book->values[i] = load(values + i * size, size);
+    book->longest = longest;
+    book->size = size;
+    return 1;
+}
+
+static int huffman(struct source *source, struct words words, const struct codebook *book) {
+    if (book->size != words.size)
+        return 0;
     struct bits bits = {source, 0, 0, 0};
     for (size_t i = 0; i < words.count; i++) {
         fill(&bits);
-        uint16_t entry = entries[peek(&bits, longest)];
-        store(words, i, values[entry >> 4]);
+        uint16_t entry = book->entries[peek(&bits, book->longest)];
+        store(words, i, book->values[entry >> 4]);
         drop(&bits, entry & 15);
     }
     return finish(&bits);
@@ -177,24 +190,33 @@ static void sum_up(struct words words, size_t stride) {
     }
 }
 
-static int decode(int coding, struct source *source, struct words words) {
+static int own_huffman(struct source *source, struct words words) {
+    struct codebook book;
+    return read_codebook(source, words.size, &book) && huffman(source, words, &book);
+}
+
+static int decode(int coding, struct source *source, struct words words, struct codebook *shared) {
     switch (coding) {
     case COPY: return copy(source, words);
     case NARROW: return narrow(source, words);
     case BITMAP: return bitmap(source, words);
-    case HUFFMAN: return huffman(source, words);
+    case HUFFMAN: return own_huffman(source, words);
+    case SHARED: return huffman(source, words, shared);
+    case CODEBOOK: return words.count == 0 && read_codebook(source, words.size, shared);
     default: return 0;
     }
 }
 
 int edge_expand(const uint8_t *records, size_t bytes, uint8_t *memory, size_t room) {
     struct source source = {records, bytes};
+    struct codebook shared;
+    shared.size = 0;
     while (source.left) {
         const uint8_t *head = take(&source, HEAD);
         if (!head || head[0] >> 4 > 3 || head[1] > MOST_STRIDE)
             return 0;
         struct words words = {memory, (size_t)load(head + 2, 4), (size_t)1 << (head[0] >> 4)};
-        if (words.count > room / words.size || !decode(head[0] & 15, &source, words))
+        if (words.count > room / words.size || !decode(head[0] & 15, &source, words, &shared))
             return 0;
         sum_up(words, head[1]);
         size_t used = (words.count * words.size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

@@ -14,8 +14,19 @@ from small_plan import small_plan
 
 from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
-from edgeprune.lowering.coding import CODINGS, Choice, code_lengths, decode, differences, encode, smallest, words_of
+from edgeprune.lowering.coding import (
+    CODINGS,
+    SHARED,
+    Choice,
+    decode,
+    differences,
+    encode,
+    encode_codebook,
+    smallest,
+    words_of,
+)
 from edgeprune.lowering.constants import pack_constants
+from edgeprune.lowering.huffman import code_lengths, codebook_of
 from edgeprune.lowering.link import build_library
 from edgeprune.target import load_target
 
@@ -153,6 +164,31 @@ def test_steep_counts_keep_to_the_longest_code() -> None:
     record = encode(value, Choice(3, 0, 0))
     np.testing.assert_array_equal(expanded(record, room_of(value))[: value.size], value.tobytes())
     assert record[6] == 12
+
+
+def test_arrays_share_a_codebook() -> None:
+    generator = np.random.default_rng(0)
+    layers = [np.rint(generator.normal(0, 20, size)).astype(np.int8) for size in (300, 64, 1, 511)]
+    book = codebook_of(np.concatenate([words_of(layer) for layer in layers]))
+    assert book is not None
+    choices = [Choice(SHARED, 0, 6 + book.size(words_of(layer))) for layer in layers]
+    assert smallest(layers[0], book) == choices[0]
+    records = [encode(layer, choice, book) for layer, choice in zip(layers, choices, strict=True)]
+    for layer, choice, record in zip(layers, choices, records, strict=True):
+        assert len(record) == choice.size
+        np.testing.assert_array_equal(decode(record, book), words_of(layer))
+    room = sum(map(room_of, layers))
+    own = encode(layers[0], Choice(3, 0, 0))
+    found = expanded(encode_codebook(book) + b"".join(records) + own + records[0], room + 2 * room_of(layers[0]))
+    assert found is not None
+    for layer in (*layers, layers[0], layers[0]):
+        assert found[: layer.nbytes] == layer.tobytes()
+        found = found[room_of(layer) :]
+    wide = encode_codebook(codebook_of(np.arange(9, dtype=np.uint16) % 3))
+    assert expanded(records[0], room_of(layers[0])) is None
+    assert expanded(wide + records[0], room_of(layers[0])) is None
+    for length in range(1, len(encode_codebook(book))):
+        assert expanded(encode_codebook(book)[:length], 0) is None
 
 
 @pytest.mark.parametrize("number", range(len(CODINGS)))

@@ -54,9 +54,9 @@ def test_plain_ones_are_aligned_and_equal_ones_stored_once() -> None:
 
 
 def test_noncontiguous_constants_are_stored_row_major() -> None:
-    value = noise(60).reshape(6, 10).T
+    value = noise(64).reshape(4, 16).T
     packed = pack_constants(plan_of(value))
-    np.testing.assert_array_equal(np.frombuffer(packed.blob, np.float32, 60), value.ravel())
+    np.testing.assert_array_equal(np.frombuffer(packed.blob, np.float32, 64), value.ravel())
 
 
 def test_sizes_add_up_to_what_is_stored() -> None:
@@ -65,6 +65,17 @@ def test_sizes_add_up_to_what_is_stored() -> None:
     assert sum(sizes.values()) == len(pack_constants(plan).blob)
     assert (sizes["c0"], sizes["c1"], sizes["c4"]) == (192, 0, 0)
     assert 0 < sizes["c2"] < 30
+
+
+def test_layers_share_a_codebook_where_that_is_smaller() -> None:
+    generator = np.random.default_rng(0)
+    layers = [np.rint(generator.normal(0, 35, 800)).astype(np.int8) for _ in range(12)]
+    plan = plan_of(*layers)
+    packed, sizes = pack_constants(plan), stored_sizes(plan)
+    assert packed.expanded_bytes == 12 * 832
+    assert sum(sizes.values()) == len(packed.blob) < 0.95 * 12 * 800
+    assert sizes["c0"] > sizes["c1"] + 100
+    assert pack_constants(plan_of(layers[0])).coded == {}
 
 
 def test_same_plan_same_bytes() -> None:
@@ -173,7 +184,7 @@ def test_coded_weights_change_no_result(tmp_path: Path, monkeypatch: pytest.Monk
     model = canonical(graph_model(nodes, {"x": [1, 20, 7, 9]}, ["y"], weights))
     feeds = {"x": noise(20 * 63).reshape(1, 20, 7, 9)}
     found = run_lowered(model, feeds, tmp_path, "channels")["y"]
-    monkeypatch.setattr(constants, "_choice", lambda value: None)
+    monkeypatch.setattr(constants, "_choice", lambda value, shared: None)
     np.testing.assert_array_equal(run_lowered(model, feeds, tmp_path, "channels", threads=2)["y"], found)
 
 
