@@ -17,6 +17,7 @@ static const struct feature {
     int word;
     int bit;
     uint64_t state;
+    uint32_t subleaf;
 } features[] = {
     {"sse3", 1, ECX, 0, NO_STATE},
     {"pni", 1, ECX, 0, NO_STATE},
@@ -38,6 +39,7 @@ static const struct feature {
     {"avx512bw", 7, EBX, 30, AVX512_STATE},
     {"avx512vl", 7, EBX, 31, AVX512_STATE},
     {"avx512_vnni", 7, ECX, 11, AVX512_STATE},
+    {"avx_vnni", 7, EAX, 4, AVX_STATE, 1},
     {"lahf_lm", 0x80000001, ECX, 0, NO_STATE},
     {"abm", 0x80000001, ECX, 5, NO_STATE},
 };
@@ -57,7 +59,7 @@ int edge_cpu_has(const char *flag) {
         if (strcmp(feature->flag, flag) != 0)
             continue;
         uint32_t word[4];
-        if (!__get_cpuid_count(feature->leaf, 0, &word[EAX], &word[EBX], &word[ECX], &word[EDX]))
+        if (!__get_cpuid_count(feature->leaf, feature->subleaf, &word[EAX], &word[EBX], &word[ECX], &word[EDX]))
             return 0;
         return (word[feature->word] >> feature->bit & 1) && (saved_state() & feature->state) == feature->state;
     }
