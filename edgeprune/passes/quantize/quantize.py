@@ -13,10 +13,10 @@ from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.passes.quantize.calibration_rows import check_rows
 from edgeprune.passes.quantize.clipping import METHODS
 from edgeprune.passes.quantize.equalize import equalized
-from edgeprune.passes.quantize.grids import GridChoice, choose_grids
+from edgeprune.passes.quantize.grids import choose_grids
 from edgeprune.passes.quantize.judge import OutputJudge
 from edgeprune.passes.quantize.reconstruct import ROUNDINGS, Reconstruct
-from edgeprune.passes.quantize.write import quantized
+from edgeprune.passes.quantize.write import GridChoice, quantized
 from edgeprune.progress import Progress, silent
 
 CALIBRATIONS = ("auto", *METHODS)
