@@ -105,7 +105,7 @@ class Kernel:
 
     `func` takes plain pointers in this order: the inputs, the residuals in epilogue order, the constants, the
     outputs; then int32 `begin` and `end`. It does the units of work [begin, end) of `units`, which are
-    independent, so threads split the range. `constants` are packed arrays (float32 or int32), in argument order.
+    independent, so threads split the range. `constants` are packed arrays of the dtypes that the function takes.
     `cycles` is what the cost model expects of one run on one core, 0 where there is no model.
     """
 
