@@ -118,7 +118,7 @@ def _depthwise(program: Program, group: Group) -> None:
     if numbers is not None:
         weights, bias, scales = numbers.weights, numbers.bias, numbers.scales
     flat = weights.reshape(problem.y.channels, -1)
-    kernel = build_depthwise(problem, flat, bias, program.machine, **({} if scales is None else {"scales": scales}))
+    kernel = build_depthwise(problem, flat, bias, program.machine, scales)
     _call(program, group, kernel, [x.buffer, *reads], stem="depthwise")
 
 

@@ -10,7 +10,8 @@ import onnx_ir as ir
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.edit import constant, new_constant, new_node
 from edgeprune.kernels.abi import FLOAT32, Format
-from edgeprune.lowering.movement import is_movement
+from edgeprune.kernels.integer.dot import IDIOMS
+from edgeprune.lowering.movement import is_movement, move_numbers
 
 STORE_OP = "Store"
 """The node that stores its input anew, on a grid of its own; of domain STORE_DOMAIN."""
@@ -74,6 +75,9 @@ def without_quantization(model: ir.Model, dot: str) -> Quantized:
         if node.op_type == "DequantizeLinear" and _is_constant(node):
             _make_real(found, node)
     for node in list(found.model.graph):
+        if id(node.inputs[0]) in found.integers and is_movement(node) and node.op_type != "Concat":
+            _move_constant(found, node)
+    for node in list(found.model.graph):
         if node.op_type == "QuantizeLinear":
             _take_pair(found, node, dot)
     _sink_stores(found)
@@ -110,7 +114,7 @@ def grid_of(node: ir.Node, dot: str) -> Format | None:
     low, high = _RANGES[stored.dtype]
     at = 0 if zero is None else int(zero.reshape(-1)[0])
     size = float(np.float32(scale.reshape(-1)[0]))
-    if dot == "vnni":
+    if IDIOMS[dot].storage == "uint8":
         return Format("uint8", size, at - low, 0, high - low)
     return Format("int16", size, 0, low - at, high - at)
 
@@ -136,6 +140,27 @@ def _make_real(found: Quantized, node: ir.Node) -> None:
         _replace_output(graph, output, real)
     ir.convenience.replace_all_uses_with(output, real)
     graph.remove(node, safe=True)
+
+
+def _move_constant(found: Quantized, node: ir.Node) -> None:
+    """Move the elements of a stored constant now; what is moved stays stored."""
+    source = node.inputs[0]
+    assert source is not None
+    kept = found.integers[id(source)]
+    whole = kept.stored.shape
+    arrays = [kept.stored, np.broadcast_to(kept.scale, whole), np.broadcast_to(kept.zero, whole)]
+    parts = move_numbers(node, [np.arange(kept.stored.size).reshape(whole)])
+    for output, places in zip(node.outputs, parts, strict=True):
+        if places.size and places.min() < 0:
+            return
+        stored, scale, zero = (array.reshape(-1)[places] for array in arrays)
+        moved = Integers(stored, scale, zero)
+        real = new_constant(found.model.graph, f"{output.name}_real", moved.whole.astype(np.float32) * moved.scale)
+        found.integers[id(real)] = moved
+        if output.is_graph_output():
+            _replace_output(found.model.graph, output, real)
+        ir.convenience.replace_all_uses_with(output, real)
+    found.model.graph.remove(node, safe=True)
 
 
 def _take_pair(found: Quantized, node: ir.Node, dot: str) -> None:
