@@ -24,8 +24,13 @@ _THREADS = 2
 
 def tvm_target(target: Target) -> Any:
     """The TVM target of `target`'s facts."""
-    features = {"mattr": list(target.features)} if target.features else {}
-    return tvm.target.Target({"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu, **features})
+    options: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu}
+    if target.features:
+        options["mattr"] = list(target.features)
+    if target.triple.endswith("eabihf"):
+        # TVM takes the soft one for granted: functions of libm would get their numbers where they do not look.
+        options["mfloat-abi"] = "hard"
+    return tvm.target.Target(options)
 
 
 def _passes() -> list[Any]:
