@@ -12,7 +12,7 @@ from tvm import tirx
 from edgeprune.kernels.abi import Activation, EpilogueStep, Format, Residual
 from edgeprune.kernels.activation import reference
 from edgeprune.kernels.epilogue import apply_epilogue
-from edgeprune.kernels.storage import written_array
+from edgeprune.kernels.storage import added, apart, written_array
 from edgeprune.kernels.vector_math import lanes_of
 
 _BOUNDS = ("Relu", "Clip")
@@ -27,11 +27,12 @@ def finished(epilogue: Sequence[EpilogueStep], value: Any, load: Callable[[int, 
     """`apply_epilogue`, where no product that comes before is fused with the addition of a float32 residual."""
     position = 0
     for step in epilogue:
-        first = position
         if isinstance(step, Residual):
-            value = value if step.view.format.quantized else _apart(value)
+            summand = value if step.view.format.quantized else apart(value)
+            value = added(summand, load(position, step), step.view.format)
             position += 1
-        value = apply_epilogue((step,), value, lambda _, residual, first=first: load(first, residual))
+        else:
+            value = apply_epilogue((step,), value, load)
     return value
 
 
@@ -51,11 +52,6 @@ def _implied(step: Activation, stored: Format) -> bool:
     with np.errstate(invalid="ignore"):
         plain, bounded = written_array(ends, wide), written_array(reference(step, beyond), wide)
     return bool((plain == bounded).all())
-
-
-def _apart(value: Any) -> Any:
-    """`value` rounded by itself: a product that is not fused with the sum it goes into."""
-    return tirx.call_llvm_pure_intrin(_vector("float32", lanes_of(value)), "llvm.arithmetic.fence", value)
 
 
 def _vector(dtype: str, lanes: int) -> str:

@@ -19,6 +19,7 @@ from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, til
 from edgeprune.kernels.integer.walk import unit_count
 
 _SCATTERED = 0.6
+
 SLACK_BYTES = 16
 """How far beyond the last element of x a kernel may read; what lies there does not matter."""
 
@@ -136,4 +137,4 @@ def _scattered(rows: list[Rows], split: tuple[Channels, ...]) -> bool:
         return False
     blocks = [block for share in split for group in rows for block in block_rows(group, share)]
     size = sum(block.values.size for block in blocks)
-    return sum(np.count_nonzero(block.values) for block in blocks) < _SCATTERED * size
+    return sum(int(np.count_nonzero(block.values)) for block in blocks) < _SCATTERED * size
