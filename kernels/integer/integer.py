@@ -13,7 +13,8 @@ from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
-from edgeprune.kernels.integer.packing import Rows, block_rows, entry_counts, group_rows, pack
+from edgeprune.kernels.integer.entries import Rows, block_rows, entry_counts, group_rows
+from edgeprune.kernels.integer.packing import pack
 from edgeprune.kernels.integer.template import integer_function
 from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
 from edgeprune.kernels.integer.walk import unit_count

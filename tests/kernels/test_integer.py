@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integer_case import MACHINES, STORED, cases, make
 
-from edgeprune.kernels.abi import Activation
+from edgeprune.kernels.abi import FLOAT32, Activation, Format, Machine
+from edgeprune.kernels.integer.finish import needed
 from edgeprune.kernels.integer.integer import estimate_integer
+from edgeprune.target import load_target
 
 SETTINGS = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -92,3 +94,32 @@ def test_estimate_falls_with_the_weights():
 def test_smooth_activations_are_within_a_step(activation):
     case = make(steps=(activation,), stored=STORED[1])
     case.check(case.build(MACHINES["avx2"]), exact=False)
+
+
+@pytest.mark.parametrize("dot", ["pairs", "generic"])
+def test_residuals_are_rounded_twice_without_fused_products(dot, monkeypatch):
+    monkeypatch.setattr("harness.target", lambda: load_target("x86-64-v2"))
+    machine = Machine(4, 16, 32768, 262144, dot)
+    case = make(machine=machine, inputs=5, outputs=23, steps=(STORED[1], Activation("Relu"), FLOAT32), stored=FLOAT32)
+    case.check(case.build(machine), fused=False)
+
+
+def test_residuals_are_rounded_once_with_fused_products():
+    case = make(inputs=5, outputs=22, steps=(STORED[1], Activation("Relu"), FLOAT32), stored=FLOAT32)
+    assert (case.expected(True) != case.expected(False)).any()
+    case.check(case.build(MACHINES["avx2"]))
+
+
+@pytest.mark.parametrize(
+    ("step", "stored", "left_out"),
+    [
+        (Activation("Relu"), Format("uint8", 0.1, 0, 0, 255), True),
+        (Activation("Relu"), Format("uint8", 0.1, 3, 0, 255), False),
+        (Activation("Clip", 0, 6), Format("uint8", 6 / 255, 0, 0, 255), True),
+        (Activation("Clip", 0, 5), Format("uint8", 6 / 255, 0, 0, 255), False),
+        (Activation("Relu"), FLOAT32, False),
+        (Activation("Sigmoid"), Format("uint8", 1 / 256, 0, 0, 255), False),
+    ],
+)
+def test_bounds_that_the_format_sets_are_left_out(step, stored, left_out):
+    assert needed((step,), stored) == (() if left_out else (step,))

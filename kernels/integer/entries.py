@@ -1,0 +1,175 @@
+"""What the kernel reads of x and multiplies: the kept weights of a block as entries.
+
+An entry is one place in x, from which a word of elements is read, and the weights of those elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeprune.kernels.conv2d.channels_variant import Channels
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.integer.dot import Idiom
+
+_NARROW = np.iinfo(np.int8)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The weights of one group by place: sorted distinct `offsets` and int32 `values` [offsets, out].
+
+    `origin` is the first place of the group.
+    """
+
+    offsets: np.ndarray
+    values: np.ndarray
+    origin: int
+
+
+def group_rows(problem: Conv2d, weights: np.ndarray, channel_offsets: np.ndarray | None) -> list[Rows]:
+    """The weights [groups, taps, in, out] of every group by place in x; those of one place are added up."""
+    if channel_offsets is None:
+        channel_offsets = np.arange(problem.x.channels) * problem.x.channel_stride
+    channels = np.asarray(channel_offsets, np.int64).reshape(problem.groups, 1, problem.group_inputs)
+    places = channels + problem.tap_offsets()[None, :, None]
+    rows = []
+    for own, values in zip(places, weights, strict=True):
+        distinct, owner = np.unique(own.ravel(), return_inverse=True)
+        summed = np.zeros((len(distinct), weights.shape[-1]), np.int32)
+        np.add.at(summed, owner, values.reshape(-1, weights.shape[-1]).astype(np.int32))
+        rows.append(Rows(distinct, summed, int(distinct[0])))
+    return rows
+
+
+def block_rows(rows: Rows, share: Channels) -> Iterator[Rows]:
+    """What each block of `share` keeps."""
+    for first in range(share.start, share.start + share.blocks * share.valid, share.valid):
+        values = rows.values[:, first : first + share.valid]
+        kept = values.any(1)
+        yield Rows(rows.offsets[kept], values[kept], rows.origin)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, depth].
+
+    `codes` int32 [entries, out] are those of lanes that choose their own elements, else zeros.
+    """
+
+    offsets: np.ndarray
+    values: np.ndarray
+    codes: np.ndarray
+
+
+def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> np.ndarray:
+    """How many entries each block has of each kind, [groups, blocks, kinds]."""
+    counts = [
+        [[len(section.offsets) for section in sections(block, mode, idiom)] for block in block_rows(group, share)]
+        for group in rows
+    ]
+    return np.array(counts)
+
+
+def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
+    """The entries of a block, by kind."""
+    if mode == "lanes":
+        return [_lanes(block, idiom)]
+    if mode == "runs":
+        return [_words(block, idiom)]
+    _, owner = word_starts(block.offsets, idiom.depth)
+    whole = np.bincount(owner, minlength=1)[owner] == idiom.depth
+    single = np.flatnonzero(~whole)
+    paired = single[: len(single) // 2 * 2]
+    whole[single[len(paired) :]] = True
+    return [
+        _words(Rows(block.offsets[whole], block.values[whole], block.origin), idiom),
+        _pairs(block, paired.reshape(-1, 2)),
+    ]
+
+
+def _section(offsets: np.ndarray, values: np.ndarray) -> Section:
+    return Section(offsets, values, np.zeros(values.shape[:2], np.int32))
+
+
+def _pairs(block: Rows, places: np.ndarray) -> Section:
+    """Entries of two places each; the second is given by the element before it."""
+    values = block.values[places].transpose(0, 2, 1)
+    return _section(block.offsets[places] - np.array([0, 1]), np.ascontiguousarray(values))
+
+
+def _words(block: Rows, idiom: Idiom) -> Section:
+    first, owner = word_starts(block.offsets, idiom.depth)
+    starts = block.offsets[first]
+    values = np.zeros((len(starts), block.values.shape[1], idiom.depth), np.int32)
+    values[owner, :, block.offsets - starts[owner]] = block.values
+    return _narrow(_section(starts[:, None], values), idiom)
+
+
+def _narrow(section: Section, idiom: Idiom) -> Section:
+    """The same sums with weights that the idiom can hold: what goes beyond becomes further entries."""
+    if idiom.wide_weights:
+        return section
+    low = np.clip(section.values, _NARROW.min, _NARROW.max)
+    rest = section.values - low
+    beyond = rest.any((1, 2))
+    if not beyond.any():
+        return section
+    more = _narrow(Section(section.offsets[beyond], rest[beyond], section.codes[beyond]), idiom)
+    return Section(
+        np.concatenate([section.offsets, more.offsets]),
+        np.concatenate([low, more.values]),
+        np.concatenate([section.codes, more.codes]),
+    )
+
+
+def _lanes(block: Rows, idiom: Idiom) -> Section:
+    """Windows, each channel taking its next elements of each; they begin at whole multiples where that is no worse."""
+    free, even = (_windows(block, idiom, step) for step in (1, idiom.window // 2))
+    return _narrow(even if len(even.offsets) <= len(free.offsets) else free, idiom)
+
+
+def _windows(block: Rows, idiom: Idiom, step: int) -> Section:
+    count, outputs = block.values.shape
+    order = np.argsort(block.values == 0, axis=0, kind="stable")
+    kept = np.count_nonzero(block.values, axis=0)
+    end = np.iinfo(np.int64).max
+    places = np.full((count + 1, outputs), end)
+    places[:count] = np.where(np.arange(count)[:, None] < kept, block.offsets[order], end)
+    weights = np.zeros((count + 1, outputs), np.int32)
+    weights[:count] = np.take_along_axis(block.values, order, 0)
+    lane, position = np.arange(outputs), np.zeros(outputs, np.int64)
+    starts, values, codes = [], [], []
+    while (first := int(places[position, lane].min())) != end:
+        start = first - (first - block.origin) % step
+        taken, code = np.zeros((outputs, idiom.depth), np.int32), np.zeros(outputs, np.int32)
+        for turn in range(idiom.depth):
+            at = places[position, lane]
+            inside = at < start + idiom.window
+            taken[:, turn] = np.where(inside, weights[position, lane], 0)
+            code |= np.where(inside, at - start, 0).astype(np.int32) << (turn * idiom.code_bits)
+            position += inside
+        starts.append(start)
+        values.append(taken)
+        codes.append(code)
+    shape = (len(starts), outputs, idiom.depth)
+    return Section(
+        np.array(starts, np.int64).reshape(-1, 1),
+        np.array(values, np.int32).reshape(shape),
+        np.array(codes, np.int32).reshape(shape[:2]),
+    )
+
+
+def word_starts(offsets: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """The fewest words of `depth` places that cover sorted `offsets`: where each begins, and the word of each place."""
+    if depth == 1:
+        return np.arange(len(offsets)), np.arange(len(offsets))
+    starts: list[int] = []
+    position = 0
+    while position < len(offsets):
+        starts.append(position)
+        position = int(np.searchsorted(offsets, offsets[position] + depth))
+    first = np.array(starts, np.int64)
+    return first, np.searchsorted(first, np.arange(len(offsets)), side="right") - 1
