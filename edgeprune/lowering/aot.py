@@ -115,8 +115,8 @@ def _program(plan: Plan, arena: Arena, packed: Packed) -> str:
 
 
 def _clear(step: ClearHalo, address: str) -> str:
-    sizes = (step.images, step.rows, step.columns, step.cell, step.top, step.bottom, step.left, step.right)
-    sizes = (*sizes, step.fill)
+    image = (step.images, step.rows, step.columns, step.cell)
+    sizes = (*image, step.top, step.bottom, step.left, step.right, step.fill)
     return f"CLEAR({address}, {', '.join(map(str, sizes))}); /* {_remark(step.buffer)} */"
 
 
