@@ -81,7 +81,7 @@ def prune(
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.judging import judge_of
-    from edgeprune.road.precision import in_precision
+    from edgeprune.road.precision import in_precision, precisions
     from edgeprune.road.pruning import prune_for
     from edgeprune.road.resuming import resume_for
 
@@ -90,7 +90,8 @@ def prune(
     facts = load_target(target)
     arrived = load_model(model)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
-    judge = in_precision(judge, arrived, options, progress)
+    judge = in_precision(judge, arrived, precisions(arrived, options)[0], options, progress)
+    facts = facts.for_precision(judge.write.precision)
     pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
@@ -119,7 +120,7 @@ def compile(
     from edgeprune.road.budgets import shortfalls
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.judging import judge_of
-    from edgeprune.road.precision import in_precision
+    from edgeprune.road.precision import in_precision, precisions
     from edgeprune.road.pruning import prune_for
     from edgeprune.road.resuming import resume_for
 
@@ -128,14 +129,17 @@ def compile(
     facts = load_target(target)
     arrived = load_model(model)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
-    judge = in_precision(judge, arrived, options, progress)
-    drafter = Drafter(source_of(model), judge, facts, options)
-    pruned = prune_for(judge, drafter, options, progress)
-    draft = drafter.draft(pruned.model, progress)
-    score = measure(draft, judge, pruned.model, progress)
-    draft = draft.with_accuracy(judge.before, score)
-    figures = drafter.figures(draft, pruned.model, progress, pruned.predicted_us)
-    shortfall = shortfalls(options, judge.drop(score), pruned.by_hand, figures)
+    for precision in precisions(arrived, options):
+        chosen = in_precision(judge, arrived, precision, options, progress)
+        drafter = Drafter(source_of(model), chosen, facts.for_precision(chosen.write.precision), options)
+        pruned = prune_for(chosen, drafter, options, progress)
+        draft = drafter.draft(pruned.model, progress)
+        score = measure(draft, chosen, pruned.model, progress)
+        draft = draft.with_accuracy(judge.before, score)
+        figures = drafter.figures(draft, pruned.model, progress, pruned.predicted_us)
+        shortfall = shortfalls(options, judge.drop(score), pruned.by_hand, figures)
+        if not shortfall:
+            break
     facts_of = inspection(draft.manifest) | ({} if pruned.search is None else {"search": pruned.search})
     judge.resume.finish()
     if shortfall and not options.best_effort:
@@ -245,11 +249,16 @@ def advise(
 
     Raises EdgepruneError: target-unknown; model-wanted (usage) where a package is given.
     """
+    from edgeprune.ir.stored_weights import with_real_weights
     from edgeprune.road.advising import advise_model, require_model
+    from edgeprune.road.writing import Writer
 
     facts = load_target(target)
     require_model(model)
-    return advise_model(_with_real_weights(model), facts, threads=threads, progress=progress)
+    arrived = load_model(model)
+    write = Writer.of(arrived)
+    facts = facts.for_precision(write.precision)
+    return advise_model(with_real_weights(arrived), facts, threads=threads, write=write, progress=progress)
 
 
 def inspect(model_or_package: Source) -> dict[str, Any]:
@@ -260,11 +269,4 @@ def inspect(model_or_package: Source) -> dict[str, Any]:
 
     if is_package(model_or_package):
         return inspection(read_package(model_or_package).manifest)
-    return inspect_model(_with_real_weights(model_or_package))
-
-
-def _with_real_weights(model: Source | ir.Model) -> ir.Model:
-    """The model as the road takes it: weights that a file stores as integers are real numbers."""
-    from edgeprune.ir.stored_weights import with_real_weights
-
-    return with_real_weights(load_model(model))
+    return inspect_model(load_model(model_or_package))

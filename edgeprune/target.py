@@ -77,6 +77,12 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """float32 values in one vector register."""
         return self.vector_bytes // 4
 
+    def for_precision(self, precision: str) -> Target:
+        """The same target with the patterns that pay in `precision`, fp32 or int8."""
+        if precision != "int8" or not self.patterns_int8:
+            return self
+        return msgspec.structs.replace(self, patterns=self.patterns_int8)
+
     @property
     def machine(self) -> str:
         """The processor's architecture, the first word of the triple: x86_64, aarch64, armv7, riscv64."""

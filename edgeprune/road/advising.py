@@ -15,6 +15,7 @@ from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress, silent
 from edgeprune.road.costing import costs_for
 from edgeprune.road.inspecting import is_package
+from edgeprune.road.writing import Writer
 from edgeprune.search.costs import CostTable, LayerCost
 from edgeprune.search.levels import global_levels, prunable_layers
 from edgeprune.target import Target
@@ -30,6 +31,7 @@ SPARSITIES = (0.5, 0.75, 0.875)
 PAYS = 1.03
 """A layer is called faster where it is this much faster than dense."""
 
+_PLAIN = Writer()
 _STEPS = tuple(step / 20 for step in range(1, 20))
 _SMALL_SHARE = 0.002
 _QUANTIZED = "its weights arrive quantized: only float weights are pruned"
@@ -45,7 +47,13 @@ class _Advised:
 
 
 def advise_model(
-    model: ir.Model, target: Target, *, threads: int = 1, seed: int = 0, progress: Progress = silent
+    model: ir.Model,
+    target: Target,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    write: Writer = _PLAIN,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """The JSON of `edgeprune advise`.
 
@@ -53,7 +61,7 @@ def advise_model(
     time_us, share, pattern, pays_from, speedup {"0.5", "0.75", "0.875"}, verdict ("prune" | "keep"), reason}]`.
     Raises EdgepruneError as `lower` does.
     """
-    table = costs_for(model, target, threads=threads, seed=seed, progress=progress)
+    table = costs_for(model, target, threads=threads, seed=seed, write=write, progress=progress)
     layers = {layer.name: layer for layer in weighted_layers(model)}
     cut = {layer.name for layer in prunable_layers(model)}
     stored = _stored_quantized(model)

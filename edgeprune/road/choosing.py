@@ -175,7 +175,7 @@ class Chooser:
 
     def _assumptions(self) -> tuple[str, ...]:
         """What the energy figures rest on, where energy was asked for."""
-        energy = energy_of(self.costs, self.drafter.target, self.options)
+        energy = energy_of(self.costs, self.drafter.target, self.options, self.judge.write.precision)
         asked = self.options.energy is not None or self.options.objective == "energy"
         return energy.assumptions() if energy is not None and asked else ()
 

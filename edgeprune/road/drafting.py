@@ -83,9 +83,10 @@ class Drafter:
     def _energy(self, draft: Draft, model: ir.Model, time_us: float) -> float:
         """Millijoules of one inference by the energy model of the target."""
         stored = draft.manifest.weights_bytes
-        energy = energy_model(self.target, stored, threads=self.options.threads)
+        precision = self.judge.write.precision
+        energy = energy_model(self.target, stored, precision=precision, threads=self.options.threads)
         layers = {layer.name for layer in model_cost(model).layers}
-        moved = sum(work.activation_bytes for work in work_of(model, layers).values())
+        moved = sum(work.activation_bytes for work in work_of(model, layers, precision).values())
         return energy.of(draft.manifest.macs, stored, moved, time_us)
 
     def latency_us(self, draft: Draft, progress: Progress) -> float:

@@ -3,38 +3,90 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.stored_weights import with_real_weights, without_pairs
+from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.progress import Progress
-from edgeprune.road.cutting import CALIBRATION_ROWS
+from edgeprune.road.budgets import has_budget
+from edgeprune.road.cutting import CALIBRATION_ROWS, validated
 from edgeprune.road.judging import Judge
 from edgeprune.road.writing import Writer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+Precision = Literal["fp32", "int8", "mixed"]
+"""Real numbers, integers wherever kernels have them, or integers but for the layers that lose most by it."""
 
-def in_precision(judge: Judge, arrived: ir.Model, options: Options, progress: Progress) -> Judge:
-    """The judge of the model in the precision asked for; the float original, if there is one, stays its teacher.
+_SHARE = 0.5
+"""The share of the accuracy limit that quantization may take in a mixed model; the rest is for pruning."""
+
+
+def precisions(arrived: ir.Model, options: Options) -> tuple[Precision, ...]:
+    """What to try, one after another until limits and budgets are met: a float model stays float if it can."""
+    if options.precision == "fp32":
+        return ("fp32",)
+    if options.precision == "int8" or is_quantized(arrived):
+        return ("int8",)
+    by_hand = options.dense or options.sparsity is not None or options.pattern is not None
+    return ("fp32", "mixed") if has_budget(options) and not by_hand else ("fp32",)
+
+
+def in_precision(judge: Judge, arrived: ir.Model, precision: Precision, options: Options, progress: Progress) -> Judge:
+    """The judge of the model in `precision`; the float original, if there is one, stays its teacher.
 
     Raises EdgepruneError: data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
     """
     if is_quantized(arrived):
-        if options.precision == "fp32":
+        if precision == "fp32":
             return replace(judge, original=without_pairs(judge.original))
-        return replace(judge, write=Writer(arrived))
-    if options.precision != "int8":
+        return replace(judge, write=Writer.of(arrived))
+    if precision == "fp32":
         return judge
-    return _quantized(judge, options, progress)
+    _require_data(judge, options)
+    whole = _quantized(judge, options, frozenset(), progress)
+    return whole if precision == "int8" else _mixed(judge, whole, options, progress)
 
 
-def _quantized(judge: Judge, options: Options, progress: Progress) -> Judge:
+def _quantized(judge: Judge, options: Options, keep_float: frozenset[str], progress: Progress) -> Judge:
     from edgeprune.passes.quantize.quantize import Quantize
 
+    rows = judge.rows("calibrate", CALIBRATION_ROWS)
+    quantize = Quantize(seed=options.seed, threads=options.threads, keep_float=keep_float)
+    quantized = quantize(judge.original, rows, progress)
+    return replace(judge, original=with_real_weights(quantized), teacher=judge.original, write=Writer(quantized))
+
+
+def _mixed(judge: Judge, whole: Judge, options: Options, progress: Progress) -> Judge:
+    """More and more of the layers that lose most stay float, until quantization takes its share of the limit."""
+    from edgeprune.passes.quantize.sensitivity import layer_sensitivities
+
+    validate = judge.rows("validate")
+    before = validated(judge, judge.original, validate).value
+
+    def within(found: Judge) -> bool:
+        after = validated(found, found.original, validate).value
+        return drop_points(judge.metric, before, after) <= _SHARE * options.max_drop
+
+    if judge.card is None or within(whole):
+        return whole
+    calibration = judge.rows("calibrate", CALIBRATION_ROWS)
+    losses = layer_sensitivities(judge.original, calibration, threads=options.threads, progress=progress)
+    worst = sorted(losses, key=lambda name: -losses[name])
+    count = 1
+    while count <= len(worst) // 2:
+        found = _quantized(judge, options, frozenset(worst[:count]), progress)
+        if within(found):
+            return found
+        count *= 2
+    return whole
+
+
+def _require_data(judge: Judge, options: Options) -> None:
     if judge.card is None and not options.random_calibration:
         raise EdgepruneError(
             "data-missing",
@@ -43,6 +95,3 @@ def _quantized(judge: Judge, options: Options, progress: Progress) -> Judge:
             hint="give a data card (--data CARD.toml), or --random-calibration (then no accuracy is known)",
             exit_code=2,
         )
-    rows = judge.rows("calibrate", CALIBRATION_ROWS)
-    quantized = Quantize(threads=options.threads)(judge.original, rows, progress)
-    return replace(judge, original=with_real_weights(quantized), teacher=judge.original, write=Writer(quantized))

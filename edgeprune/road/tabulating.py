@@ -15,11 +15,14 @@ from edgeprune.road.costing import costs_for
 from edgeprune.road.judging import Judge
 from edgeprune.search.candidates import LayoutTable, Work, layout_table, levels_to_try
 from edgeprune.search.costs import CostTable
-from edgeprune.search.energy import EnergyModel, energy_model
+from edgeprune.search.energy import EnergyModel, Precision, energy_model
 from edgeprune.target import Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+_ACTIVATION_BYTES: dict[Precision, int] = {"fp32": 4, "int8": 2}
+"""Of one element as it is stored between layers: integers are kept centred in two bytes where words are of pairs."""
 
 ERROR_ROWS = 256
 """Calibration rows that layer errors are measured on."""
@@ -40,26 +43,28 @@ def tables_for(
         threads=options.threads,
         progress=progress,
     )
-    work, energy = work_of(model, costs.layers), energy_of(costs, target, options)
+    precision = judge.write.precision
+    work, energy = work_of(model, costs.layers, precision), energy_of(costs, target, options, precision)
     return [layout_table(layout, levels, errors, work, energy) for layout in costs.layouts], costs
 
 
-def energy_of(costs: CostTable, target: Target, options: Options) -> EnergyModel | None:
+def energy_of(costs: CostTable, target: Target, options: Options, precision: Precision = "fp32") -> EnergyModel | None:
     """The energy model, for weights as many as the dense model has; None where nothing is known of the target."""
     if target.energy is None and options.energy is None and options.objective != "energy":
         return None
-    return energy_model(target, costs.size({}), threads=options.threads)
+    return energy_model(target, costs.size({}), precision=precision, threads=options.threads)
 
 
-def work_of(model: ir.Model, names: Collection[str]) -> dict[str, Work]:
+def work_of(model: ir.Model, names: Collection[str], precision: Precision = "fp32") -> dict[str, Work]:
     """Multiply-accumulates and bytes of activations of the layers in `names`."""
+    size = _ACTIVATION_BYTES[precision]
     macs = {layer.name: layer.dense_macs for layer in model_cost(model).layers}
     found = {}
     for node in model.graph:
         if node.name in names:
             values = [node.inputs[0], node.outputs[0]]
             elements = sum(_elements(value) for value in values if value is not None)
-            found[str(node.name)] = Work(macs.get(str(node.name), 0), 4 * elements)
+            found[str(node.name)] = Work(macs.get(str(node.name), 0), size * elements)
     return found
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.stored_weights import with_real_weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,12 @@ class Writer:
 
         return StoreWeights(self.quantized)(with_real_weights(model))
 
+    @classmethod
+    def of(cls, arrived: ir.Model) -> Writer:
+        """The writer for a model that arrived: it keeps its integers where it has some."""
+        return cls(arrived) if is_quantized(arrived) else cls()
+
     @property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """What the weights and activations of most layers are: fp32 or int8."""
         return "fp32" if self.quantized is None else "int8"
