@@ -83,7 +83,7 @@ def code_lengths(counts: Sequence[int], longest: int) -> list[int]:
 
     Package-merge (Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990).
     """
-    leaves = sorted((count, (symbol,)) for symbol, count in enumerate(counts))
+    leaves: list[tuple[int, tuple[int, ...]]] = sorted((count, (symbol,)) for symbol, count in enumerate(counts))
     merged = leaves
     for _ in range(longest - 1):
         pairs = zip(merged[::2], merged[1::2], strict=False)
