@@ -90,7 +90,7 @@ def prune(
     facts = load_target(target)
     arrived = load_model(model)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
-    judge = in_precision(judge, arrived, precisions(arrived, options)[0], options, progress)
+    judge = in_precision(judge, arrived, precisions(arrived, options)[0], facts, options, progress)
     facts = facts.for_precision(judge.write.precision)
     pruned = prune_for(judge, Drafter(source_of(model), judge, facts, options), options, progress)
     score = judge.score(pruned.model)
@@ -130,7 +130,7 @@ def compile(
     arrived = load_model(model)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
     for precision in precisions(arrived, options):
-        chosen = in_precision(judge, arrived, precision, options, progress)
+        chosen = in_precision(judge, arrived, precision, facts, options, progress)
         drafter = Drafter(source_of(model), chosen, facts.for_precision(chosen.write.precision), options)
         pruned = prune_for(chosen, drafter, options, progress)
         draft = drafter.draft(pruned.model, progress)

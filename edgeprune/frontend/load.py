@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.quantization import check_quantization
 from edgeprune.model_file import ModelFile, callable_parts
 
 _FORMATS = (
@@ -22,10 +23,16 @@ def load(model: str | PathLike[str], arch: str | None = None, dimensions: Mappin
     """The canonical IR of the model that `model` names: a file, or `module.py:callable`.
 
     `arch` is the `module.py:callable` that builds the network of a checkpoint; `dimensions` gives sizes to open
-    dimensions by name. A ModelFile brings both. Raises EdgepruneError (format-unsupported, model-missing, and those
-    of the format's own reader).
+    dimensions by name. A ModelFile brings both. Raises EdgepruneError (format-unsupported, model-missing,
+    quantization-invalid, and those of the format's own reader).
     """
     file = model if isinstance(model, ModelFile) else ModelFile(str(model), arch, dimensions or {})
+    loaded = _load(file)
+    check_quantization(loaded)
+    return loaded
+
+
+def _load(file: ModelFile) -> ir.Model:
     suffix = Path(file.spec).suffix.lower()
     if callable_parts(file.spec) or suffix == ".pt2" or suffix in _CHECKPOINTS:
         return _load_torch(file, suffix)

@@ -10,11 +10,14 @@ from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.stored_weights import with_real_weights, without_pairs
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
+from edgeprune.passes.permute import Permute
+from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
-from edgeprune.road.cutting import CALIBRATION_ROWS, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, epochs_of, validated
 from edgeprune.road.judging import Judge
 from edgeprune.road.writing import Writer
+from edgeprune.target import Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,10 +39,12 @@ def precisions(arrived: ir.Model, options: Options) -> tuple[Precision, ...]:
     return ("fp32", "mixed") if has_budget(options) and not by_hand else ("fp32",)
 
 
-def in_precision(judge: Judge, arrived: ir.Model, precision: Precision, options: Options, progress: Progress) -> Judge:
+def in_precision(
+    judge: Judge, arrived: ir.Model, precision: Precision, target: Target, options: Options, progress: Progress
+) -> Judge:
     """The judge of the model in `precision`; the float original, if there is one, stays its teacher.
 
-    Raises EdgepruneError: data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
+    Its channels are put in order before, so that teacher and student have the same. Raises EdgepruneError: data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
     """
     if is_quantized(arrived):
         if precision == "fp32":
@@ -48,6 +53,8 @@ def in_precision(judge: Judge, arrived: ir.Model, precision: Precision, options:
     if precision == "fp32":
         return judge
     _require_data(judge, options)
+    if options.permute and not options.dense:
+        judge = replace(judge, original=Permute(_coarsest(target, options))(judge.original, progress))
     whole = _quantized(judge, options, frozenset(), progress)
     return whole if precision == "int8" else _mixed(judge, whole, options, progress)
 
@@ -56,7 +63,8 @@ def _quantized(judge: Judge, options: Options, keep_float: frozenset[str], progr
     from edgeprune.passes.quantize.quantize import Quantize
 
     rows = judge.rows("calibrate", CALIBRATION_ROWS)
-    quantize = Quantize(seed=options.seed, threads=options.threads, keep_float=keep_float)
+    learns = epochs_of(judge, options) > 0 and not options.dense
+    quantize = Quantize(equalize=not learns, seed=options.seed, threads=options.threads, keep_float=keep_float)
     quantized = quantize(judge.original, rows, progress)
     return replace(judge, original=with_real_weights(quantized), teacher=judge.original, write=Writer(quantized))
 
@@ -84,6 +92,11 @@ def _mixed(judge: Judge, whole: Judge, options: Options, progress: Progress) -> 
             return found
         count *= 2
     return whole
+
+
+def _coarsest(target: Target, options: Options) -> Pattern:
+    """The pattern that channels are ordered for."""
+    return parse_pattern(options.pattern or target.for_precision("int8").patterns[-1])
 
 
 def _require_data(judge: Judge, options: Options) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.stored_weights import without_pairs
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
@@ -121,12 +122,16 @@ def _within_ram(judge: Judge, target: Target, options: Options, progress: Progre
         return judge
     structures = structures_of(judge, target, Pattern(structure="channel"), options, progress)
     kept = structures.within_ram(target, options.ram, progress)
-    return replace(judge, original=structures.repaired(kept, progress))
+    smaller = structures.repaired(kept, progress)
+    return replace(judge, original=smaller, teacher=None if judge.teacher is None else without_pairs(smaller))
 
 
 def _ordered(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Judge:
-    """The judge of the same model with its channels in the order in which `pattern` loses least."""
-    if not options.permute:
+    """The judge of the same model with its channels in the order in which `pattern` loses least.
+
+    A model that was quantized on the way came in order.
+    """
+    if not options.permute or judge.teacher is not None:
         return judge
     return replace(judge, original=Permute(pattern)(judge.original, progress))
 
