@@ -10,6 +10,7 @@ import numpy as np
 _MOST_SYMBOLS = 1024
 _LONGEST_CODE = 12
 _SAMPLE = 8192
+_TABLE = 128
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,18 @@ class Codebook:
 
     @property
     def head(self) -> bytes:
-        """The codebook itself: the longest length, how many codes have each, the words."""
+        """The codebook itself: the longest length, how many codes have each, the words.
+
+        For bytes where that is shorter: 0, then the length of each of the 256 in four bits, 0 for those not there.
+        """
         longest = int(self.lengths.max())
         counts = np.bincount(self.lengths, minlength=longest + 1)[1:].astype("<u2")
-        return bytes([longest]) + counts.tobytes() + self.symbols.tobytes()
+        listed = bytes([longest]) + counts.tobytes() + self.symbols.tobytes()
+        if self.symbols.itemsize > 1 or len(listed) <= 1 + _TABLE:
+            return listed
+        lengths = np.zeros(2 * _TABLE, np.uint8)
+        lengths[self.symbols] = self.lengths
+        return bytes(1) + (lengths[::2] << 4 | lengths[1::2]).tobytes()
 
     def size(self, words: np.ndarray) -> int:
         """Bytes of the codes of `words`, which must all be there."""
@@ -72,6 +81,11 @@ def codebook_of(words: np.ndarray) -> Codebook | None:
 def read_codebook(data: bytes, dtype: np.dtype) -> tuple[Codebook, int]:
     """The codebook at the start of `data`, and its bytes."""
     longest = data[0]
+    if longest == 0:
+        table = np.frombuffer(data, np.uint8, _TABLE, 1)
+        every = np.stack([table >> 4, table & 15], 1).ravel().astype(np.int64)
+        order = np.argsort(every, kind="stable")[np.count_nonzero(every == 0) :]
+        return Codebook(order.astype(np.uint8), every[order]), 1 + _TABLE
     counts = np.frombuffer(data, "<u2", longest, 1)
     start = 1 + 2 * longest
     symbols = np.frombuffer(data, dtype, int(counts.sum()), start)

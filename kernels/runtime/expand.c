@@ -4,7 +4,7 @@
 #include "program.h"
 
 enum { COPY, NARROW, BITMAP, HUFFMAN, SHARED, CODEBOOK };
-enum { HEAD = 6, ALIGNMENT = 64, MOST_STRIDE = 4, MOST_BITS = 32, LONGEST_CODE = 12, MOST_SYMBOLS = 1024 };
+enum { HEAD = 6, ALIGNMENT = 64, MOST_STRIDE = 4, MOST_BITS = 32, LONGEST_CODE = 12, MOST_SYMBOLS = 1024, TABLE = 128 };
 
 struct source {
     const uint8_t *at;
@@ -152,10 +152,34 @@ static size_t prefix_table(const uint8_t *counts, int longest, uint16_t *entries
     return place == end ? symbols : 0;
 }
 
+/* A codebook of bytes as the length of each code, four bits a byte. */
+static int read_table(struct source *source, struct codebook *book) {
+    const uint8_t *table = take(source, TABLE);
+    if (!table)
+        return 0;
+    uint8_t counts[2 * LONGEST_CODE];
+    int symbols = 0;
+    book->longest = 0;
+    for (int length = 1; length <= LONGEST_CODE; length++) {
+        int before = symbols;
+        for (int byte = 0; byte < 2 * TABLE; byte++)
+            if ((table[byte / 2] >> (byte % 2 ? 0 : 4) & 15) == length)
+                book->values[symbols++] = (uint64_t)byte;
+        counts[2 * length - 2] = (uint8_t)(symbols - before);
+        counts[2 * length - 1] = (uint8_t)((symbols - before) >> 8);
+        if (symbols > before)
+            book->longest = length;
+    }
+    book->size = 1;
+    return book->longest && prefix_table(counts, book->longest, book->entries);
+}
+
 static int read_codebook(struct source *source, size_t size, struct codebook *book) {
     const uint8_t *head = take(source, 1);
-    if (!head || *head < 1 || *head > LONGEST_CODE)
+    if (!head || *head > LONGEST_CODE)
         return 0;
+    if (*head == 0)
+        return size == 1 && read_table(source, book);
     int longest = *head;
     const uint8_t *counts = take(source, 2 * (size_t)longest);
     size_t symbols = counts ? prefix_table(counts, longest, book->entries) : 0;

@@ -26,7 +26,7 @@ from edgeprune.lowering.coding import (
     words_of,
 )
 from edgeprune.lowering.constants import pack_constants
-from edgeprune.lowering.huffman import code_lengths, codebook_of
+from edgeprune.lowering.huffman import code_lengths, codebook_of, read_codebook
 from edgeprune.lowering.link import build_library
 from edgeprune.target import load_target
 
@@ -72,6 +72,7 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
     shared = generator.standard_normal(generator.integers(1, 40)).astype(np.float32)
     return {
         "scattered": scattered.astype(np.int8),
+        "bytes": np.resize(scattered, 4 * size).astype(np.int8),
         "centred": scattered.astype(np.int16),
         "offsets": offsets.astype(np.int32),
         "short offsets": offsets.astype(np.uint16),
@@ -164,6 +165,29 @@ def test_steep_counts_keep_to_the_longest_code() -> None:
     record = encode(value, Choice(3, 0, 0))
     np.testing.assert_array_equal(expanded(record, room_of(value))[: value.size], value.tobytes())
     assert record[6] == 12
+
+
+@pytest.mark.parametrize("spread", [1, 12, 60])
+def test_codebooks_of_bytes_are_written_the_shorter_way(spread: int) -> None:
+    value = np.rint(np.random.default_rng(spread).normal(0, spread, 4000)).clip(-127, 127).astype(np.int8)
+    book = codebook_of(words_of(value))
+    assert book is not None
+    listed = 1 + 2 * int(book.lengths.max()) + book.symbols.size
+    assert len(book.head) == min(listed, 129)
+    read, length = read_codebook(book.head + b"rest", np.dtype("u1"))
+    assert length == len(book.head)
+    np.testing.assert_array_equal(read.symbols, book.symbols)
+    np.testing.assert_array_equal(read.lengths, book.lengths)
+    record = encode(value, Choice(3, 0, 0))
+    found = expanded(record, room_of(value))
+    assert found is not None
+    assert found[: value.nbytes] == value.tobytes()
+    for cut in range(6, len(record), 7):
+        assert expanded(record[:cut], room_of(value)) is None
+    if record[6] == 0:
+        assert expanded(record[:7] + bytes(128) + record[135:], room_of(value)) is None
+        assert expanded(record[:7] + b"\x11" * 128 + record[135:], room_of(value)) is None
+        assert expanded(record[:7] + b"\xdd" * 128 + record[135:], room_of(value)) is None
 
 
 def test_arrays_share_a_codebook() -> None:
