@@ -7,24 +7,9 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from edgeprune.ir.canonical_version import CANONICAL_OPSET
+from edgeprune.ir.quantization import MOVEMENT
 
-MOVEMENT_OPS = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+MOVEMENT_OPS = MOVEMENT | {"Concat"}
 """Ops whose every output element is one input element or a zero."""
 
 ZERO = -1
