@@ -135,6 +135,8 @@ def pruned(bench: Bench) -> None:
         path, facts = bench.compiled(name, "int8", **wanted)
         accuracy = facts["accuracy"]
         told = f"{accuracy['before']:.4f} -> {accuracy['after']:.4f}"
+        if 100 * (accuracy["before"] - accuracy["after"]) > bench.choices.max_drop + 1e-9:
+            told += ", over the limit"
         return [told, kept(facts), *stored(bench, name, facts)[:2], *beside(bench.timed(name, path))]
 
     for name in bench.chosen(PRUNED):
