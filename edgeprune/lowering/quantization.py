@@ -116,6 +116,8 @@ def grid_of(node: ir.Node, dot: str) -> Format | None:
     size = float(np.float32(scale.reshape(-1)[0]))
     if IDIOMS[dot].storage == "uint8":
         return Format("uint8", size, at - low, 0, high - low)
+    if IDIOMS[dot].storage == "int8":
+        return Format("int8", size, at - low - 128, -128, 127)
     return Format("int16", size, 0, low - at, high - at)
 
 

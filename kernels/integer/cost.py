@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_variant import Split
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.dot import idiom_of
+from edgeprune.kernels.integer.dot import VECTORS, Idiom, idiom_of
+from edgeprune.kernels.integer.entries import VECTOR_BYTES
 from edgeprune.kernels.integer.variant import Part, Variant
 
 _ISSUE = 5.0
@@ -21,6 +24,10 @@ _FINISH = 4.0
 _OFFSET_BYTES = 2
 _EXPANDING = 6.0
 _CROWDED = 1.3
+_ELEMENT_ISSUE = 1.5
+_LOOP = 4.0
+_TILE_INSTRUCTIONS = 20.0
+_FINISH_INSTRUCTIONS = 7.5
 
 
 def variant_cost(problem: Conv2d, variant: Variant, counts: list[np.ndarray], machine: Machine) -> float:
@@ -36,12 +43,14 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     blocks = entries[..., 0].size
     padded = np.ceil(entries / [part.chains, 1][: part.sections]) * [part.chains, 1][: part.sections]
     stream = _stream_cost(part, float(entries.sum() / blocks), machine)
-    total = 0.0
+    total, factors = 0.0, idiom_of(machine).factor is not None
     for rows, row_pieces in _pieces(part.rows):
         for columns, column_pieces in _pieces(part.columns):
             tiles = images.count * row_pieces * column_pieces
             vectors = rows * columns * len(part.vectors)
             fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
+            if factors:
+                fixed = (_TILE_INSTRUCTIONS + vectors * _FINISH_INSTRUCTIONS) / _ELEMENT_ISSUE
             for kind, count in enumerate(padded.sum((0, 1))):
                 total += tiles * float(count) * max(stream, entry_cost(part, rows * columns, kind, machine))
             total += tiles * blocks * fixed
@@ -56,6 +65,8 @@ def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
     choose their own elements take codes that are expanded and a shuffle for each product, on few ports.
     """
     idiom, vectors = idiom_of(machine), len(part.vectors)
+    if idiom.factor is not None:
+        return _by_element(idiom, part, pixels)
     loads = (pixels + 1) * (kind + 1) + vectors
     products = pixels * vectors
     operations = products * idiom.operations + vectors * idiom.widening + pixels * kind
@@ -74,8 +85,20 @@ def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
     )
 
 
+def _by_element(idiom: Idiom, part: Part, pixels: int) -> float:
+    """Cycles where a lane is a factor: every instruction counts; vectors are loaded in pairs, four are for the loop."""
+    words, products = idiom.words(part.mode), pixels * len(part.vectors) * idiom.words(part.mode)
+    loads = pixels if part.mode in VECTORS else 2 * pixels
+    if part.picks:
+        loads = pixels * (part.picks // 2 + 1) + 1
+    weights = words * part.width * idiom.depth * (2 if idiom.wide_weights else 1) / VECTOR_BYTES
+    return max((products + loads + math.ceil(weights / 2) + _LOOP) / _ELEMENT_ISSUE, words * idiom.latency)
+
+
 def _entry_bytes(part: Part, machine: Machine) -> float:
-    return part.width * idiom_of(machine).depth + _OFFSET_BYTES
+    idiom = idiom_of(machine)
+    codes = VECTOR_BYTES if part.picks else 0
+    return part.width * idiom.depth * idiom.words(part.mode) + _OFFSET_BYTES + codes
 
 
 def _stream_cost(part: Part, entries: float, machine: Machine) -> float:

@@ -6,16 +6,37 @@ output channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import tirx
 
-from edgeprune.kernels.abi import Machine
-from edgeprune.kernels.script import Memory, shuffle, splat
+from edgeprune.kernels.abi import Format, Machine
+from edgeprune.kernels.script import Memory, let, shuffle, splat
+from edgeprune.kernels.storage import on_grid_integer, placed, reciprocal
 from edgeprune.kernels.vector_math import constant, lanes_of
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A mode whose entries are of several words: `bytes` of elements that follow each other, every word a factor.
+
+    Or of any in a window of `tables` vectors, which an instruction picks.
+    """
+
+    bytes: int
+    tables: int = 0
+
+
+VECTORS: Mapping[str, Vector] = {
+    "vectors": Vector(16),
+    "halves": Vector(8),
+    "tables": Vector(16, 2),
+    "wide tables": Vector(16, 4),
+}
+"""The modes of machines that take a lane as a factor."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,8 @@ class Idiom:
     vector of int8 weights, where they must be widened.
 
     `multiply_add(total, words, weights)` is int32 of L lanes: `words` int32 of L lanes, `weights` L * depth integers.
+    `factor(vector, word, lanes)` is word `word` of a vector of x as the words of `multiply_add`, where that is free:
+    instructions take a lane as their factor.
     """
 
     storage: str
@@ -40,6 +63,7 @@ class Idiom:
     operations: float
     widening: float
     multiply_add: Callable[[Any, Any, Any], Any]
+    factor: Callable[[Any, int, int], Any] | None = None
 
     def word(self, memory: Memory, index: Any, lanes: int) -> Any:
         """The word of x from element `index` on, in each of `lanes` lanes."""
@@ -50,7 +74,18 @@ class Idiom:
     @property
     def modes(self) -> tuple[str, ...]:
         """The ways to put words together: see `Part.mode`."""
+        if self.factor is not None:
+            return ("runs", *VECTORS)
         return {1: ("runs",), 2: ("runs", "pairs", "lanes"), 4: ("runs", "lanes")}[self.depth]
+
+    def words(self, mode: str) -> int:
+        """The words of an entry."""
+        return VECTORS[mode].bytes // self.word_bytes if mode in VECTORS else 1
+
+    @property
+    def word_bytes(self) -> int:
+        """The size of a word as it is stored."""
+        return self.depth * np.dtype(self.storage).itemsize
 
     @property
     def window(self) -> int:
@@ -80,6 +115,39 @@ class Idiom:
         everywhere = shuffle([window] * (lanes // 4), range(4 * lanes))
         return tirx.reinterpret(f"int32x{lanes}", _call(f"int8x{4 * lanes}", _GATHERS[lanes], everywhere, places))
 
+    def picked_from(self, memory: Memory, index: Any, tables: int, codes: Any) -> Any:
+        """The vector of x whose bytes `codes` choose from `tables` vectors that lie from element `index` on."""
+        count = 16 // np.dtype(self.storage).itemsize
+        window = [tirx.reinterpret("int8x16", memory.load(index + i * count, count)) for i in range(tables)]
+        chosen = _call("int8x16", f"llvm.aarch64.neon.tbl{tables}.v16i8", *window, tirx.reinterpret("int8x16", codes))
+        return tirx.reinterpret(f"{self.storage}x{count}", chosen)
+
+    def weights(self, memory: Memory, index: Any, vectors: Sequence[int]) -> list[Any]:
+        """The weights of one word from `index` on, for each of `vectors`; narrow ones are loaded two by two."""
+        found, place = [], index
+        alone = self.depth > 1
+        for first, lanes in enumerate(vectors):
+            if alone or first % 2 == 0:
+                both = not alone and first + 1 < len(vectors)
+                held = let(memory.load(place, lanes * self.depth * (1 + both)))
+                found += [shuffle([held], range(i * lanes, (i + 1) * lanes)) for i in (0, 1)] if both else [held]
+                place = place + lanes * self.depth * (1 + both)
+        return found
+
+    def rounded(self, value: Any, format: Format) -> Any:
+        """What a float32 expression is on the grid of `format`, in integers that `placed` brings within its bounds."""
+        lanes = lanes_of(value)
+        if self.factor is None or lanes != 4 or not _narrow(format):
+            return on_grid_integer(value, format)
+        scaled = value * constant(reciprocal(format), value)
+        return _call("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", scaled)
+
+    def placed(self, whole: Any, format: Format) -> Any:
+        """What a buffer of `format` holds of `rounded` integers."""
+        if self.factor is None or lanes_of(whole) < 4 or not _narrow(format):
+            return placed(whole, format)
+        return saturated(whole, format)
+
     def expanded(self, codes: Any) -> Any:
         """The bytes of the window that each lane wants, of its code."""
         lanes = lanes_of(codes)
@@ -102,6 +170,8 @@ def idiom_of(machine: Machine) -> Idiom:
 def weight_dtype(idiom: Idiom, values: np.ndarray) -> str:
     """The narrowest dtype that holds `values` for the idiom: int8, or int16 where it takes that."""
     bounds = np.iinfo(np.int8)
+    if idiom.factor is not None and idiom.wide_weights:
+        return "int16"
     fits = values.size == 0 or (values.min() >= bounds.min and values.max() <= bounds.max)
     return "int8" if fits or not idiom.wide_weights else "int16"
 
@@ -136,11 +206,50 @@ def _bytes(total: Any, words: Any, weights: Any) -> Any:
     return total
 
 
+def _widened(vector: Any, word: int, lanes: int) -> Any:
+    return tirx.Cast(_vector("int32", lanes), splat(shuffle([vector], [word]), lanes))
+
+
+def _sdot(total: Any, words: Any, weights: Any) -> Any:
+    name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    return _call("int32x4", name, total, weights, tirx.reinterpret("int8x16", words))
+
+
+def _lane(vector: Any, word: int, lanes: int) -> Any:
+    words = tirx.reinterpret(_vector("int32", lanes_of(vector) // 4), vector)
+    return splat(shuffle([words], [word]), lanes)
+
+
+def _narrow(format: Format) -> bool:
+    return max(format.high - format.zero, format.zero - format.low) < 2**15
+
+
+def saturated(whole: Any, format: Format) -> Any:
+    """What a buffer of `format` holds of int32 `stored - zero` that may lie beyond its bounds, by saturating."""
+    lanes = lanes_of(whole)
+    half = tirx.Cast(f"int16x{lanes}", _within(whole, -(2**15), 2**15 - 1, "int32"))
+    bounds = np.iinfo(format.dtype)
+    if (format.low, format.high) != (bounds.min, bounds.max):
+        half = _within(half, format.low - format.zero, format.high - format.zero, "int16")
+    if format.zero:
+        half = _call(f"int16x{lanes}", "llvm.sadd.sat", half, constant(format.zero, half, "int16"))
+    if format.itemsize == 2:
+        return half
+    half = _within(half, int(bounds.min), int(bounds.max), "int16")
+    return tirx.Cast(f"{format.dtype}x{lanes}", half)
+
+
+def _within(value: Any, low: int, high: int, dtype: str) -> Any:
+    return tirx.min(tirx.max(value, constant(low, value, dtype)), constant(high, value, dtype))
+
+
 IDIOMS: Mapping[str, Idiom] = {
     "generic": Idiom("int16", 1, True, 4.0, 2, 1, 2, 1, _plain),
     "pairs": Idiom("int16", 2, True, 1.0, 1, 1, 2, 1, _pairs),
     "vnni": Idiom("uint8", 4, False, 5.0, 0, 1, 1, 0, _vnni),
     "bytes": Idiom("uint8", 4, False, 5.0, 2, 8, 16, 4, _bytes),
+    "smlal": Idiom("int16", 1, True, 1.0, 0, 1, 1, 0, _plain, _widened),
+    "sdot": Idiom("int8", 4, False, 1.0, 0, 1, 1, 0, _sdot, _lane),
 }
 """By Machine.dot; `bytes` is the plain definition of `vnni`, for machines without it."""
 

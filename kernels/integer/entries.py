@@ -12,7 +12,10 @@ import numpy as np
 
 from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.dot import Idiom
+from edgeprune.kernels.integer.dot import VECTORS, Idiom
+
+VECTOR_BYTES = 16
+"""Of a vector on machines that take a lane as a factor."""
 
 _NARROW = np.iinfo(np.int8)
 
@@ -54,9 +57,9 @@ def block_rows(rows: Rows, share: Channels) -> Iterator[Rows]:
 
 @dataclass(frozen=True)
 class Section:
-    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, depth].
+    """Entries of one kind: `offsets` int64 [entries, places of each], `values` int32 [entries, out, elements].
 
-    `codes` int32 [entries, out] are those of lanes that choose their own elements, else zeros.
+    `codes` int32 are zeros but where elements are chosen: [entries, out] by lanes, [entries, VECTOR_BYTES] from tables.
     """
 
     offsets: np.ndarray
@@ -77,8 +80,10 @@ def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
     """The entries of a block, by kind."""
     if mode == "lanes":
         return [_lanes(block, idiom)]
-    if mode == "runs":
-        return [_words(block, idiom)]
+    if mode in VECTORS and VECTORS[mode].tables:
+        return [_picked(block, idiom, mode)]
+    if mode != "pairs":
+        return [_words(block, idiom, idiom.words(mode))]
     _, owner = word_starts(block.offsets, idiom.depth)
     whole = np.bincount(owner, minlength=1)[owner] == idiom.depth
     single = np.flatnonzero(~whole)
@@ -100,12 +105,39 @@ def _pairs(block: Rows, places: np.ndarray) -> Section:
     return _section(block.offsets[places] - np.array([0, 1]), np.ascontiguousarray(values))
 
 
-def _words(block: Rows, idiom: Idiom) -> Section:
-    first, owner = word_starts(block.offsets, idiom.depth)
+def _words(block: Rows, idiom: Idiom, words: int = 1) -> Section:
+    first, owner = word_starts(block.offsets, words * idiom.depth)
     starts = block.offsets[first]
-    values = np.zeros((len(starts), block.values.shape[1], idiom.depth), np.int32)
+    values = np.zeros((len(starts), block.values.shape[1], words * idiom.depth), np.int32)
     values[owner, :, block.offsets - starts[owner]] = block.values
     return _narrow(_section(starts[:, None], values), idiom)
+
+
+def _picked(block: Rows, idiom: Idiom, mode: str) -> Section:
+    """Entries of the next elements within a window; codes are the bytes of the window that a vector is made of."""
+    size = idiom.word_bytes // idiom.depth
+    count, window = VECTORS[mode].bytes // size, VECTORS[mode].tables * VECTOR_BYTES // size
+    starts, values, codes, position = [], [], [], 0
+    while position < len(block.offsets):
+        start = block.offsets[position]
+        end = min(position + count, int(np.searchsorted(block.offsets, start + window)))
+        places = np.zeros(count, np.int64)
+        places[: end - position] = block.offsets[position:end] - start
+        taken = np.zeros((block.values.shape[1], count), np.int32)
+        taken[:, : end - position] = block.values[position:end].T
+        starts.append(start)
+        values.append(taken)
+        codes.append((places[:, None] * size + np.arange(size)).ravel())
+        position = end
+    shape = (len(starts), block.values.shape[1], count)
+    return _narrow(
+        Section(
+            np.array(starts, np.int64).reshape(-1, 1),
+            np.array(values, np.int32).reshape(shape),
+            np.array(codes, np.int32).reshape(len(starts), VECTOR_BYTES),
+        ),
+        idiom,
+    )
 
 
 def _narrow(section: Section, idiom: Idiom) -> Section:

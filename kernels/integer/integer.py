@@ -21,7 +21,7 @@ from edgeprune.kernels.integer.walk import unit_count
 
 _SCATTERED = 0.6
 
-SLACK_BYTES = 16
+SLACK_BYTES = 64
 """How far beyond the last element of x a kernel may read; what lies there does not matter."""
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.dot import IDIOMS, weight_dtype
-from edgeprune.kernels.integer.entries import Rows, Section, block_rows, group_rows, sections
+from edgeprune.kernels.integer.dot import IDIOMS, Idiom, weight_dtype
+from edgeprune.kernels.integer.entries import VECTOR_BYTES, Rows, Section, block_rows, group_rows, sections
 from edgeprune.kernels.integer.variant import Part, Variant
 
 
@@ -32,9 +32,10 @@ class Packed:
     """The constants of an integer kernel, flat, in argument order.
 
     `table` holds three int32 per block and kind of entry, in the order of parts, groups and blocks: the first of its
-    `offsets`, how many entries, and where its weights start; an entry has `width` * depth weights, those of one
-    channel side by side. Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold `width`
-    values a block. `codes`, where lanes choose their own elements, has one code for each `depth` weights.
+    `offsets`, how many entries, and where its weights start; an entry has `width` * depth weights for each word,
+    those of one channel side by side. Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold
+    `width` values a block. `codes`, where lanes choose their own elements, has one code for each `depth` weights;
+    where vectors are picked from tables, VECTOR_BYTES beside each offset.
     """
 
     layout: Layout
@@ -74,16 +75,14 @@ def pack(
         for block in block_rows(rows[group], part.share):
             first, *others = sections(block, part.mode, idiom)
             for section in (_padded(first, part.chains, rows[group].origin), *others):
-                wide = np.zeros((len(section.offsets), part.width, idiom.depth), np.int32)
-                wide[:, : part.share.valid] = section.values
-                table.append((lists.place(section.offsets), len(section.offsets), start))
-                blocks.append(wide.ravel())
-                chosen = np.zeros(wide.shape[:2], np.int32)
-                chosen[:, : part.share.valid] = section.codes
-                codes.append(chosen.ravel())
+                wide = _by_word(section.values, part, idiom)
+                table.append((lists.place(section.offsets, _picks(section, part)), len(section.offsets), start))
+                blocks.append(wide)
+                codes.append(_lane_codes(section, part))
                 start += wide.size
             table += [(0, 0, 0)] * (variant.sections - part.sections)
     packed = np.concatenate(blocks)
+    picked = any(part.picks for part in variant.parts)
     origin = min(group.origin for group in rows)
     flat = lists.flat() - origin
     layout = Layout(
@@ -91,7 +90,7 @@ def pack(
         "uint16" if flat.max() < 2**16 else "int32",
         origin,
         problem.bias or bool(problem.x.format.zero),
-        idiom.codes if any(part.mode == "lanes" for part in variant.parts) else None,
+        "uint8" if picked else idiom.codes if any(part.mode == "lanes" for part in variant.parts) else None,
     )
     return Packed(
         layout,
@@ -100,9 +99,30 @@ def pack(
         np.array(table, np.int32).ravel(),
         _by_block(problem, variant, scales.astype(np.float32)),
         _by_block(problem, variant, _whole_bias(problem, weights, bias)),
-        np.concatenate(codes).astype(idiom.codes),
+        lists.codes().astype(np.uint8) if picked else np.concatenate(codes).astype(idiom.codes),
         _macs_per_pixel(problem, variant, rows),
     )
+
+
+def _by_word(values: np.ndarray, part: Part, idiom: Idiom) -> np.ndarray:
+    """The weights [entries, out, elements] of a block as the kernel reads them, word after word."""
+    entries, outputs, elements = values.shape
+    wide = np.zeros((entries, elements // idiom.depth, part.width, idiom.depth), np.int32)
+    wide[:, :, :outputs] = values.reshape(entries, outputs, elements // idiom.depth, idiom.depth).transpose(0, 2, 1, 3)
+    return wide.ravel()
+
+
+def _lane_codes(section: Section, part: Part) -> np.ndarray:
+    chosen = np.zeros((len(section.offsets), part.width), np.int32)
+    if part.mode == "lanes":
+        chosen[:, : part.share.valid] = section.codes
+    return chosen.ravel()
+
+
+def _picks(section: Section, part: Part) -> np.ndarray:
+    if part.picks:
+        return section.codes
+    return np.zeros((section.offsets.size, VECTOR_BYTES), np.int32)
 
 
 def _part_groups(problem: Conv2d, variant: Variant) -> Iterator[tuple[Part, int]]:
@@ -115,7 +135,8 @@ def _padded(section: Section, multiple: int, place: int) -> Section:
     more = max(1, -(-count // multiple)) * multiple - count
     offsets = np.concatenate([section.offsets, np.full((more, 1), place)])
     values = np.concatenate([section.values, np.zeros((more, outputs, depth), np.int32)])
-    return Section(offsets, values, np.concatenate([section.codes, np.zeros((more, outputs), np.int32)]))
+    codes = np.concatenate([section.codes, np.zeros((more, section.codes.shape[1]), np.int32)])
+    return Section(offsets, values, codes)
 
 
 def _whole_bias(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -145,23 +166,29 @@ def _macs_per_pixel(problem: Conv2d, variant: Variant, rows: list[Rows]) -> int:
 
 
 class OffsetLists:
-    """Offset lists one after another, equal ones stored once."""
+    """Offset lists one after another, equal ones stored once; each offset has VECTOR_BYTES of codes beside it."""
 
     def __init__(self) -> None:
         self._starts: dict[bytes, int] = {}
         self._lists: list[np.ndarray] = []
+        self._codes: list[np.ndarray] = []
         self._length = 0
 
-    def place(self, offsets: np.ndarray) -> int:
-        """Where `offsets` start in the flat array."""
+    def place(self, offsets: np.ndarray, codes: np.ndarray) -> int:
+        """Where `offsets` with `codes` start in the flat arrays."""
         offsets = offsets.ravel()
-        key = offsets.tobytes()
+        key = offsets.tobytes() + codes.tobytes()
         if key not in self._starts:
             self._starts[key] = self._length
             self._lists.append(offsets)
+            self._codes.append(codes)
             self._length += len(offsets)
         return self._starts[key]
 
     def flat(self) -> np.ndarray:
         """All lists in one int64 array."""
         return np.concatenate(self._lists).astype(np.int64)
+
+    def codes(self) -> np.ndarray:
+        """All codes in one flat array."""
+        return np.concatenate(self._codes).ravel()

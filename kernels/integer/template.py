@@ -19,13 +19,13 @@ from tvm.tirx.script import builder as script
 from edgeprune.kernels.abi import Residual
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import residuals
-from edgeprune.kernels.integer.dot import IDIOMS, Idiom
+from edgeprune.kernels.integer.dot import IDIOMS, VECTORS, Idiom
+from edgeprune.kernels.integer.entries import VECTOR_BYTES
 from edgeprune.kernels.integer.finish import finished, needed, scaled
 from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
-from edgeprune.kernels.script import Memory, kernel_function, let, serial, shuffle
-from edgeprune.kernels.storage import on_grid_integer, placed
+from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, shuffle
 from edgeprune.kernels.vector_math import lanes_of
 
 
@@ -178,7 +178,11 @@ def _section(kernel: _Kernel, block: Block, tile: Tile, sums: _Sums, section: in
                 tile,
                 sums,
                 chain,
-                _Entry(places, weights + number * (part.width * depth), codes + number * part.width),
+                _Entry(
+                    places,
+                    weights + number * (part.width * depth * kernel.idiom.words(part.mode)),
+                    (offsets + number) * VECTOR_BYTES if part.picks else codes + number * part.width,
+                ),
             )
 
 
@@ -187,21 +191,53 @@ def _offset(kernel: _Kernel, index: Any) -> Any:
 
 
 def _entry(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, chain: int, entry: _Entry) -> None:
-    _, rows, columns = kernel.problem.grid
     depth = kernel.idiom.depth
-    for pixel, (row, column) in enumerate(tile.pixels):
-        step = row * rows.input_step + column * columns.input_step + kernel.layout.origin
+    if part.mode in VECTORS:
+        _factors(kernel, part, tile, sums, entry)
+        return
+    for pixel, step in enumerate(_steps(kernel, tile)):
         at = [place + step for place in entry.places]
         for vector, lanes in enumerate(part.vectors):
             first = _first(part, vector)
-            words = _words(kernel, at, entry.codes + first, lanes)
+            words = _words(kernel, at, entry.codes + first if part.mode == "lanes" else None, lanes)
             own = kernel.buffers.weights.load(entry.weights + first * depth, lanes * depth)
             sums.store(chain, pixel, vector, kernel.idiom.multiply_add(sums.load(chain, pixel, vector), words, own))
 
 
+def _steps(kernel: _Kernel, tile: Tile) -> list[int]:
+    """From the place of an entry to what each pixel of the tile reads there."""
+    _, rows, columns = kernel.problem.grid
+    return [row * rows.input_step + column * columns.input_step + kernel.layout.origin for row, column in tile.pixels]
+
+
+def _factors(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, entry: _Entry) -> None:
+    """An entry of several words: one vector of x for each pixel, of which every word is a factor."""
+    idiom, x, memory = kernel.idiom, kernel.buffers.x, kernel.buffers.weights
+    assert idiom.factor is not None
+    at = [entry.places[0] + step for step in _steps(kernel, tile)]
+    if part.picks:
+        assert kernel.buffers.codes is not None
+        codes = let(kernel.buffers.codes.load(entry.codes, VECTOR_BYTES))
+        count = idiom.words(part.mode) * idiom.depth
+        picked = local_array(len(at) * count, idiom.storage)
+        for pixel, place in enumerate(at):
+            picked.store(pixel * count, idiom.picked_from(x, place, part.picks, codes), count)
+        values = [picked.load(pixel * count, count) for pixel in range(len(at))]
+    else:
+        values = [let(x.load(place, idiom.words(part.mode) * idiom.depth)) for place in at]
+    for word in range(idiom.words(part.mode)):
+        first = entry.weights + word * part.width * idiom.depth
+        for vector, weights in enumerate(idiom.weights(memory, first, part.vectors)):
+            lanes = part.vectors[vector]
+            for pixel, value in enumerate(values):
+                total = idiom.multiply_add(sums.load(0, pixel, vector), idiom.factor(value, word, lanes), weights)
+                sums.store(0, pixel, vector, total)
+
+
 def _words(kernel: _Kernel, at: Sequence[Any], codes: Any, lanes: int) -> Any:
     idiom, x = kernel.idiom, kernel.buffers.x
-    if kernel.buffers.codes is not None:
+    if codes is not None:
+        assert kernel.buffers.codes is not None
         return idiom.gathered(x, at[0], idiom.expanded(kernel.buffers.codes.load(codes, lanes)), lanes)
     return idiom.word(x, at[0], lanes) if len(at) == 1 else idiom.picked(x, at[0], at[1], lanes)
 
@@ -223,11 +259,11 @@ def _finish(kernel: _Kernel, part: Part, tile: Tile, pixel: int, vector: int, va
             return kernel.buffers.residuals[position].load(place(position + 1, channel, stride), lanes, stride)
 
         result = finished(needed(problem.epilogue, y.format), value, load)
-        return on_grid_integer(result, y.format) if y.format.quantized else result
+        return kernel.idiom.rounded(result, y.format) if y.format.quantized else result
 
     def store(channel: int, result: Any) -> None:
         at = place(0, channel, y.channel_stride)
-        held = placed(result, y.format) if y.format.quantized else result
+        held = kernel.idiom.placed(result, y.format) if y.format.quantized else result
         kernel.buffers.y.store(at, held, lanes_of(result), y.channel_stride)
 
     before = _first(part, vector)

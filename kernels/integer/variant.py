@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_variant import Channels, Split
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.dot import idiom_of
+from edgeprune.kernels.integer.dot import VECTORS, idiom_of
 
 _MOST_VECTORS = 4
 _MOST_ROWS = 4
 _MOST_SUMS = 28
+_FACTOR_WEIGHTS = 2
 _NARROWEST = 4
 _UNIT_STEPS = 2048
 _LINE_BYTES = 64
@@ -27,7 +28,8 @@ class Part:
     rows and one of `chunks` runs of column pieces.
 
     `mode` says how words are put together: in "runs" of elements that follow each other; in "pairs" of any two, where
-    runs would be half empty; or by "lanes", each output channel choosing its own from a window of 16 bytes.
+    runs would be half empty; or by "lanes", each output channel choosing its own from a window of 16 bytes. `VECTORS`
+    has the modes whose entries are of several words.
     """
 
     share: Channels
@@ -41,6 +43,11 @@ class Part:
     def vectors(self) -> tuple[int, ...]:
         """The lanes of each vector of a block."""
         return self.share.vectors
+
+    @property
+    def picks(self) -> int:
+        """The vectors of x that make the table of an entry, 0 where elements follow each other."""
+        return VECTORS[self.mode].tables if self.mode in VECTORS else 0
 
     @property
     def sections(self) -> int:
@@ -103,6 +110,9 @@ def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine
     kept = vectors * (2 if mode == "lanes" else 1)
     room = max(1, min(_MOST_SUMS, machine.registers - kept - words) // vectors)
     chains = (1, 2, 4) if idiom.latency > 1 else (1,)
+    if idiom.factor is not None:
+        taken = VECTORS[mode].tables if mode in VECTORS else 0
+        room, chains = max(1, (machine.registers - max(_FACTOR_WEIGHTS, taken)) // (vectors + 1)), (1,)
     found: dict[tuple[Split, Split, int], None] = {}
     for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
         for width in range(1, min(columns.count, room // height) + 1):

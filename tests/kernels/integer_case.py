@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeprune.kernels.abi import FLOAT32, Activation, Format, Machine, Residual, Rounded
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.integer.dot import IDIOMS
 from edgeprune.kernels.integer.integer import SLACK_BYTES, build_integer
 from edgeprune.kernels.integer.reference import convolve_integer
 
@@ -26,6 +27,7 @@ MACHINES = {
 
 PAIRS = Format("int16", 0.043, 0, -128, 127)
 BYTES = Format("uint8", 0.043, 117, 0, 255)
+SIGNED = Format("int8", 0.043, -11, -128, 127)
 STORED = (
     FLOAT32,
     Format("int16", 0.37, 0, -100, 155),
@@ -35,7 +37,7 @@ STORED = (
 
 
 def storage_of(machine: Machine) -> Format:
-    return BYTES if machine.dot in ("bytes", "vnni") else PAIRS
+    return {"uint8": BYTES, "int8": SIGNED, "int16": PAIRS}[IDIOMS[machine.dot].storage]
 
 
 def filled(format: Format, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,8 +80,10 @@ class Case:
         added = [window(a, view) for a, view in zip(self.added, self.views, strict=True)]
         return convolve_integer(self.problem, x, self.weights, self.scales, self.bias, added, fused)
 
-    def check(self, kernel, fused=True, channel_order=None, cuts: tuple[int, ...] = (), exact: bool = True) -> None:
-        run = Compiled(kernel)
+    def check(
+        self, kernel, fused=True, channel_order=None, cuts: tuple[int, ...] = (), exact: bool = True, compiled=Compiled
+    ) -> None:
+        run = compiled(kernel)
         bounds = sorted({0, kernel.units, *(cut % (kernel.units + 1) for cut in cuts)})
         for begin, end in reversed(list(pairwise(bounds))):
             run([self.x, *self.added], self.y, begin, end)

@@ -1,0 +1,55 @@
+"""The integer convolution on 64-bit Arm: bit by bit under qemu-user, and how many instructions its loops take."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from arm_case import MACHINES, CompiledForArm, skip_without_emulator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from integer_case import STORED, cases, make
+
+from edgeprune.kernels.abi import Activation
+from edgeprune.kernels.integer.dot import VECTORS
+from edgeprune.kernels.integer.integer import build_variant, choose, variants
+
+SETTINGS = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("dot", MACHINES)
+def test_any_problem(dot):
+    skip_without_emulator()
+
+    @SETTINGS
+    @given(cases(MACHINES[dot]), st.lists(st.integers(0, 1000), max_size=1))
+    def check(case, cuts):
+        case.check(case.build(MACHINES[dot]), cuts=tuple(cuts), compiled=partial(CompiledForArm, dot=dot))
+
+    check()
+
+
+@pytest.mark.parametrize("dot", MACHINES)
+@pytest.mark.parametrize("mode", ["runs", *VECTORS])
+def test_every_mode(dot, mode):
+    skip_without_emulator()
+    machine, seed = MACHINES[dot], [*MACHINES].index(dot) + 2 * ["runs", *VECTORS].index(mode)
+    stored, density, widest = STORED[seed % 4], (0.3, 0.6)[seed % 2], (127, 255)[seed // 2 % 2]
+    case = make(
+        machine=machine, inputs=19 + seed, outputs=21 + seed, height=5, width=7, density=density, block=(1, 16),
+        steps=(STORED[2], Activation("Relu")), stored=stored, widest=widest, seed=seed,
+    )  # fmt: skip
+    found = [v for v in variants(case.problem, case.weights, machine) if any(p.mode == mode for p in v.parts)]
+    variant = found[np.random.default_rng(seed).integers(len(found))]
+    kernel = build_variant(case.problem, case.weights, case.scales, case.bias, variant)
+    case.check(kernel, compiled=partial(CompiledForArm, dot=dot))
+
+
+@pytest.mark.parametrize("dot", MACHINES)
+def test_patterns_pick_their_inputs(dot):
+    machine = MACHINES[dot]
+    case = make(machine=machine, inputs=64, outputs=64, density=0.25, block=(1, 16))
+    assert {part.mode for part in choose(case.problem, case.weights, machine).parts} <= {"tables", "wide tables"}
+    dense = make(machine=machine, inputs=64, outputs=64)
+    assert {part.mode for part in choose(dense.problem, dense.weights, machine).parts} == {"vectors"}
