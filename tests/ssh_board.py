@@ -75,8 +75,8 @@ class SshBoard:
             "user": "pi",
             "identity": str(self.keys / "client"),
             "known_hosts": str(self.keys / "known_hosts"),
-            "connect_seconds": 5.0,
-            "command_seconds": 10.0,
+            "connect_seconds": 30.0,
+            "command_seconds": 30.0,
             "wait_seconds": 0.0,
         }
         return Board(**{**facts, **changes})

@@ -28,17 +28,20 @@ fi
 { read -r other; read -r who; read -r since; read -r until; read -r booted; read -r end; } < "$lock"
 case $since in '' | *[!0-9]*) since=$now ;; esac
 case $until in '' | *[!0-9]*) until=0 ;; esac
-stale=
+stale= taken=
 if [ "$end" != done ]; then
   [ -n "$(find "$lock" -mmin +1 2>/dev/null)" ] && stale=yes
 elif [ "$boot" != "$booted" ] || [ "$now" -gt "$until" ] || [ "$other" = "$broken" ]; then
   stale=yes
 fi
 if [ -n "$stale" ]; then
-  mv "$lock" "$lock.$token" 2>/dev/null || exit 2
-  read -r moved < "$lock.$token"
-  rm -f "$lock.$token"
-  [ "$moved" = "$other" ] && take && { echo taken; exit 0; }
+  [ -n "$(find "$lock.stale" -maxdepth 0 -mmin +1 2>/dev/null)" ] && rmdir "$lock.stale" 2>/dev/null
+  if mkdir "$lock.stale" 2>/dev/null; then
+    read -r again < "$lock" 2>/dev/null
+    [ "$again" = "$other" ] && rm -f "$lock" && take && taken=yes
+    rmdir "$lock.stale"
+    [ -n "$taken" ] && { echo taken; exit 0; }
+  fi
 fi
 printf 'held\n%s\n%s\n%s\n' "$other" "$who" "$((now - since))"
 exit 2

@@ -44,7 +44,8 @@ def in_precision(
 ) -> Judge:
     """The judge of the model in `precision`; the float original, if there is one, stays its teacher.
 
-    Its channels are put in order before, so that teacher and student have the same. Raises EdgepruneError: data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
+    Its channels are put in order before, so that teacher and student have the same. Raises EdgepruneError:
+    data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
     """
     if is_quantized(arrived):
         if precision == "fp32":

@@ -32,7 +32,7 @@ main()
 
 STAGES = {
     "training": ("edgeprune.passes.recover_optimiser", "module.RelativeAdam", "step", 0),
-    "linking": ("edgeprune.lowering.link", "module.subprocess", "run", 0.3),
+    "linking": ("edgeprune.toolchain", "module.subprocess", "run", 0.3),
     "writing": ("edgeprune.files", "module.os", "fsync", 0),
 }
 

@@ -8,7 +8,6 @@ import re
 import signal
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,11 +148,16 @@ def test_an_interrupt_leaves_nothing(board, files):
     with pytest.raises(KeyboardInterrupt), session(board) as opened:
         opened.begin()
         runner = BoardRunner(opened, files, PORTS)
-        interrupt = partial(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
-        threading.Timer(1.0, interrupt).start()
+        threading.Thread(target=interrupt_once_it_runs, args=(board.home,), daemon=True).start()
         runner.bench(0.125)
     assert board.left() == []
     assert not processes_in(board.home)
+
+
+def interrupt_once_it_runs(folder):
+    while not processes_in(folder):
+        time.sleep(0.02)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def processes_in(folder):

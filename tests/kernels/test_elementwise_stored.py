@@ -121,7 +121,9 @@ def test_any_program(case, seed):
     values = defined(program, seen, formats[1:])
     is_number = ~np.isnan(values)
     expected = written(np.where(is_number, values, np.float32(0)), formats[0])
-    np.testing.assert_array_equal(window(y, views[0])[is_number], expected[is_number])
+    # Real numbers leave the compiler free to round a product and a sum of an activation once.
+    off = 0.0 if formats[0].quantized else 1e-6
+    np.testing.assert_allclose(window(y, views[0])[is_number], expected[is_number], rtol=off, atol=off)
     window(y, views[0])[:] = sentinel(1, formats[0])[0]
     assert (y == sentinel(1, formats[0])[0]).all()
 

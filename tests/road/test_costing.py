@@ -151,7 +151,9 @@ def test_predictions_need_no_machine_and_fall_with_density(name: str, model) -> 
 def test_more_threads_are_predicted_to_take_less_time(model) -> None:
     structure = structure_of(model)
     probes = probes_of(HOST, structure.images)[:1]
-    one, four = (predicted_readings(model, HOST, probes, structure, n, 0, Writer(), lambda *_: None)[0][1] for n in (1, 4))
+    one, four = (
+        predicted_readings(model, HOST, probes, structure, n, 0, Writer(), lambda *_: None)[0][1] for n in (1, 4)
+    )
     assert isinstance(one, Reading)
     assert four.whole_us < one.whole_us
 
