@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
-from edgeprune.kernels.depthwise import pairs
+from edgeprune.kernels.depthwise import pairs, widening
 from edgeprune.kernels.depthwise.channels import channels_function, pack_channels, tile_pixels
 from edgeprune.kernels.depthwise.pairs import in_order_of_sums, pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
+from edgeprune.kernels.depthwise.widening import pack_widening, widening_function
 from edgeprune.kernels.integer.finish import needed
 
 __all__ = ["Depthwise", "build_depthwise"]
 
 PAIRED = ("pairs", "vnni")
 """Machine.dot of machines with an instruction that multiplies pairs."""
+WIDENING = ("smlal", "sdot")
+"""Those of machines with an instruction that multiplies int16 and adds to int32."""
 
 
 def build_depthwise(
@@ -41,13 +44,21 @@ def build_depthwise(
     else:
         constants = whole_constants(problem, weights, bias, scales)
         problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
-    paired = problem.integer and x.channel_stride == y.channel_stride == 1 and machine.dot in PAIRED
+    whole = problem.integer and x.channel_stride == y.channel_stride == 1
+    paired, widens = whole and machine.dot in PAIRED, whole and machine.dot in WIDENING
     if paired:
         constants = _in_pairs(problem, constants, machine.lanes)
+    if widens:
+        weights, whole_bias, scales = constants
+        constants = [pack_widening(weights), whole_bias.astype(np.int64).astype(np.int32), scales]
     dtypes = tuple(str(array.dtype) for array in constants)
     if paired:
         func = pairs_function(problem, machine.lanes, pairs.tile_pixels(machine.registers), dtypes)
         units, label = y.batch * y.height, "pairs"
+    elif widens:
+        pixels = widening.tile_pixels(problem, machine.registers)
+        func = widening_function(problem, machine.dot, pixels, dtypes)
+        units, label = y.batch * y.height, "widening"
     elif x.channel_stride == y.channel_stride == 1:
         func = channels_function(problem, machine.lanes, tile_pixels(problem, machine.registers), dtypes)
         constants[0], units, label = pack_channels(constants[0], machine.lanes), y.batch * y.height, "channels"

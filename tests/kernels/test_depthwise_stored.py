@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from arm_case import MACHINES, CompiledForArm, skip_without_emulator
 from harness import Compiled, channels_last, planar, window
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +45,7 @@ def defined(x, weights, bias, scales, residual, problem: Depthwise):
     return written_array(reference_epilogue(problem.epilogue, value, residual), problem.y.format)
 
 
-def run_case(case, storage, target, dot, largest_bias):
+def run_case(case, storage, target, dot, largest_bias, on=None, compiled=Compiled):
     random = np.random.default_rng(case["seed"])
     n, c, (h, w), kernel = case["batch"], case["channels"], case["size"], case["kernel"]
     strides, dilations, pads, after = case["strides"], case["dilations"], case["pads"], case["after"]
@@ -60,8 +63,8 @@ def run_case(case, storage, target, dot, largest_bias):
     scales = random.uniform(1e-5, 1e-3, c).astype(np.float32)
     epilogue = (Activation("Relu"), Rounded(rf), Residual(rv)) if case["residual"] else (Activation("Relu"),)
     problem = Depthwise(xv, yv, tuple(kernel), strides, dilations, tuple(pads), case["bias"], epilogue)
-    built = build_depthwise(problem, weights, bias if case["bias"] else None, machine(case["lanes"], dot), scales)
-    run, residual, y = Compiled(built), held(random, ys, rf), sentinel(ys, yf)
+    built = build_depthwise(problem, weights, bias if case["bias"] else None, on or machine(case["lanes"], dot), scales)
+    run, residual, y = compiled(built), held(random, ys, rf), sentinel(ys, yf)
     inputs = [x, residual] if case["residual"] else [x]
     cut = int(random.integers(0, built.units + 1))
     run(inputs, y, cut, built.units)
@@ -104,6 +107,19 @@ def test_usual_shapes(storage, dot, channels, kernel, stride):
     case |= {"after": (pad, pad), "bias": True, "seed": channels}
     built = run_case(case, storage, storage, dot, 100000)
     assert built.label == ("depthwise channels" if dot == "generic" else "depthwise pairs")
+
+
+@pytest.mark.parametrize("dot", MACHINES)
+@pytest.mark.parametrize(("channels", "kernel", "stride", "storage"), [(24, 3, 1, "own"), (21, 5, 2, "vnni")])
+def test_on_arm(dot, channels, kernel, stride, storage):
+    skip_without_emulator()
+    kind = storage if storage != "own" else {"smlal": "pairs", "sdot": "vnni"}[dot]
+    pad = kernel // 2
+    case = {"layout": "channels", "lanes": 4, "batch": 1, "channels": channels, "size": (7, 15), "residual": True}
+    case |= {"kernel": (kernel, kernel), "dilations": (1, 1), "strides": (stride, stride), "pads": (pad, pad)}
+    case |= {"after": (pad, pad), "bias": True, "seed": channels}
+    built = run_case(case, kind, kind, dot, 100000, MACHINES[dot], partial(CompiledForArm, dot=dot))
+    assert built.label == "depthwise widening"
 
 
 def test_weights_take_one_byte_a_tap():
