@@ -11,14 +11,18 @@ from edgeprune.metric import Score
 from edgeprune.road.cutting import familiarity
 
 
-def _judge(metric: str, before: float | None, samples: int = 500, labelled: bool = True) -> SimpleNamespace:
+def _judge(
+    metric: str, before: float | None, samples: int = 500, labelled: bool = True, quantized: object = None
+) -> SimpleNamespace:
     score = None if before is None else Score(metric, before, samples)
     rows = SimpleNamespace(labels=np.zeros(1) if labelled else None)
-    return SimpleNamespace(metric=metric, before=score, rows=lambda split, limit: rows)
+    write = SimpleNamespace(quantized=quantized)
+    return SimpleNamespace(metric=metric, before=score, rows=lambda split, limit: rows, write=write)
 
 
 def test_rows_known_by_heart_are_forgiven_in_part():
     assert familiarity(_judge("top1", 0.91), 1.0) == pytest.approx(3.0)
+    assert familiarity(_judge("top1", 0.91, quantized=object()), 1.0) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
