@@ -35,6 +35,8 @@ VECTORS: Mapping[str, Vector] = {
     "halves": Vector(8),
     "tables": Vector(16, 2),
     "wide tables": Vector(16, 4),
+    "half tables": Vector(8, 2),
+    "wide half tables": Vector(8, 4),
 }
 """The modes of machines that take a lane as a factor."""
 

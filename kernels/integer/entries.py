@@ -127,7 +127,7 @@ def _picked(block: Rows, idiom: Idiom, mode: str) -> Section:
         taken[:, : end - position] = block.values[position:end].T
         starts.append(start)
         values.append(taken)
-        codes.append((places[:, None] * size + np.arange(size)).ravel())
+        codes.append(np.resize(places[:, None] * size + np.arange(size), VECTOR_BYTES))
         position = end
     shape = (len(starts), block.values.shape[1], count)
     return _narrow(

@@ -218,7 +218,7 @@ def _factors(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, entry: _Entry
     if part.picks:
         assert kernel.buffers.codes is not None
         codes = let(kernel.buffers.codes.load(entry.codes, VECTOR_BYTES))
-        count = idiom.words(part.mode) * idiom.depth
+        count = idiom.window
         picked = local_array(len(at) * count, idiom.storage)
         for pixel, place in enumerate(at):
             picked.store(pixel * count, idiom.picked_from(x, place, part.picks, codes), count)

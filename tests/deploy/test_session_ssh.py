@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -144,27 +147,39 @@ def test_a_program_that_hangs_is_ended(board, files):
     assert not processes_in(board.home)
 
 
+INTERRUPTED = """
+import pickle, sys
+from edgeprune.deploy.connect import transport_of
+from edgeprune.deploy.edge_run import BoardRunner
+from edgeprune.deploy.session import Session
+board, files, ports = pickle.load(sys.stdin.buffer)
+with Session(transport_of(board)) as opened:
+    opened.begin()
+    BoardRunner(opened, files, ports).bench(0.125)
+"""
+
+
 def test_an_interrupt_leaves_nothing(board, files):
-    with pytest.raises(KeyboardInterrupt), session(board) as opened:
-        opened.begin()
-        runner = BoardRunner(opened, files, PORTS)
-        threading.Thread(target=interrupt_once_it_runs, args=(board.home,), daemon=True).start()
-        runner.bench(0.125)
+    user = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert user.stdin is not None
+    user.stdin.write(pickle.dumps((board.board(), files, PORTS)))
+    user.stdin.close()
+    while user.poll() is None and not processes_in(board.home, "/edge-run\0bench"):
+        time.sleep(0.02)
+    user.send_signal(signal.SIGINT)
+    assert user.stderr is not None
+    assert b"KeyboardInterrupt" in user.stderr.read()
+    assert user.wait() != 0
     assert board.left() == []
     assert not processes_in(board.home)
 
 
-def interrupt_once_it_runs(folder):
-    while not processes_in(folder):
-        time.sleep(0.02)
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-
-def processes_in(folder):
+def processes_in(folder, called=""):
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if str(folder).encode() in path.read_bytes():
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            command = path.read_text()
+            if str(folder) in command and called in command:
                 found.append(path)
     return found
 

@@ -50,6 +50,6 @@ def test_every_mode(dot, mode):
 def test_patterns_pick_their_inputs(dot):
     machine = MACHINES[dot]
     case = make(machine=machine, inputs=64, outputs=64, density=0.25, block=(1, 16))
-    assert {part.mode for part in choose(case.problem, case.weights, machine).parts} <= {"tables", "wide tables"}
+    assert all(part.picks for part in choose(case.problem, case.weights, machine).parts)
     dense = make(machine=machine, inputs=64, outputs=64)
     assert {part.mode for part in choose(dense.problem, dense.weights, machine).parts} == {"vectors"}
