@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -50,7 +51,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `cpu` and `features` are LLVM's names. `cpu_flags` are the features, as /proc/cpuinfo names them, that a machine
     must have to run the package. `vector_bytes` and `vector_registers` describe the widest SIMD registers.
     `patterns` are those its kernels turn into time, finest first. `clock_mhz` is that of a typical machine: predicted
-    cycles become time by it. `dot` names the integer product that its kernels use. `cores` and
+    cycles become time by it. `dot` names the integer product that its kernels use. Where `arithmetic` is "fixed", int8 layers are
+    rescaled in integers as TFLite defines it, by "float" as ONNX does. `cores` and
     `memory_bytes` are what the smallest such machine has, 0 where unknown.
     """
 
@@ -69,6 +71,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cores: int = 0
     memory_bytes: int = 0
     dot: str = "generic"
+    arithmetic: Literal["float", "fixed"] = "float"
     patterns_int8: tuple[str, ...] = ()
     energy: EnergyFacts | None = None
 

@@ -106,7 +106,11 @@ class Kernel:
     `func` takes plain pointers in this order: the inputs, the residuals in epilogue order, the constants, the
     outputs; then int32 `begin` and `end`. It does the units of work [begin, end) of `units`, which are
     independent, so threads split the range. `constants` are packed arrays of the dtypes that the function takes.
-    `cycles` is what the cost model expects of one run on one core, 0 where there is no model.
+    `cycles` is what the cost model expects of one run on one core, 0 where there is no model. A kernel with
+    `scratch_bytes` takes a pointer to that much memory of its own (4-byte aligned) between constants and outputs.
+    `overlaps` has, for each input and residual in order, the largest d such that the output may begin d bytes after
+    that argument's buffer begins (before it, where d is negative) and still never overwrite what is yet to be read,
+    run in order by one thread; None where they must lie apart, which is also meant where it is shorter.
     """
 
     func: Any
@@ -117,3 +121,5 @@ class Kernel:
     dense_macs: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     cycles: float = 0.0
+    scratch_bytes: int = 0
+    overlaps: tuple[int | None, ...] = ()
