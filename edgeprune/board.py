@@ -23,10 +23,18 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
 _SERIAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
+_DEVICE = re.compile(r"/?[A-Za-z0-9._][A-Za-z0-9._:-]*(?:/[A-Za-z0-9._][A-Za-z0-9._:-]*)*")
 _FOLDER = re.compile(r"/?[A-Za-z0-9._][A-Za-z0-9._-]*(?:/[A-Za-z0-9._][A-Za-z0-9._-]*)*")
 _ADDRESS = re.compile(r"(?:([^@]*)@)?(\[[^@\[\]]+\]|[^:@\[\]]+)(?::([0-9]{1,5}))?")
 
+_CHIP_HINT = "a microcontroller names its chip and is reached by probe, uart, unicorn or qemu; nothing else does"
 _ADDRESS_HINT = "an address is HOST, USER@HOST or USER@HOST:PORT; an IPv6 address stands in brackets"
+
+
+Flasher = Literal["pyocd", "openocd", "esptool", "picotool", "uf2", "dfu-util", "stm32loader"]
+
+BARE = ("unicorn", "qemu", "probe", "uart")
+"""Transports to microcontrollers: no operating system answers, a mailbox in memory does."""
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,11 +45,15 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     key file) and `known_hosts` are for ssh, `serial` is for adb. `connect_seconds` is how long an answer may take,
     `command_seconds` one command beside the time it was asked to take, `wait_seconds` how long to wait for others
     who use the board.
+
+    A microcontroller names its `chip`, what it can be flashed with (`flashers`, the preferred one first) and how many
+    bytes at the start of flash are a bootloader's. It is reached by "probe" (a debug probe; `serial` picks one),
+    "uart" (`device` is the port, at `baud`), "unicorn" or "qemu" (both emulated here).
     """
 
     name: str
     target: str
-    transport: Literal["local", "ssh", "adb", "emulated"]
+    transport: Literal["local", "ssh", "adb", "emulated", "unicorn", "qemu", "probe", "uart"]
     description: str = ""
     threads: int = 1
     folder: str = ""
@@ -52,6 +64,11 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     identity: str = ""
     known_hosts: str = ""
     serial: str = ""
+    chip: str = ""
+    flashers: tuple[Flasher, ...] = ()
+    bootloader_bytes: int = 0
+    device: str = ""
+    baud: int = 115200
     connect_seconds: float = 10.0
     command_seconds: float = 60.0
     wait_seconds: float = 60.0
@@ -97,7 +114,10 @@ def load_board(text: str) -> Board:
 
 
 def at_address(board: Board, address: str) -> Board:
-    """`board` reached at `address`: a host for ssh, a serial number for adb. Raises EdgepruneError (board-invalid)."""
+    """`board` reached at `address`: a host for ssh, a serial number for adb and probes, a port for uart.
+
+    Raises EdgepruneError (board-invalid).
+    """
     if board.transport == "ssh":
         where = parse_address(address)
         return msgspec.structs.replace(
@@ -107,6 +127,14 @@ def at_address(board: Board, address: str) -> Board:
         if not _SERIAL.fullmatch(address):
             raise _invalid(f"{address!a} is no serial number of adb", hint="`adb devices` lists them")
         return msgspec.structs.replace(board, serial=address)
+    if board.transport == "probe":
+        if not _SERIAL.fullmatch(address):
+            raise _invalid(f"{address!a} is no serial number of a probe", hint="`edgeprune boards --detect` lists them")
+        return msgspec.structs.replace(board, serial=address)
+    if board.transport == "uart":
+        if not _DEVICE.fullmatch(address):
+            raise _invalid(f"{address!a} is no port", hint="a port is a path such as /dev/ttyACM0")
+        return msgspec.structs.replace(board, device=address)
     raise _invalid(f"board {board.name} has no address", hint=f"write --board {board.name}")
 
 
@@ -185,6 +213,7 @@ def _convert(facts: dict[str, Any], where: str) -> Board:
 def _check(board: Board, where: str) -> None:
     """Refuse whatever could mean something else to a shell, to ssh or to a path."""
     patterns = {"name": _NAME, "target": _NAME, "user": _USER, "serial": _SERIAL, "folder": _FOLDER}
+    patterns |= {"chip": _NAME, "device": _DEVICE}
     for field, pattern in patterns.items():
         value = getattr(board, field)
         if value and (not pattern.fullmatch(value) or ".." in value.split("/")):
@@ -197,6 +226,11 @@ def _check(board: Board, where: str) -> None:
         raise _invalid(f"{board.port} is no port", where=where, hint="ports go from 1 to 65535")
     if board.threads < 1:
         raise _invalid(f"{board.threads} threads", where=where, hint="give a number of threads of at least 1")
+    if (board.transport in BARE) != bool(board.chip):
+        raise _invalid(f"transport {board.transport} with chip {board.chip!a}", where=where, hint=_CHIP_HINT)
+    if board.bootloader_bytes < 0 or board.baud < 1:
+        what = f"bootloader_bytes {board.bootloader_bytes}, baud {board.baud}"
+        raise _invalid(what, where=where, hint="bytes from 0 up, baud from 1 up")
     for field in ("connect_seconds", "command_seconds", "wait_seconds"):
         if not 0 <= getattr(board, field) <= 86400:
             raise _invalid(f"{getattr(board, field)} is no {field}", where=where, hint="seconds, at most a day")

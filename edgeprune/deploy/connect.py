@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from edgeprune.board import Board
+from edgeprune.board import BARE, Board
 from edgeprune.deploy.transport import Transport
+from edgeprune.errors import EdgepruneError
 
 
 def transport_of(board: Board) -> Transport:
-    """A connection to `board`, not open yet. Raises EdgepruneError: board-address-missing, extra-missing."""
+    """A connection to `board`, not open yet. Raises EdgepruneError: board-address-missing, board-bare, extra-missing."""
+    if board.transport in BARE:
+        what = f"board {board.name} is a microcontroller: it has no files and no shell"
+        raise EdgepruneError("board-bare", what, where="--board", hint="use flash, verify, run, bench or eval with it")
     if board.transport == "local":
         from edgeprune.deploy.transport_local import LocalTransport
 
