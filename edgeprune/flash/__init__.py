@@ -1,0 +1,1 @@
+"""Puts firmware on microcontrollers: one flasher a file, one interface for all."""

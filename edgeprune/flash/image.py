@@ -1,0 +1,113 @@
+"""What is written into a chip: bytes at addresses."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeprune.errors import EdgepruneError
+
+ERASED = 0xFF
+"""What a byte of flash reads as after it was erased."""
+
+_WIDEST_GAP = 1 << 20
+_PROGRAM = struct.Struct("<8I")
+_LOAD = 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Bytes that lie one after the other from `address` on."""
+
+    address: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + len(self.data)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Segments in order of their addresses, none of them empty, none over another."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def start(self) -> int:
+        """The lowest address."""
+        return self.segments[0].address
+
+    @property
+    def end(self) -> int:
+        """The first address behind the last byte."""
+        return self.segments[-1].end
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, gaps apart."""
+        return sum(len(segment.data) for segment in self.segments)
+
+    def binary(self) -> bytes:
+        """All bytes from `start` to `end`; gaps are as erased flash. Raises EdgepruneError (image-invalid)."""
+        parts, place = [], self.start
+        for segment in self.segments:
+            if segment.address - place > _WIDEST_GAP:
+                raise _invalid(f"{segment.address - place} bytes lie empty before 0x{segment.address:08x}")
+            parts += [bytes([ERASED]) * (segment.address - place), segment.data]
+            place = segment.end
+        return b"".join(parts)
+
+    def sha256(self) -> str:
+        """The hash of addresses and bytes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for segment in self.segments:
+            digest.update(struct.pack("<QQ", segment.address, len(segment.data)) + segment.data)
+        return digest.hexdigest()
+
+
+def image_of(segments: Iterable[tuple[int, bytes]]) -> Image:
+    """The image of (address, bytes) in any order; neighbours become one segment.
+
+    Raises EdgepruneError (image-invalid) where nothing is left, where bytes overlap or lie beyond 32-bit addresses.
+    """
+    merged: list[Segment] = []
+    for address, data in sorted((address, bytes(data)) for address, data in segments if data):
+        if not 0 <= address <= address + len(data) <= 1 << 32:
+            raise _invalid(f"0x{address:x} is no address of 32 bits")
+        if merged and address < merged[-1].end:
+            raise _invalid(f"bytes overlap at 0x{address:08x}")
+        if merged and address == merged[-1].end:
+            merged[-1] = Segment(merged[-1].address, merged[-1].data + data)
+        else:
+            merged.append(Segment(address, data))
+    if not merged:
+        raise _invalid("it holds no bytes")
+    return Image(tuple(merged))
+
+
+def image_of_elf(elf: bytes) -> Image:
+    """What a 32-bit little-endian ELF loads, where it loads it from. Raises EdgepruneError (image-invalid)."""
+    if len(elf) < 52 or elf[:6] != b"\x7fELF\x01\x01":
+        raise _invalid("it is no 32-bit little-endian ELF")
+    (table,) = struct.unpack_from("<I", elf, 28)
+    size, count = struct.unpack_from("<HH", elf, 42)
+    if size != _PROGRAM.size or table + size * count > len(elf):
+        raise _invalid("its program headers are cut off")
+    found = []
+    for place in range(table, table + size * count, size):
+        kind, offset, _, physical, length, _, _, _ = _PROGRAM.unpack_from(elf, place)
+        if kind != _LOAD:
+            continue
+        if offset + length > len(elf):
+            raise _invalid(f"its segment at 0x{physical:08x} is cut off")
+        found.append((physical, elf[offset : offset + length]))
+    return image_of(found)
+
+
+def _invalid(why: str) -> EdgepruneError:
+    hint = "build the firmware again"
+    return EdgepruneError("image-invalid", f"the firmware image cannot be written: {why}", where="firmware", hint=hint)
