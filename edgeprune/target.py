@@ -45,6 +45,19 @@ class EnergyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
 
 
+class PredictFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How counted instructions become time: cycles by llvm-mca's `model` of a core, times `factor`.
+
+    `factor` is what hardware took of what was predicted, within a factor `spread` over networks measured on real
+    boards; `dispatch` is the width that it holds for, 0 for the model's own.
+    """
+
+    model: str
+    factor: float
+    spread: float
+    dispatch: int = 0
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the compiler must know of one machine; sizes in bytes.
 
@@ -74,6 +87,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arithmetic: Literal["float", "fixed"] = "float"
     patterns_int8: tuple[str, ...] = ()
     energy: EnergyFacts | None = None
+    predict: PredictFacts | None = None
 
     @property
     def lanes(self) -> int:
@@ -85,6 +99,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if precision != "int8" or not self.patterns_int8:
             return self
         return msgspec.structs.replace(self, patterns=self.patterns_int8)
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is no operating system: a microcontroller, where a model is a static library."""
+        return "none" in self.triple.split("-")
 
     @property
     def machine(self) -> str:

@@ -22,14 +22,23 @@ _BASELINE = {"x86_64": "x86_64"}
 
 def zig_triple(target: Target, libc: Libc = "default") -> str:
     """What zig calls `target`: glibc of an age that boards have, or musl, which is bionic's like for Android."""
+    if target.bare:
+        return _bare_triple(target)
     machine, gnu, musl = _GNU.get(target.machine, (target.machine, "gnu", "musl"))
     if libc == "musl" or target.triple.endswith("android"):
         return f"{machine}-linux-{musl}"
     return f"{machine}-linux-{gnu}.{_GLIBC.get(target.machine, _OLDEST_GLIBC)}"
 
 
+def _bare_triple(target: Target) -> str:
+    machine = "thumb" if target.machine.startswith("thumb") else target.machine
+    return f"{machine}-freestanding-{target.triple.split('-')[-1] if machine == 'thumb' else 'none'}"
+
+
 def baseline(target: Target) -> str:
-    """The flag for code that any machine of the target's architecture runs."""
+    """The flag for code that any machine of the target's architecture runs, or that one microcontroller's core."""
+    if target.bare:
+        return f"-mcpu={target.cpu.replace('-', '_')}{''.join(target.features)}"
     return f"-mcpu={_BASELINE.get(target.machine, 'baseline')}"
 
 

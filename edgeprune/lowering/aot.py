@@ -38,14 +38,16 @@ def emit_source(plan: Plan, arena: Arena, packed: Packed, target: Target) -> dic
     return {SOURCE_NAME: "\n".join(parts)}
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """`text` as a string of C."""
     plain = "".join(
         chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
     )
     return f'"{plain}"'
 
 
-def _remark(text: str) -> str:
+def remark(text: str) -> str:
+    """`text` fit for a comment of C."""
     printable = "".join(letter if 32 <= ord(letter) < 127 else "_" for letter in text)
     return printable.replace("*/", "* /").replace("/*", "/ *")
 
@@ -60,12 +62,12 @@ def _facts(plan: Plan, arena: Arena, packed: Packed, target: Target) -> str:
     constants = packed.records, len(packed.blob) - packed.records, packed.expanded_bytes
     names = [step.layer.name for step in plan.steps if isinstance(step, Call)]
     lines = [
-        f"static const char *const cpu_flags[] = {{{''.join(_quoted(flag) + ', ' for flag in target.cpu_flags)}NULL}};",
-        f"static const char *const step_names[] = {{{''.join(_quoted(name) + ', ' for name in names)}NULL}};",
+        f"static const char *const cpu_flags[] = {{{''.join(quoted(flag) + ', ' for flag in target.cpu_flags)}NULL}};",
+        f"static const char *const step_names[] = {{{''.join(quoted(name) + ', ' for name in names)}NULL}};",
         *_ports("inputs", plan.inputs),
         *_ports("outputs", plan.outputs),
         "const struct edge_model edge_model = {",
-        f"    {_quoted(target.name)}, cpu_flags, {len(plan.inputs)}, inputs, {len(plan.outputs)}, outputs,",
+        f"    {quoted(target.name)}, cpu_flags, {len(plan.inputs)}, inputs, {len(plan.outputs)}, outputs,",
         f"    {len(names)}, step_names, {arena.size}, {', '.join(map(str, constants))},",
         "};",
         "",
@@ -81,7 +83,7 @@ def _ports(name: str, ports: tuple[Port, ...]) -> list[str]:
     lines.append(f"static const struct edge_port {name}[] = {{")
     for index, port in enumerate(ports):
         size = math.prod(port.shape) * np.dtype(port.dtype).itemsize
-        label = f"{_quoted(port.name)}, {_quoted(port.dtype)}"
+        label = f"{quoted(port.name)}, {quoted(port.dtype)}"
         lines.append(f"    {{{label}, {len(port.shape)}, {name}_shape_{index}, {size}}},")
     return [*lines, "    {NULL, NULL, 0, NULL, 0},", "};"]
 
@@ -117,15 +119,15 @@ def _program(plan: Plan, arena: Arena, packed: Packed) -> str:
 def _clear(step: ClearHalo, address: str) -> str:
     image = (step.images, step.rows, step.columns, step.cell)
     sizes = (*image, step.top, step.bottom, step.left, step.right, step.fill)
-    return f"CLEAR({address}, {', '.join(map(str, sizes))}); /* {_remark(step.buffer)} */"
+    return f"CLEAR({address}, {', '.join(map(str, sizes))}); /* {remark(step.buffer)} */"
 
 
 def _call(step: Call, addresses: dict[str, str]) -> str:
     layer = step.layer
     pattern = f", {layer.pattern} at {layer.density:.3g}" if layer.pattern else ""
     arguments = ", ".join(addresses[name] for name in step.arguments)
-    remark = _remark(f"{layer.name}: {layer.op}{pattern}")
-    return f"STEP({step.units}, {step.symbol}({arguments}{', ' if arguments else ''}begin, end)); /* {remark} */"
+    label = remark(f"{layer.name}: {layer.op}{pattern}")
+    return f"STEP({step.units}, {step.symbol}({arguments}{', ' if arguments else ''}begin, end)); /* {label} */"
 
 
 @dataclass(frozen=True)

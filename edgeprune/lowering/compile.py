@@ -30,6 +30,8 @@ def tvm_target(target: Target) -> Any:
     if target.triple.endswith("eabihf"):
         # TVM takes the soft one for granted: functions of libm would get their numbers where they do not look.
         options["mfloat-abi"] = "hard"
+    if target.bare:
+        options["vector-width"] = 8 * target.vector_bytes
     return tvm.target.Target(options)
 
 

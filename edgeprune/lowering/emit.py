@@ -19,6 +19,7 @@ from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.kernels.integer.integer import build_integer
 from edgeprune.kernels.pool.pool import Pool, build_pool
 from edgeprune.lowering.copying import copy
+from edgeprune.lowering.fixed_point import emit_fixed_point
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
 from edgeprune.lowering.integers import Numbers, integer_numbers
@@ -33,7 +34,11 @@ PATTERN_KEY = "edgeprune.pattern"
 
 def emit(program: Program, group: Group) -> None:
     """Append the kernel of any group but a movement or a region."""
-    _ROWS[group.kind](program, group)
+    fixed = emit_fixed_point(program, group) if program.target.arithmetic == "fixed" else None
+    if fixed is not None:
+        _call(program, group, *fixed, stem=group.kind)
+    else:
+        _ROWS[group.kind](program, group)
 
 
 def _convolution(program: Program, group: Group) -> None:
@@ -71,7 +76,9 @@ def _linear(program: Program, group: Group) -> None:
 
 
 def _numbers(program: Program, group: Group) -> Numbers | None:
-    """The whole numbers of a layer that multiplies integers."""
+    """The whole numbers of a layer that multiplies integers and scales them as real numbers."""
+    if program.target.arithmetic == "fixed":
+        return None
     return integer_numbers(program.quantized, group, format_of(program, group.inputs[0]))
 
 

@@ -13,12 +13,27 @@ from edgeprune.ir.weights import WeightedLayer, weighted_layers
 from edgeprune.kernels.abi import Activation, Format, Rounded
 from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
 from edgeprune.lowering.movement import is_movement
-from edgeprune.lowering.quantization import is_store
+from edgeprune.lowering.quantization import is_store, moved_from
 
-Kind = Literal["conv2d", "depthwise", "linear", "pool", "elementwise", "upsample", "store", "movement", "region"]
+Kind = Literal[
+    "conv2d",
+    "depthwise",
+    "linear",
+    "pool",
+    "elementwise",
+    "pointwise",
+    "softmax",
+    "upsample",
+    "store",
+    "movement",
+    "region",
+]
 
-IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "upsample"})
+IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "pointwise", "upsample"})
 """Kinds whose results are stored as images, in the layout of the graph."""
+
+_ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax")
+"""Kinds that take in nothing of what follows them."""
 
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
 
@@ -58,10 +73,13 @@ class Group:
         return self.inputs + self.residuals
 
 
-def find_groups(model: ir.Model, grids: Mapping[int, Format] = MappingProxyType({})) -> list[Group]:
+def find_groups(
+    model: ir.Model, grids: Mapping[int, Format] = MappingProxyType({}), fixed_point: bool = False
+) -> list[Group]:
     """The groups of `model` in an order in which they can run; every node is in exactly one.
 
-    `grids` has the values, by identity, that are rounded where they are computed.
+    `grids` has the values, by identity, that are rounded where they are computed. With `fixed_point` such a value
+    is where a group ends, and what works on values of grids alone is of kinds of its own.
     """
     layers = {id(layer.node): layer for layer in weighted_layers(model)}
     outputs = {id(value) for value in model.graph.outputs}
@@ -72,14 +90,34 @@ def find_groups(model: ir.Model, grids: Mapping[int, Format] = MappingProxyType(
         if id(node) in taken:
             continue
         group = _anchor(node, layers.get(id(node)), images)
-        if group.kind not in ("movement", "region", "store", "upsample"):
-            group = _extend(group, outputs, taken, grids)
+        if fixed_point:
+            group = _stored_kind(group, grids)
+        if group.kind not in _ALONE:
+            ends = {*outputs, *grids} if fixed_point else outputs
+            group = _extend(group, ends, taken, grids)
         taken.update(id(member) for member in group.nodes)
         groups.append(group)
         moved = group.kind in ("movement", "store") and any(id(value) in images for value in group.inputs)
         if group.kind in IMAGE_KINDS or moved or (group.kind == "store" and is_image(group.output)):
             images.update(id(value) for value in group.outputs)
     return _in_order(groups)
+
+
+def _stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
+    """`group` as what integers alone can compute, where all that it reads and writes is on a grid."""
+    node = group.anchor
+    data = [value for value in node.inputs if value is not None and value.const_value is None]
+    if group.kind not in ("region", "elementwise") or id(node.outputs[0]) not in grids or not data:
+        return group
+    if not all(id(moved_from(value)) in grids for value in data):
+        return group
+    if node.op_type == "Softmax" and len(data) == 1:
+        last = len(shape_of(node.outputs[0])) - 1
+        kind: Kind = "softmax" if node.attributes.get_int("axis", -1) in (-1, last) else group.kind
+        return replace(group, kind=kind, inputs=tuple(data))
+    added = node.op_type == "Add" and len(data) == 2 and shape_of(data[0]) == shape_of(data[1])
+    unary = activation_of(node) is not None and len(data) == 1
+    return replace(group, kind="pointwise", inputs=tuple(data)) if added or unary else group
 
 
 def is_image(value: ir.Value | None) -> bool:

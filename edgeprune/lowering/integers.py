@@ -20,12 +20,14 @@ _LARGEST_SUM = 2**31 - 1
 class Numbers:
     """A layer's `weights` [groups, taps, in, out] int16, `scales` float32 and `bias` int32, each [groups * out].
 
-    The real result is scales * (the sum of weights times centred inputs, plus bias).
+    The real result is scales * (the sum of weights times centred inputs, plus bias); `spread` are the scales of the
+    weights alone.
     """
 
     weights: np.ndarray
     scales: np.ndarray
     bias: np.ndarray | None
+    spread: np.ndarray
 
 
 def integer_numbers(quantized: Quantized, group: Group, x: Format) -> Numbers | None:
@@ -47,7 +49,7 @@ def integer_numbers(quantized: Quantized, group: Group, x: Format) -> Numbers | 
     if np.any(reach + start > _LARGEST_SUM):
         return None
     whole = None if bias is None else bias.astype(np.int32)
-    return Numbers(weights.astype(np.int16), scales.astype(np.float32), whole)
+    return Numbers(weights.astype(np.int16), scales.astype(np.float32), whole, spread)
 
 
 def _per_channel(layer: WeightedLayer, stored: Integers) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,21 +68,36 @@ class Storage:
     format: Format = FLOAT32
 
     @property
+    def content(self) -> int:
+        """Bytes of the elements."""
+        return self.elements * self.format.itemsize
+
+    @property
     def size(self) -> int:
         """Bytes, with what vectors may read past the end."""
-        slack = SLACK_BYTES if self.format.quantized else 0
-        return self.elements * self.format.itemsize + slack
+        return self.content + (SLACK_BYTES if self.format.quantized else 0)
 
 
 def plan_layout(
-    model: ir.Model, groups: Sequence[Group], trace: Trace, modes: Mapping[int, Mode], quantized: Quantized
+    model: ir.Model,
+    groups: Sequence[Group],
+    trace: Trace,
+    modes: Mapping[int, Mode],
+    quantized: Quantized,
+    borderless: Collection[int] = (),
 ) -> Layout:
-    """Place every root of `groups`: inside an output or a concatenation where its kernel can write there."""
+    """Place every root of `groups`: inside an output or a concatenation where its kernel can write there.
+
+    The kernels of groups whose anchors are `borderless` need no border around what they read.
+    """
     layout = Layout(modes)
-    halos = _halos(groups, trace)
+    halos = _halos([group for group in groups if id(group.anchor) not in borderless], trace)
     for value in model.graph.inputs:
         layout.homes[id(value)] = Home(dense(input_buffer(value), shape_of(value)))
     ports = [(output_buffer(index), value) for index, value in enumerate(model.graph.outputs)]
+    if quantized.stored_ports:
+        for buffer, value in [(input_buffer(value), value) for value in model.graph.inputs] + ports:
+            layout.buffers[buffer] = _port_storage(value, quantized.grids.get(id(value), FLOAT32))
     for group in reversed(groups):
         for value in group.outputs:
             if group.kind == "movement" and id(value) not in trace.assemblies:
@@ -91,6 +106,15 @@ def plan_layout(
             hosts = [host for host in _hosts(layout, trace, ports, value) if layout.format_of(host[0].buffer) == format]
             place_root(layout, value, group, halos.get(id(value), NO_HALO), hosts, format)
     return layout
+
+
+def _port_storage(value: ir.Value, format: Format) -> Storage:
+    """The buffer of an input or output that is stored in the scratch memory."""
+    assert value.dtype is not None
+    size = math.prod(shape_of(value))
+    return Storage(
+        size if value.dtype == ir.DataType.FLOAT else math.ceil(size * value.dtype.itemsize / 4), format=format
+    )
 
 
 def stored_format(trace: Trace, quantized: Quantized, value: ir.Value) -> Format:

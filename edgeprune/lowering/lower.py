@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
+from edgeprune.lowering.fixed_point import fixed_point_numbers
 from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
@@ -39,26 +40,24 @@ def lower(
     Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
     """
     _refuse_empty(model)
-    quantized = without_quantization(model, target.dot)
-    model, groups = quantized.model, _settled_groups(quantized)
+    fixed_point = target.arithmetic == "fixed"
+    quantized = without_quantization(model, target.dot, stored_ports=target.bare)
+    model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))
-    program = Program(target, plan_layout(model, groups, trace, modes, quantized), trace, quantized)
+    fixed = fixed_point_numbers(quantized, groups, trace) if fixed_point else {}
+    layout = plan_layout(model, groups, trace, modes, quantized, fixed)
+    program = Program(target, layout, trace, quantized, fixed)
     _emit_all(program, model, groups, progress)
     _finish_outputs(program, model)
-    inputs = tuple(
-        Port(_name(value), shape_of(value), _dtype(value), input_buffer(value)) for value in model.graph.inputs
-    )
-    outputs = tuple(
-        Port(_name(value), shape_of(value), _dtype(value), output_buffer(index))
-        for index, value in enumerate(model.graph.outputs)
-    )
+    inputs = tuple(_port(program, value, input_buffer(value)) for value in model.graph.inputs)
+    outputs = tuple(_port(program, value, output_buffer(index)) for index, value in enumerate(model.graph.outputs))
     return program.plan(inputs, outputs)
 
 
-def _settled_groups(quantized: Quantized) -> list[Group]:
+def _settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
     """The groups of the model, where what cannot store integers itself is followed by a store."""
-    groups = find_groups(quantized.model, quantized.grids)
+    groups = find_groups(quantized.model, quantized.grids, fixed_point)
     wanting = [
         value
         for group in groups
@@ -68,7 +67,7 @@ def _settled_groups(quantized: Quantized) -> list[Group]:
     ]
     for value in wanting:
         store_after(quantized, value, quantized.grids.pop(id(value)))
-    return find_groups(quantized.model, quantized.grids) if wanting else groups
+    return find_groups(quantized.model, quantized.grids, fixed_point) if wanting else groups
 
 
 def _integer_groups(quantized: Quantized, groups: Sequence[Group], trace: Trace) -> set[int]:
@@ -136,6 +135,10 @@ def _finish_outputs(program: Program, model: ir.Model) -> None:
         buffer, places = places_of(program, value)
         if buffer != target.buffer or not np.array_equal(places, target.places()):
             copy(program, buffer, places, target, _name(value))
+
+
+def _port(program: Program, value: ir.Value, buffer: str) -> Port:
+    return Port(_name(value), shape_of(value), _dtype(value), buffer, program.layout.format_of(buffer))
 
 
 def _name(value: ir.Value) -> str:

@@ -7,15 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.kernels.abi import FLOAT32, Format
+
 
 @dataclass(frozen=True)
 class Port:
-    """One model input or output as the user sees it: dense, row-major, `dtype` as numpy names it."""
+    """One model input or output as the user sees it: dense, row-major, `dtype` as numpy names it.
+
+    Where `format` is of integers the buffer holds the numbers as it says, whatever `dtype` is.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     buffer: str
+    format: Format = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Call:
-    """Run kernel `symbol` over [0, units); each argument names a port's buffer, a buffer or a constant."""
+    """Run kernel `symbol` over [0, units); each argument names a port's buffer, a buffer or a constant.
+
+    `overlaps` has the arguments that the result may overwrite while they are read, by name, and from how many bytes
+    behind their beginning on.
+    """
 
     symbol: str
     arguments: tuple[str, ...]
     writes: tuple[str, ...]
     units: int
     layer: Layer
+    overlaps: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.lowering.integers import Numbers
 from edgeprune.lowering.layout import Layout, Storage
 from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
 from edgeprune.lowering.quantization import Quantized
@@ -25,12 +26,13 @@ def machine_of(target: Target) -> Machine:
 
 @dataclass
 class Program:
-    """What is known so far."""
+    """What is known so far; `fixed` has the numbers of layers in fixed point, by the identity of their anchors."""
 
     target: Target
     layout: Layout
     trace: Trace
     quantized: Quantized
+    fixed: Mapping[int, Numbers] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     _constants: dict[str, np.ndarray] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class Program:
         if storage is None or buffer in self._started:
             return
         self._started.add(buffer)
-        self._sizes[buffer] = storage.size
+        self._sizes[buffer] = self._size(storage)
         if storage.bordered is not None:
             images, rows, columns, cell = storage.bordered
             top, left, bottom, right = storage.halo
@@ -86,7 +88,7 @@ class Program:
         """Zero the whole of `buffer` before the first step that touches it: kernels may already write into it."""
         self._started.add(buffer)
         storage = self.layout.buffers[buffer]
-        size = self._sizes[buffer] = storage.size
+        size = self._sizes[buffer] = self._size(storage)
         touching = (index for index, step in enumerate(self.steps) if buffer in _buffers(step))
         fill = storage.format.zero
         clearing = ClearHalo(buffer, 1, 1, 1, size, top=1, bottom=0, left=0, right=0, fill=fill)
@@ -99,8 +101,23 @@ class Program:
         for buffer in writes:
             self.start(buffer)
         constants = [self.add_constant(f"{layer.name}.{index}", value) for index, value in enumerate(kernel.constants)]
-        arguments = (*reads, *constants, *writes)
-        self.steps.append(Call(self.symbol(kernel.func, stem), arguments, tuple(writes), kernel.units, layer))
+        arguments = (*reads, *constants, *self._scratch(kernel, layer), *writes)
+        pairs = zip(reads, kernel.overlaps, strict=False)
+        overlaps = tuple((name, distance) for name, distance in pairs if distance is not None)
+        symbol = self.symbol(kernel.func, stem)
+        self.steps.append(Call(symbol, arguments, tuple(writes), kernel.units, layer, overlaps))
+
+    def _size(self, storage: Storage) -> int:
+        """Bytes of a buffer; the kernels of microcontrollers read nothing beyond its end."""
+        return storage.content if self.target.bare else storage.size
+
+    def _scratch(self, kernel: Kernel, layer: Layer) -> list[str]:
+        """The memory that `kernel` wants for itself, if it wants any."""
+        if not kernel.scratch_bytes:
+            return []
+        name = self.fresh(f"{layer.name}.scratch")
+        self._sizes[name] = kernel.scratch_bytes
+        return [name]
 
     def add_region(self, region: Region, names: dict[str, str], layer: Layer) -> None:
         """Append the calls of `region`; `names` gives the buffers of its inputs and outputs by argument name."""
@@ -128,6 +145,10 @@ class Program:
     def plan(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Plan:
         """The finished program; what no step touches is left out."""
         used = {name for step in self.steps for name in _buffers(step)}
+        if self.target.bare:
+            for port in (*inputs, *outputs):
+                used.add(port.buffer)
+                self._sizes[port.buffer] = self._size(self.layout.buffers[port.buffer])
         symbols = {step.symbol for step in self.steps if isinstance(step, Call)}
         return Plan(
             inputs=inputs,

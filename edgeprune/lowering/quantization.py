@@ -41,16 +41,19 @@ class Integers:
 class Quantized:
     """A model without QuantizeLinear and DequantizeLinear, and what they said, by value identity.
 
-    `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers.
+    `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers. With
+    `stored_ports` the inputs and outputs of the model are stored on their grids, else they are real numbers.
     """
 
     model: ir.Model
     grids: dict[int, Format] = field(default_factory=dict)
     integers: dict[int, Integers] = field(default_factory=dict)
+    stored_ports: bool = False
 
     def storage(self, value: ir.Value) -> Format:
-        """How `value` is stored by what computes it: outputs of the model are real numbers."""
-        return FLOAT32 if value.is_graph_output() else self.grids.get(id(value), FLOAT32)
+        """How `value` is stored by what computes it."""
+        real = value.is_graph_output() and not self.stored_ports
+        return FLOAT32 if real else self.grids.get(id(value), FLOAT32)
 
     def rounding(self, value: ir.Value) -> Format | None:
         """The grid that a store of `value` does not round to by itself."""
@@ -63,14 +66,15 @@ def is_store(node: ir.Node) -> bool:
     return node.op_type == STORE_OP and node.domain == STORE_DOMAIN
 
 
-def without_quantization(model: ir.Model, dot: str) -> Quantized:
+def without_quantization(model: ir.Model, dot: str, stored_ports: bool = False) -> Quantized:
     """`model` in real numbers; activations are stored as machines with the integer product `dot` like them.
 
-    What fits no grid of 8 bits for a whole tensor stays as it is, for TVM.
+    What fits no grid of 8 bits for a whole tensor stays as it is, for TVM. With `stored_ports` an input of the model
+    that is quantized before anything else is given as it is stored.
     """
     if not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph):
-        return Quantized(model)
-    found = Quantized(copy_model(model))
+        return Quantized(model, stored_ports=stored_ports)
+    found = Quantized(copy_model(model), stored_ports=stored_ports)
     for node in list(found.model.graph):
         if node.op_type == "DequantizeLinear" and _is_constant(node):
             _make_real(found, node)
@@ -80,6 +84,9 @@ def without_quantization(model: ir.Model, dot: str) -> Quantized:
     for node in list(found.model.graph):
         if node.op_type == "QuantizeLinear":
             _take_pair(found, node, dot)
+    if stored_ports:
+        for value in found.model.graph.inputs:
+            _store_input(found, value)
     _sink_stores(found)
     return found
 
@@ -114,11 +121,17 @@ def grid_of(node: ir.Node, dot: str) -> Format | None:
     low, high = _RANGES[stored.dtype]
     at = 0 if zero is None else int(zero.reshape(-1)[0])
     size = float(np.float32(scale.reshape(-1)[0]))
-    if IDIOMS[dot].storage == "uint8":
+    storage = storage_of(dot)
+    if storage == "uint8":
         return Format("uint8", size, at - low, 0, high - low)
-    if IDIOMS[dot].storage == "int8":
+    if storage == "int8":
         return Format("int8", size, at - low - 128, -128, 127)
     return Format("int16", size, 0, low - at, high - at)
+
+
+def storage_of(dot: str) -> str:
+    """The dtype of stored activations where `dot` multiplies them; fixed-point families take int8."""
+    return IDIOMS[dot].storage if dot in IDIOMS else "int8"
 
 
 def _is_constant(node: ir.Node) -> bool:
@@ -185,7 +198,7 @@ def _take_pair(found: Quantized, node: ir.Node, dot: str) -> None:
 def _rescaled(found: Quantized, value: ir.Value, reader: ir.Node, grid: Format) -> ir.Value:
     """The integers that store `value`, read on `grid`, which has another scale."""
     graph = found.model.graph
-    ratio = np.float32(grid.scale) / np.float32(found.grids[id(_moved_from(value))].scale)
+    ratio = np.float32(grid.scale) / np.float32(found.grids[id(moved_from(value))].scale)
     factor = new_constant(graph, f"{reader.name}_ratio", np.array(ratio, np.float32))
     node = new_node("Mul", [value, factor], name=f"{reader.name}_rescale", like=value)
     graph.insert_before(reader, node)
@@ -195,7 +208,7 @@ def _rescaled(found: Quantized, value: ir.Value, reader: ir.Node, grid: Format) 
 
 def _on_grid(found: Quantized, source: ir.Value, node: ir.Node, grid: Format) -> ir.Value:
     """`source` rounded to `grid`: the value itself where nothing reads it otherwise, else a stored copy."""
-    if found.grids.get(id(_moved_from(source))) == grid:
+    if found.grids.get(id(moved_from(source))) == grid:
         return source
     producer = source.producer()
     alone = len(source.uses()) == 1 and not source.is_graph_output() and not source.is_graph_input()
@@ -210,7 +223,7 @@ def _on_grid(found: Quantized, source: ir.Value, node: ir.Node, grid: Format) ->
     return store.outputs[0]
 
 
-def _moved_from(value: ir.Value) -> ir.Value:
+def moved_from(value: ir.Value) -> ir.Value:
     """What the elements of `value` are, where a chain of nodes only moves them."""
     producer = value.producer()
     while producer is not None and is_movement(producer) and producer.op_type != "Concat":
@@ -231,6 +244,32 @@ def _read_from(found: Quantized, reader: ir.Node, value: ir.Value) -> None:
     graph.remove(reader, safe=True)
 
 
+def _store_input(found: Quantized, value: ir.Value) -> None:
+    """Put the input `value` on the grid that every reader of its elements stores them on, if there is one."""
+    stores = _readers_of_elements(value)
+    grids = {found.grids[id(node.outputs[0])] for node in stores if is_store(node)}
+    if len(grids) != 1 or not all(is_store(node) and not node.outputs[0].is_graph_output() for node in stores):
+        return
+    for store in stores:
+        source = store.inputs[0]
+        assert source is not None
+        ir.convenience.replace_all_uses_with(store.outputs[0], source)
+        found.model.graph.remove(store, safe=True)
+    found.grids[id(value)] = grids.pop()
+
+
+def _readers_of_elements(value: ir.Value) -> list[ir.Node]:
+    """The nodes that read `value`, or what nodes that only move its elements make of it."""
+    readers: list[ir.Node] = []
+    for use in value.uses():
+        moves = is_movement(use.node) and use.node.op_type != "Concat"
+        found = (
+            [other for output in use.node.outputs for other in _readers_of_elements(output)] if moves else [use.node]
+        )
+        readers += [node for node in found if node not in readers]
+    return readers
+
+
 def _is_moved(value: ir.Value) -> bool:
     producer = value.producer()
     return producer is not None and is_movement(producer)
@@ -240,7 +279,7 @@ def _copied(found: Quantized, value: ir.Value, before: ir.Node) -> ir.Value:
     store = new_node(STORE_OP, [value], name=f"{before.name or value.name}_store", like=value)
     store.domain = STORE_DOMAIN
     found.model.graph.insert_before(before, store)
-    found.grids[id(store.outputs[0])] = found.grids[id(_moved_from(value))]
+    found.grids[id(store.outputs[0])] = found.grids[id(moved_from(value))]
     return store.outputs[0]
 
 

@@ -3,20 +3,19 @@
 #define EDGE_ELEMENTARY_H
 
 #include <stdint.h>
-#include <string.h>
 
 #define LN2_HIGH 0x1.62e42fee00000p-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 
 static inline uint64_t bits_of(double x) {
     uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
 static inline double from_bits(uint64_t bits) {
     double x;
-    memcpy(&x, &bits, sizeof x);
+    __builtin_memcpy(&x, &bits, sizeof x);
     return x;
 }
 

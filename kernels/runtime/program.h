@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "border.h"
 #include "edge.h"
 #include "pool.h"
 
@@ -65,9 +66,6 @@ void edge_constants_give(const uint8_t *constants);
 void edge_note(struct edge_context *context, int step);
 /* Whether this processor has the flag, as /proc/cpuinfo names it. */
 int edge_cpu_has(const char *flag);
-/* Fills the border of `images` images of `rows` x `columns` cells of `cell` bytes. */
-void edge_clear_border(uint8_t *buffer, size_t images, size_t rows, size_t columns, size_t cell, size_t top,
-                       size_t bottom, size_t left, size_t right, int fill);
 
 /* Thread `thread`'s share [*begin, *end) of `units` units of work; a single unit is thread 0's. */
 static inline int edge_share(const struct edge_context *context, int32_t thread, int32_t units, int32_t *begin,

@@ -1,0 +1,252 @@
+"""Groups that fixed-point families compute: which layers they are, and the kernel call of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.kernels.abi import Activation, Format, Kernel, View
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.pool.problem import Pool
+from edgeprune.lowering.activations import activation_of
+from edgeprune.lowering.copying import copy
+from edgeprune.lowering.geometry import Window, window_of
+from edgeprune.lowering.groups import Group
+from edgeprune.lowering.integers import Numbers, integer_numbers
+from edgeprune.lowering.layout import NO_HALO, Storage, stored_format
+from edgeprune.lowering.operands import Operand, image_operand, matrix_operand, places_of
+from edgeprune.lowering.program import Program
+from edgeprune.lowering.quantization import Quantized
+from edgeprune.lowering.strided import Strided, image_view, matrix_view
+from edgeprune.lowering.trace import Trace
+
+_BOUNDS = ("Relu", "Clip")
+_LAYERS = ("conv2d", "depthwise", "linear")
+
+
+def fixed_point_numbers(quantized: Quantized, groups: Sequence[Group], trace: Trace) -> dict[int, Numbers]:
+    """The weights, scales and bias of every layer that fixed-point kernels compute, by the identity of its anchor."""
+    found = {}
+    for group in groups:
+        if group.kind not in _LAYERS or not all(_is_bound(step) for step in group.epilogue):
+            continue
+        x = stored_format(trace, quantized, trace.origin(group.inputs[0]).root)
+        y = stored_format(trace, quantized, trace.origin(group.output).root)
+        numbers = integer_numbers(quantized, group, x) if y.quantized else None
+        if numbers is not None and np.abs(numbers.weights.astype(np.int32) + 0.5).max(initial=0) < 128:
+            found[id(group.anchor)] = numbers
+    return found
+
+
+def emit_fixed_point(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    """The kernel of `group` and the buffers it reads, where a fixed-point family has one."""
+    row = _ROWS.get(group.kind)
+    return None if row is None else row(program, group)
+
+
+def _convolution(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    numbers, window = program.fixed.get(id(group.anchor)), window_of(group)
+    if numbers is None or window is None:
+        return None
+    assert group.layer is not None
+    x, y = _image(program, group.inputs[0]), _result(program, group)
+    problem = Conv2d(
+        x=x.view,
+        y=y,
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads[:2],
+        groups=group.layer.groups,
+        bias=numbers.bias is not None,
+    )
+    return _product(program, group, problem, numbers, x)
+
+
+def _linear(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    numbers = program.fixed.get(id(group.anchor))
+    if numbers is None:
+        return None
+    x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
+    if x.offsets is not None:
+        found = _in_memory_order(x, numbers)
+        if found is None:
+            return None
+        x, numbers = found
+    problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, numbers.bias is not None)
+    return _product(program, group, problem, numbers, x)
+
+
+def _product(
+    program: Program, group: Group, problem: Conv2d, numbers: Numbers, x: Operand
+) -> tuple[Kernel, list[str]] | None:
+    from edgeprune.kernels.fixed_point.product import build_fixed_product
+
+    requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
+    weights = numbers.weights.astype(np.int8)
+    return build_fixed_product(problem, weights, numbers.bias, requantize, program.machine), [x.buffer]
+
+
+def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
+
+    numbers, window = program.fixed.get(id(group.anchor)), window_of(group)
+    if numbers is None or window is None:
+        return None
+    x, y = _image(program, group.inputs[0]), _result(program, group)
+    problem = Depthwise(
+        x=x.view,
+        y=y,
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads[:2],
+        bias=numbers.bias is not None,
+    )
+    requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
+    flat = numbers.weights.reshape(y.channels, -1).astype(np.int8)
+    return build_fixed_depthwise(problem, flat, numbers.bias, requantize, program.machine), [x.buffer]
+
+
+def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+
+    window = window_of(group)
+    x, y = _image(program, group.inputs[0]), _result(program, group)
+    if window is None or group.epilogue or not (x.view.format.quantized and y.format.quantized):
+        return None
+    from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
+
+    return build_fixed_pool(_pool_problem(group, window, x.view, y), program.machine), [x.buffer]
+
+
+def _pool_problem(group: Group, window: Window, x: View, y: View) -> Pool:
+    node = group.anchor
+    return Pool(
+        x=x,
+        y=y,
+        kind="max" if "Max" in node.op_type else "average",
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads,
+        count_include_pad=bool(node.attributes.get_int("count_include_pad", 0)),
+    )
+
+
+def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    from edgeprune.kernels.fixed_point.addition import build_fixed_addition
+    from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
+
+    place = program.layout.homes[id(group.output)].place
+    operands = [_beside(program, value, place) for value in group.inputs]
+    y = _line(place, 0, place.size, program.layout.format_of(place.buffer))
+    if len(operands) == 2:
+        left, right = (operand.view for operand in operands)
+        kernel = build_fixed_addition(left, right, y, y.format.low, y.format.high, program.machine)
+    else:
+        step, x = activation_of(group.anchor), operands[0].view
+        assert step is not None
+        kernel = build_fixed_table(x, y, fixed_table(step, x.format, y.format), program.machine)
+    return kernel, [operand.buffer for operand in operands]
+
+
+def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
+
+    x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
+    if x.offsets is not None or x.view.channel_stride != 1:
+        return None
+    return build_fixed_softmax(x.view, y, program.machine), [x.buffer]
+
+
+_ROWS: dict[str, Callable[[Program, Group], tuple[Kernel, list[str]] | None]] = {
+    "conv2d": _convolution,
+    "depthwise": _depthwise,
+    "linear": _linear,
+    "pointwise": _pointwise,
+    "pool": _pool,
+    "softmax": _softmax,
+}
+
+
+def _requantize(group: Group, numbers: Numbers, x: Format, y: Format) -> Requantize:
+    """How the sums of a layer become integers of `y`.
+
+    TFLite multiplies the scales of a fully connected layer in single precision and those of a convolution in double.
+    """
+    assert group.layer is not None
+    spread = numbers.scales.astype(np.float64) if group.kind == "linear" else np.float64(x.scale) * numbers.spread
+    low, high = y.low, y.high
+    for step in group.epilogue:
+        assert isinstance(step, Activation)
+        low, high = _bounded(step, y, low, high)
+    return Requantize.of(spread / np.float64(y.scale), y.zero, low, high)
+
+
+def _bounded(step: Activation, y: Format, low: int, high: int) -> tuple[int, int]:
+    """The bounds in stored units after a Relu or Clip, each rounded half away from zero."""
+    ends = (0.0, np.inf) if step.name == "Relu" else (step.alpha, step.beta)
+    first, last = (_stored(end, y) for end in ends)
+    return min(max(low, first), high), max(min(high, last), low)
+
+
+def _stored(real: float, format: Format) -> int:
+    steps = np.clip(np.float64(real) / np.float64(format.scale), -1e6, 1e6)
+    return format.zero + int(np.copysign(np.floor(np.abs(steps) + 0.5), steps))
+
+
+def _is_bound(step: object) -> bool:
+    return isinstance(step, Activation) and step.name in _BOUNDS
+
+
+def _image(program: Program, value: ir.Value) -> Operand:
+    return image_operand(program, value, NO_HALO, "channels")
+
+
+def _result(program: Program, group: Group) -> View:
+    place = program.layout.homes[id(group.output)].place
+    if len(place.shape) == 2:
+        place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
+    return image_view(place, program.layout.format_of(place.buffer))
+
+
+def _matrix(program: Program, value: ir.Value) -> View:
+    place = program.layout.homes[id(value)].place
+    view = matrix_view(place, program.layout.format_of(place.buffer))
+    assert view is not None
+    return view
+
+
+def _in_memory_order(x: Operand, numbers: Numbers) -> tuple[Operand, Numbers] | None:
+    """Inputs that lie together in another order, read as they lie: their weights are put in that order."""
+    assert x.offsets is not None
+    order = np.argsort(x.offsets, kind="stable")
+    first = int(x.offsets[order[0]])
+    if not np.array_equal(x.offsets[order], first + np.arange(order.size)):
+        return None
+    view = replace(x.view, offset=x.view.offset + first, channel_stride=1)
+    return Operand(x.buffer, view), replace(numbers, weights=np.ascontiguousarray(numbers.weights[:, :, order]))
+
+
+def _beside(program: Program, value: ir.Value, place: Strided) -> Operand:
+    """`value` in one line, its elements in the order of `place`; a copy where they are in another."""
+    buffer, places = places_of(program, value)
+    format = program.layout.format_of(buffer)
+    wanted = place.places() - place.offset
+    first = int(places.min())
+    if not np.array_equal(places - first, wanted):
+        name = program.fresh(f"aligned:{value.name}")
+        program.add_storage(name, Storage(int(wanted.max()) + 1, format=format))
+        copy(program, buffer, places, replace(place, buffer=name, offset=0), value.name or "copy")
+        buffer, first = name, 0
+    return Operand(buffer, _line(place, first, place.size, format))
+
+
+def _line(place: Strided, offset: int, size: int, format: Format) -> View:
+    """The elements of `place`, which lie together, as one row of channels from `offset` on."""
+    return View(1, size, 1, 1, offset, 0, 1, 0, 0, format)

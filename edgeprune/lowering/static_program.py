@@ -1,0 +1,90 @@
+"""The C of a model without an operating system: one function that calls the kernels of a plan in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgeprune.lowering.aot import quoted, remark
+from edgeprune.lowering.arena import Arena
+from edgeprune.lowering.plan import Call, ClearHalo, Plan, Port, Step
+from edgeprune.target import Target
+
+SOURCE_NAME = "model.c"
+
+_HEAD = """\
+/* One inference: the calls in order. M is the caller's memory, W the packed weights; figures are byte offsets. */
+#include "edge_program.h"
+
+#define M(offset) ((void *)((uint8_t *)arena + (offset)))
+#define W(offset) ((void *)(edge_constants + (offset)))
+#define NOTE(step) if (note) note(context, step)
+"""
+
+
+def emit_static_source(plan: Plan, arena: Arena, constants: Mapping[str, int], target: Target, name: str) -> str:
+    """The C of `plan`; `constants` are the offsets of its constants in edge_constants."""
+    return "\n".join([_HEAD, _declarations(plan), _facts(plan, arena, target, name), _program(plan, arena, constants)])
+
+
+def _declarations(plan: Plan) -> str:
+    arity = {step.symbol: len(step.arguments) for step in plan.steps if isinstance(step, Call)}
+    lines = [f"void {symbol}({'void *, ' * count}int32_t begin, int32_t end);" for symbol, count in arity.items()]
+    return "\n".join([*lines, ""])
+
+
+def _facts(plan: Plan, arena: Arena, target: Target, name: str) -> str:
+    names = [step.layer.name for step in plan.steps if isinstance(step, Call)]
+    lines = [
+        f"static const char *const step_names[] = {{{''.join(quoted(name) + ', ' for name in names)}0}};",
+        *_tensors("inputs", plan.inputs, arena),
+        *_tensors("outputs", plan.outputs, arena),
+        "const struct edge_model edge_model = {",
+        f"    {quoted(name)}, {quoted(target.name)}, {arena.size}, {len(plan.inputs)}, inputs, {len(plan.outputs)},",
+        f"    outputs, {len(names)}, step_names,",
+        "};",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tensors(name: str, ports: tuple[Port, ...], arena: Arena) -> list[str]:
+    lines = []
+    for index, port in enumerate(ports):
+        sizes = ", ".join(map(str, port.shape)) or "0"
+        lines.append(f"static const int32_t {name}_shape_{index}[] = {{{sizes}}};")
+    lines.append(f"static const struct edge_tensor {name}[] = {{")
+    for index, port in enumerate(ports):
+        held = port.format
+        dtype = held.dtype if held.quantized else port.dtype
+        size = math.prod(port.shape) * np.dtype(dtype).itemsize
+        scale = float(np.float32(held.scale)).hex() + "f" if held.quantized else "0"
+        label = f"{quoted(port.name)}, {quoted(dtype)}, {len(port.shape)}, {name}_shape_{index}"
+        lines.append(f"    {{{label}, {size}, {scale}, {held.zero}, {arena.offsets[port.buffer]}}},")
+    return [*lines, "    {0, 0, 0, 0, 0, 0, 0, 0},", "};"]
+
+
+def _program(plan: Plan, arena: Arena, constants: Mapping[str, int]) -> str:
+    addresses = {name: f"W({offset})" for name, offset in constants.items()}
+    addresses |= {name: f"M({offset})" for name, offset in arena.offsets.items()}
+    lines = ["void edge_run(void *arena, edge_note note, void *context) {"]
+    count = 0
+    for step in plan.steps:
+        lines.append(f"    {_statement(step, addresses)}")
+        if isinstance(step, Call):
+            lines.append(f"    NOTE({count});")
+            count += 1
+    return "\n".join([*lines, "    (void)arena, (void)note, (void)context;", "}", ""])
+
+
+def _statement(step: Step, addresses: Mapping[str, str]) -> str:
+    if isinstance(step, ClearHalo):
+        sizes = (step.images, step.rows, step.columns, step.cell, step.top, step.bottom, step.left, step.right)
+        numbers = ", ".join(map(str, (*sizes, step.fill)))
+        return f"edge_clear_border({addresses[step.buffer]}, {numbers}); /* {remark(step.buffer)} */"
+    layer = step.layer
+    pattern = f", {layer.pattern} at {layer.density:.3g}" if layer.pattern else ""
+    arguments = "".join(f"{addresses[name]}, " for name in step.arguments)
+    return f"{step.symbol}({arguments}0, {step.units}); /* {remark(f'{layer.name}: {layer.op}{pattern}')} */"

@@ -1,0 +1,1 @@
+"""The C of a model that is a static library: no operating system, no allocation, no threads."""
