@@ -103,6 +103,8 @@ class BoardKernel:
         board = _Board(self.cpu, self.image)
         below = [max(0, -over[1]) if over and over[0] == number else 0 for number in range(len(inputs))]
         places = [board.put_ram(array, before) for array, before in zip(inputs, below, strict=True)]
+        if over is not None:
+            board.reserve(max(0, over[1] + output.nbytes))
         places += [board.put_flash(constant) for constant in self.kernel.constants]
         writable = []
         if self.kernel.scratch_bytes:
@@ -242,8 +244,8 @@ def _linked(function: object, target: Target) -> _Image:
         if subprocess.run([*zig, "ld.lld", *tail], capture_output=True).returncode:
             # Builtins of the compiler are wanted; zig makes them once, which takes half a minute.
             driver = ["cc", "-target", "thumb-freestanding-eabi", f"-mcpu={target.cpu.replace('-', '_')}"]
-            subprocess.run([*zig, *driver, "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-T,{script}", str(path),
-                            "-o", str(linked)], check=True, capture_output=True)  # fmt: skip
+            link = ["-nostartfiles", "-Wl,--gc-sections", "-Wl,--entry=kernel", f"-Wl,-T,{script}"]
+            subprocess.run([*zig, *driver, *link, str(path), "-o", str(linked)], check=True, capture_output=True)
         return _Image(*_loaded(linked), _text_bytes(path))
 
 
