@@ -1,0 +1,40 @@
+"""int8 depthwise convolution in integers alone, as TFLite defines it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.depthwise_pairs import Pairs, pairs_function, row_words
+from edgeprune.kernels.fixed_point.depthwise_ring import Ring
+from edgeprune.kernels.fixed_point.depthwise_scale import fold
+from edgeprune.kernels.fixed_point.depthwise_single import pack_single, single_function
+
+_PAIRED = ("smlad", "mve")
+
+
+def build_fixed_depthwise(
+    problem: Depthwise, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, machine: Machine
+) -> Kernel:
+    """The kernel of `problem`, channels last, without a border around x: what lies outside is x's zero.
+
+    `weights` are int8 [channels, taps], `bias` int32 [channels]; `requantize` bounds and rescales the sums. A unit
+    is an image. Raises ValueError where x and y differ in channels or an image is not channels-last.
+    """
+    x, y = problem.x, problem.y
+    if x.channel_stride != 1 or y.channel_stride != 1 or x.channels != y.channels or problem.epilogue:
+        raise ValueError("a depthwise convolution needs two channels-last images with the same channels")
+    ring, folded = Ring(problem), fold(weights, bias, x.format.zero, requantize)
+    macs = y.batch * y.height * y.width * y.channels * problem.taps
+    if machine.dot in _PAIRED:
+        func, constants = pairs_function(problem, requantize, folded.shift), (Pairs(problem).packed(folded),)
+        scratch, label = 4 * row_words(ring) * ring.slots * x.channels, "pairs"
+    else:
+        func, constants = single_function(problem, requantize, folded.shift), tuple(pack_single(folded))
+        scratch, label = ring.positions * ring.slots * x.channels, "single"
+    return Kernel(
+        func, y.batch, constants, f"fixed depthwise {label}", macs, macs, scratch_bytes=scratch,
+        overlaps=(ring.overlap(),),
+    )  # fmt: skip

@@ -1,0 +1,265 @@
+"""Depthwise convolution by the dual multiply-accumulate of Arm's DSP extension: two neighbours of a row a word.
+
+Rows lie in scratch as int16, channel after channel, [channel][slot][word]; each input is widened once. Taps that
+share a word with their neighbour cost half an instruction, the others one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+
+from edgeprune.kernels import script
+from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.epilogue import element
+from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.depthwise_ring import Ring, even_tiles, offsets_of
+from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish
+from edgeprune.kernels.script import Memory
+
+_PIXELS = 6
+_GROUP = 4
+_HALVES = ("b", "t")
+
+
+@dataclass(frozen=True)
+class _Product:
+    """What one word of inputs adds to one output: the weight word, and which half of each (0, 1), or both (None)."""
+
+    output: int
+    word: int
+    halves: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How the taps of a row share words: `words` are the weights (low, high; None is zero) that are kept."""
+
+    problem: Depthwise
+
+    @property
+    def words(self) -> list[tuple[int, int | None]]:
+        """Pairs of neighbouring taps that some output finds in one word, and what is left."""
+        found: dict[tuple[int, int | None], None] = {}
+        for parity in self._parities():
+            found.update(dict.fromkeys(pair for pair in self._split(parity) if pair[1] is not None))
+        held = {tap for pair in found for tap in pair}
+        lone = [tap for tap in range(self.problem.kernel[1]) if tap not in held]
+        for first, second in zip(lone[::2], [*lone[1::2], None], strict=False):
+            found[(first, second)] = None
+        return sorted(found, key=lambda pair: pair[0])
+
+    def _parities(self) -> list[int]:
+        return [0, 1] if self.problem.strides[1] % 2 else [0]
+
+    def _split(self, parity: int) -> list[tuple[int, int | None]]:
+        """The taps of an output whose first tap has `parity`, those in one word together."""
+        taps, dilation = range(self.problem.kernel[1]), self.problem.dilations[1]
+        parts: list[tuple[int, int | None]] = []
+        for tap in taps:
+            joined = dilation == 1 and (parity + tap) % 2 == 1 and parts and parts[-1][0] == tap - 1
+            if joined:
+                parts[-1] = (tap - 1, tap)
+            else:
+                parts.append((tap, None))
+        return parts
+
+    def products(self, outputs: int) -> list[tuple[int, list[_Product]]]:
+        """For `outputs` neighbours, the first at an even place: words of a row, and what is done with each."""
+        words = self.words
+        place = {tap: (index, half) for index, pair in enumerate(words) for half, tap in enumerate(pair)}
+        found: dict[int, list[_Product]] = {}
+        for output in range(outputs):
+            first = output * self.problem.strides[1]
+            for tap, joined in self._split(first % 2):
+                position = first + tap * self.problem.dilations[1]
+                if joined is None:
+                    index, half = place[tap]
+                    product = _Product(output, index, (position % 2, half))
+                else:
+                    product = _Product(output, words.index((tap, joined)), None)
+                found.setdefault(position // 2, []).append(product)
+        return sorted(found.items())
+
+    def packed(self, folded: Folded) -> np.ndarray:
+        """int32, per channel: bias, value, [shift,] then the weight words of each row of taps."""
+        rows, columns = self.problem.kernel
+        taps = folded.weights.reshape(-1, rows, columns)
+        empty = np.zeros(taps.shape[:2], np.int32)
+        pairs = [(taps[:, :, low], empty if high is None else taps[:, :, high]) for low, high in self.words]
+        halves = np.stack([np.stack(pair, axis=-1) for pair in pairs], axis=2).astype("<i2")
+        words = np.ascontiguousarray(halves).view("<i4").reshape(len(taps), -1)
+        return np.concatenate([channel_words(folded), words], axis=1).astype(np.int32).ravel()
+
+
+def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None) -> Any:
+    """The function over (x, weights, scratch, y); one unit is one image."""
+    ring = Ring(problem)
+
+    def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        x, weights, scratch, y = memories
+        taker = _Taker(problem, ring, x, scratch)
+        maker = _Maker(problem, ring, requantize, shift, weights, scratch, y)
+        with script.serial(begin, end) as image:
+            ring.walk(image, lambda row, slot: taker.take(image, row, slot), taker.blank,
+                      lambda row, slots: maker.row(image, row, slots))  # fmt: skip
+
+    return script.kernel_function(["int8", "int32", "int32", "int8"], body)
+
+
+def row_words(ring: Ring) -> int:
+    """Words of one row of one channel."""
+    return (ring.positions + 1) // 2
+
+
+@dataclass(frozen=True)
+class _Taker:
+    """Widens rows of the image into the ring."""
+
+    problem: Depthwise
+    ring: Ring
+    x: Memory
+    scratch: Memory
+
+    def blank(self, slot: Any) -> None:
+        """A row of zeros."""
+        words = row_words(self.ring)
+        with script.serial(0, self.problem.x.channels) as channel:
+            base = script.let((channel * self.ring.slots + slot) * words)
+            with script.serial(0, words) as word:
+                self.scratch.store(base + word, self._zeros())
+
+    def take(self, image: Any, row: Any, slot: Any) -> None:
+        """An input row, four channels at once where there are as many."""
+        channels = self.problem.x.channels
+        groups = channels // _GROUP
+        if groups:
+            with script.serial(0, groups) as group:
+                self._channels(image, row, slot, group * _GROUP, _GROUP)
+        if channels % _GROUP:
+            with script.serial(groups * _GROUP, channels) as channel:
+                self._channels(image, row, slot, channel, 1)
+
+    def _channels(self, image: Any, row: Any, slot: Any, channel: Any, count: int) -> None:
+        first, last = self.ring.columns
+        inner = range((first + 1) // 2, last // 2)
+        base = script.let((channel * self.ring.slots + slot) * row_words(self.ring))
+        source = script.let(element(self.problem.x, image, channel, row, 0))
+
+        def word(index: Any, inside: tuple[bool, bool]) -> None:
+            self._word(base, source, index, inside, count)
+
+        for index in range(row_words(self.ring)):
+            if index not in inner:
+                word(index, (first <= 2 * index < last, first <= 2 * index + 1 < last))
+        with script.serial(inner.start, max(inner.start, inner.stop)) as index:
+            word(index, (True, True))
+
+    def _word(self, base: Any, source: Any, index: Any, inside: tuple[bool, bool], count: int) -> None:
+        """Two neighbouring columns of `count` channels."""
+        loaded = [self._pixel(source, 2 * index + half, count) if inside[half] else None for half in (0, 1)]
+        if loaded == [None, None]:
+            values = [self._zeros()] * count
+        else:
+            values = _woven(loaded, self.problem.x.format.zero, count)
+        for number, value in enumerate(values):
+            self.scratch.store(base + (number * self.ring.slots * row_words(self.ring) + index), value)
+
+    def _pixel(self, source: Any, position: Any, count: int) -> Any:
+        place = source + (position - self.problem.pads[1]) * self.problem.x.pixel_stride
+        value = self.x.load(place, count)
+        return script.let(tirx.Cast("int32", value) if count == 1 else tirx.reinterpret("int32", value))
+
+    def _zeros(self) -> Any:
+        zero = self.problem.x.format.zero & 0xFFFF
+        return _constant(zero | zero << 16)
+
+
+def _woven(loaded: Sequence[Any], zero: int, count: int) -> list[Any]:
+    """Words (left, right) of each channel from two pixels, of which one may be None: the zero of the input."""
+    fill = zero & 0xFFFF if count == 1 else (zero & 0xFF) * 0x0101
+    left, right = loaded
+    fills = (_constant(fill), _constant(fill << 16))
+    low = script.let((fills[0] if left is None else left & 0xFFFF) | (fills[1] if right is None else right << 16))
+    if count == 1:
+        return [low]
+    kept = fills[1] if right is None else right & _constant(0xFFFF0000)
+    high = script.let((fills[0] if left is None else _upper(left)) | kept)
+    return [script.let(value) for half in (low, high) for value in (_widened(half, 0), _widened(half, 8))]
+
+
+def _upper(value: Any) -> Any:
+    """The upper half of a word, as the lower half."""
+    return _funnel(_constant(0), value, 16)
+
+
+def _widened(value: Any, rotation: int) -> Any:
+    """Bytes 0 and 2 of a word rotated right, as two int16."""
+    return _intrinsic("llvm.arm.sxtb16", _funnel(value, value, rotation) if rotation else value)
+
+
+def _funnel(high: Any, low: Any, count: int) -> Any:
+    return _intrinsic("llvm.fshr.i32", high, low, _constant(count))
+
+
+def _intrinsic(name: str, *arguments: Any) -> Any:
+    return tirx.call_llvm_pure_intrin("int32", name, *arguments)
+
+
+def _constant(bits: int) -> Any:
+    """An int32 of these 32 bits."""
+    return tirx.IntImm("int32", (bits & 0xFFFFFFFF) - ((bits & 0x80000000) << 1))
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes output rows from the ring."""
+
+    problem: Depthwise
+    ring: Ring
+    requantize: Requantize
+    shift: int | None
+    weights: Memory
+    scratch: Memory
+    y: Memory
+
+    def row(self, image: Any, row: Any, slots: Sequence[Any]) -> None:
+        """One output row; the channels of a tile come one after the other, so that its weights are read in order."""
+        offsets = offsets_of(slots, row_words(self.ring))
+        pairs = Pairs(self.problem)
+        for start, tiles, size in even_tiles(self.problem.y.width, _PIXELS):
+            with script.serial(0, tiles) as tile:
+                column = start + tile * size
+                with script.serial(0, self.problem.y.channels) as channel:
+                    self._tile(pairs, (image, channel, row, column), offsets, size)
+
+    def _tile(self, pairs: Pairs, at: Sequence[Any], offsets: Sequence[Any], pixels: int) -> None:
+        channel, column = at[1], at[3]
+        own = 2 if self.shift is not None else 3
+        words = len(pairs.words)
+        entry = script.let(channel * (own + words * self.problem.kernel[0]))
+        base = script.let(channel * (self.ring.slots * row_words(self.ring)) + column * self.problem.strides[1] // 2)
+        bias = script.let(self.weights.load(entry))
+        sums = [bias] * pixels
+        for tap_row, offset in enumerate(offsets):
+            first = entry + (own + tap_row * words)
+            taps = [script.let(self.weights.load(first + word)) for word in range(words)]
+            for word, products in pairs.products(pixels):
+                value = script.let(self.scratch.load(base + (offset + word)))
+                for product in products:
+                    total = sums[product.output]
+                    sums[product.output] = script.let(_accumulated(value, taps[product.word], total, product.halves))
+        value = script.let(self.weights.load(entry + 1))
+        shift = script.let(self.weights.load(entry + 2)) if self.shift is None else None
+        for pixel, total in enumerate(sums):
+            place = element(self.problem.y, at[0], channel, at[2], column + pixel)
+            finish(self.y, place, total, value, shift, self.requantize, self.shift)
+
+
+def _accumulated(values: Any, weights: Any, total: Any, halves: tuple[int, int] | None) -> Any:
+    name = "smlad" if halves is None else f"smla{_HALVES[halves[0]]}{_HALVES[halves[1]]}"
+    return _intrinsic(f"llvm.arm.{name}", values, weights, total)
