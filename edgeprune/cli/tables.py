@@ -153,6 +153,12 @@ def latency_table(title: str, bench: Facts) -> Table:
         )
     if instructions := bench.get("instructions"):
         table.add_row("", "", f"{count_text(instructions)} instructions", "", "")
+    if predicted := bench.get("predicted_ms"):
+        low, high = time_text(predicted["low"]), time_text(predicted["high"])
+        note = f"predicted, {low} to {high}: {predicted['basis']}"
+        table.add_row("", "", time_text(predicted["value"]), "", _plain(note))
+    elif bench.get("unpredicted"):
+        table.add_row("", "", "", "", _plain(f"no time is predicted: {bench['unpredicted']}"))
     return table
 
 

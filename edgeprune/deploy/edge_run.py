@@ -58,16 +58,31 @@ class LayerTold(msgspec.Struct, frozen=True):
     name: str
     time_ns: float | None = None
     instructions: int | None = None
+    predicted_us: float | None = None
+
+
+class PredictedTold(msgspec.Struct, frozen=True):
+    """Milliseconds an inference that hardware may take, between which bounds it did, and by what this is known."""
+
+    value: float
+    low: float
+    high: float
+    basis: str
 
 
 class BenchTold(msgspec.Struct, frozen=True):
-    """What `edge-run bench` prints; `instructions` of an inference where the board counts them; `cores` it ran on."""
+    """What `edge-run bench` prints; `instructions` of an inference where the board counts them; `cores` it ran on.
+
+    Where times are predicted of those, `predicted_ms` says what they are, `unpredicted` why there are none.
+    """
 
     latency_ns: LatencyTold | None = None
     layers: tuple[LayerTold, ...] = ()
     cores: str | None = None
     peak_rss_bytes: int | None = None
     instructions: int | None = None
+    predicted_ms: PredictedTold | None = None
+    unpredicted: str = ""
 
 
 class RunTold(msgspec.Struct, frozen=True):

@@ -139,5 +139,5 @@ def test_regions_that_do_not_fit_the_bench_are_told() -> None:
         emulated._instructions(printed, [9, 7, 7, 1, 2])
     with pytest.raises(EdgepruneError, match=r"the runs took \[7, 8\]"):
         emulated._instructions(printed, [9, 7, 8, 1, 2, 3])
-    told = json.loads(emulated._instructions(printed, [9, 7, 7, 1, 2, 3]))
+    told = emulated._instructions(printed, [9, 7, 7, 1, 2, 3])
     assert (told["instructions"], told["layers"]) == (7, [{"name": "a", "instructions": 2}])
