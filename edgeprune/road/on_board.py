@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from edgeprune.board import Board, load_board
@@ -144,6 +145,7 @@ def bench_on_board(
         "threads": opened.threads,
         "latency_ms": _latency(told),
         "instructions": told.instructions,
+        **_predicted(told),
         "peers": [],
         "peers_model": None,
         "layers": _layers(told),
@@ -195,6 +197,15 @@ def _latency(told: BenchTold) -> dict[str, float | int] | None:
     return {"median": times.median / 1e6, "min": times.min / 1e6, "p90": times.p90 / 1e6, "runs": times.runs}
 
 
+def _predicted(told: BenchTold) -> dict[str, Any]:
+    """The predicted milliseconds, or why there are none; nothing where times were measured."""
+    if told.instructions is None:
+        return {}
+    if told.predicted_ms is None:
+        return {"predicted_ms": None, "unpredicted": told.unpredicted}
+    return {"predicted_ms": msgspec.to_builtins(told.predicted_ms)}
+
+
 def _layers(told: BenchTold) -> list[dict[str, Any]]:
     """One figure a layer, in the order they run: the steps of one layer added up."""
     layers: dict[str, dict[str, Any]] = {}
@@ -204,6 +215,8 @@ def _layers(told: BenchTold) -> list[dict[str, Any]]:
             layer["time_us"] = layer.get("time_us", 0.0) + step.time_ns / 1000
         if step.instructions is not None:
             layer["instructions"] = layer.get("instructions", 0) + step.instructions
+        if step.predicted_us is not None:
+            layer["predicted_us"] = layer.get("predicted_us", 0.0) + step.predicted_us
     return list(layers.values())
 
 
