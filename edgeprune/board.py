@@ -46,6 +46,8 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `command_seconds` one command beside the time it was asked to take, `wait_seconds` how long to wait for others
     who use the board.
 
+    "emulated" is a processor under qemu-user on this machine, "system" a whole machine under qemu-system.
+
     A microcontroller names its `chip`, what it can be flashed with (`flashers`, the preferred one first) and how many
     bytes at the start of flash are a bootloader's. It is reached by "probe" (a debug probe; `serial` picks one),
     "uart" (`device` is the port, at `baud`), "unicorn" or "qemu" (both emulated here).
@@ -53,7 +55,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     name: str
     target: str
-    transport: Literal["local", "ssh", "adb", "emulated", "unicorn", "qemu", "probe", "uart"]
+    transport: Literal["local", "ssh", "adb", "emulated", "system", "unicorn", "qemu", "probe", "uart"]
     description: str = ""
     threads: int = 1
     folder: str = ""

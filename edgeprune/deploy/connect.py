@@ -24,6 +24,10 @@ def transport_of(board: Board) -> Transport:
         from edgeprune.deploy.transport_adb import AdbTransport
 
         return AdbTransport(board)
+    if board.transport == "system":
+        from edgeprune.deploy.emulated_system import SystemTransport
+
+        return SystemTransport(board)
     from edgeprune.deploy.emulated import EmulatedTransport
 
     return EmulatedTransport(board)

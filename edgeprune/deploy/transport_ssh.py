@@ -35,6 +35,8 @@ T = TypeVar("T")
 _KEEPALIVE_SECONDS = 5
 _KEEPALIVES = 3
 _GRACE_SECONDS = 2.0
+_REFUSALS = 3
+_REFUSED_SECONDS = 0.1
 
 
 class SshTransport:
@@ -175,14 +177,12 @@ class SshTransport:
 
     def _start_sftp(self) -> bool:
         if self._sftp is None and self._has_sftp:
-            try:
-                self._sftp = self._use(self._sftp_client(), self.board.connect_seconds, "sftp")
-            except (self._ssh.ChannelOpenError, self._ssh.SFTPError):
-                self._has_sftp = False
+            self._sftp = self._use(self._sftp_client(), self.board.connect_seconds, "sftp")
+            self._has_sftp = self._sftp is not None
         return self._has_sftp
 
     async def _run(self, command: str, stdin: bytes) -> Ran:
-        process = await self._connections[-1].create_process(command, encoding=None)
+        process = await self._started(command)
         try:
             with suppress(BrokenPipeError):  # it may end without reading
                 process.stdin.write(stdin)
@@ -195,8 +195,25 @@ class SshTransport:
         code = 128 if process.exit_status < 0 else process.exit_status
         return Ran(code, _content(done[0]), _content(done[1]))
 
-    async def _sftp_client(self) -> asyncssh.SFTPClient:
-        return await self._connections[-1].start_sftp_client()
+    async def _started(self, command: str) -> asyncssh.SSHClientProcess[bytes]:
+        """A command that runs; dropbear closes channels that are opened while another one ends, so it is asked again."""
+        for _ in range(_REFUSALS):
+            try:
+                return await self._connections[-1].create_process(command, encoding=None)
+            except self._ssh.ChannelOpenError:
+                if self._is_closed():
+                    raise
+                await asyncio.sleep(_REFUSED_SECONDS)
+        return await self._connections[-1].create_process(command, encoding=None)
+
+    async def _sftp_client(self) -> asyncssh.SFTPClient | None:
+        """None where the board has no SFTP: refused, or promised and then not there (dropbear without its program)."""
+        try:
+            return await self._connections[-1].start_sftp_client()
+        except (self._ssh.ChannelOpenError, self._ssh.SFTPError):
+            if self._is_closed():
+                raise
+            return None
 
     async def _write(self, content: bytes, path: str) -> None:
         assert self._sftp is not None

@@ -52,6 +52,8 @@ def _detected(board: Board, devices: list[dict[str, str]]) -> dict[str, Any]:
     if board.transport == "adb" and not devices:
         return {**found, "problem": "adb sees no device"}
     try:
+        if board.transport == "system":
+            return {**found, "detected": True, "detected_target": _startable(board)}
         facts = _asked(board)
     except EdgepruneError as error:
         return {**found, "problem": error.what}
@@ -62,6 +64,14 @@ def _detected(board: Board, devices: list[dict[str, str]]) -> dict[str, Any]:
     except EdgepruneError as error:
         return {**found, "problem": error.what}
     return {**found, "detected_target": target.name}
+
+
+def _startable(board: Board) -> str:
+    """The target of a system that could start here: looking around starts none."""
+    from edgeprune.deploy.emulated_system import check_ready
+
+    check_ready(board)
+    return board.target
 
 
 def _asked(board: Board) -> BoardFacts:
