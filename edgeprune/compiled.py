@@ -17,7 +17,7 @@ from edgeprune.data import InputSpec, Samples, random_samples
 from edgeprune.data.samples import fit_rows
 from edgeprune.deploy.local import LocalRunner
 from edgeprune.errors import EdgepruneError, nearest
-from edgeprune.package.format import LIBRARY, MODEL
+from edgeprune.package.format import MODEL
 from edgeprune.package.manifest import Manifest, inspection
 from edgeprune.package.read import PackageFile, read_package
 from edgeprune.progress import Progress, silent
@@ -87,12 +87,20 @@ class Package:
         if self._unpacked is None:
             folder = tempfile.mkdtemp(prefix="edgeprune-")
             self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self._unpacked = Path(folder) / LIBRARY
-            self._unpacked.write_bytes(self.member(LIBRARY))
+            self._unpacked = Path(folder) / self.manifest.library
+            self._unpacked.write_bytes(self.member(self.manifest.library))
         return self._unpacked
 
     def runner(self, threads: int = 1) -> LocalRunner:
-        """A new context of the model with `threads` threads. Raises EdgepruneError (cpu-missing-features, ...)."""
+        """A new context of the model with `threads` threads.
+
+        Raises EdgepruneError: cpu-missing-features, ...; board-wanted (usage) where it is for a microcontroller.
+        """
+        target = self.manifest.target
+        if target.bare:
+            what = f"the package is for {target.name}, which is no machine like this one"
+            hint = "name a board with --board; `edgeprune boards` lists them"
+            raise EdgepruneError("board-wanted", what, where=str(self.path), hint=hint, exit_code=2)
         return LocalRunner(self.library(), self.manifest, threads, source=self.path)
 
     def run(self, rows: Rows, threads: int = 1) -> dict[str, np.ndarray]:

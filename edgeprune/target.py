@@ -64,9 +64,9 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `cpu` and `features` are LLVM's names. `cpu_flags` are the features, as /proc/cpuinfo names them, that a machine
     must have to run the package. `vector_bytes` and `vector_registers` describe the widest SIMD registers.
     `patterns` are those its kernels turn into time, finest first. `clock_mhz` is that of a typical machine: predicted
-    cycles become time by it. `dot` names the integer product that its kernels use. Where `arithmetic` is "fixed", int8 layers are
-    rescaled in integers as TFLite defines it, by "float" as ONNX does. `cores` and
-    `memory_bytes` are what the smallest such machine has, 0 where unknown.
+    cycles become time by it. `dot` names the integer product that its kernels use. Where `arithmetic` is "fixed",
+    int8 layers are rescaled in integers as TFLite defines it, by "float" as ONNX does. Memory as fast as a cache
+    counts as one. `cores` and `memory_bytes` are what the smallest such machine has, 0 where unknown.
     """
 
     name: str

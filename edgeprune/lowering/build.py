@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgeprune.cache import Cache
 from edgeprune.lowering.aot import emit_source
@@ -10,6 +11,7 @@ from edgeprune.lowering.arena import allocate
 from edgeprune.lowering.constants import pack_constants
 from edgeprune.lowering.link import build_library, runtime_files
 from edgeprune.lowering.plan import Call, Layer, Plan
+from edgeprune.lowering.static_library import build_static
 from edgeprune.progress import Progress, silent
 from edgeprune.target import Target
 
@@ -21,7 +23,8 @@ class Built:
     """A compiled program; sizes in bytes. `ram_bytes` is the arena: inputs and outputs are the caller's.
 
     `weights_bytes` is what the library stores of its constants, `expanded_bytes` the memory that the coded ones of
-    them take from the first context on.
+    them take from the first context on. `offsets` has the places of inputs and outputs in the arena of a
+    microcontroller, by buffer name.
     """
 
     library: bytes
@@ -31,14 +34,21 @@ class Built:
     code_bytes: int
     ram_bytes: int
     expanded_bytes: int = 0
+    offsets: Mapping[str, int] = field(default_factory=dict)
 
 
-def build(plan: Plan, target: Target, progress: Progress = silent, cache: Cache | None = None) -> Built:
-    """Compile and link `plan`; kernels that were compiled before come from `cache`, by default the user's.
+def build(
+    plan: Plan, target: Target, progress: Progress = silent, cache: Cache | None = None, name: str = "model"
+) -> Built:
+    """Compile and link `plan` of the model `name`.
 
-    Raises EdgepruneError (link-failed).
+    Kernels that were compiled before come from `cache`, by default the user's. Raises EdgepruneError (link-failed).
     """
     progress("compiling", 0, 1, f"{len(plan.functions)} kernels")
+    if target.bare:
+        built = _static(plan, target, name, cache)
+        progress("compiling", 1, 1, "")
+        return built
     arena = allocate(plan)
     packed = pack_constants(plan)
     program = emit_source(plan, arena, packed, target)
@@ -52,4 +62,17 @@ def build(plan: Plan, target: Target, progress: Progress = silent, cache: Cache 
         code_bytes=library.code_bytes,
         ram_bytes=arena.size,
         expanded_bytes=packed.expanded_bytes,
+    )
+
+
+def _static(plan: Plan, target: Target, name: str, cache: Cache | None) -> Built:
+    library = build_static(plan, target, name, cache)
+    return Built(
+        library=library.archive,
+        sources=library.sources,
+        layers=library.layers,
+        weights_bytes=library.weights_bytes,
+        code_bytes=library.code_bytes,
+        ram_bytes=library.arena.size,
+        offsets={port.buffer: library.arena.offsets[port.buffer] for port in (*plan.inputs, *plan.outputs)},
     )

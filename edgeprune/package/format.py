@@ -20,7 +20,6 @@ from edgeprune.files import write_bytes
 from edgeprune.package.manifest import Manifest
 
 MANIFEST = "manifest.json"
-LIBRARY = "model.so"
 MODEL = "model.onnx"
 SEAL = b"edge-sha256:"
 SEAL_BYTES = len(SEAL) + 64

@@ -11,12 +11,28 @@ from edgeprune.target import Target
 SCHEMA = 2
 
 
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a microcontroller holds a port, `offset` bytes into the arena: real = (stored - zero) * scale.
+
+    A `scale` of 0 means numbers as they are, of `dtype`.
+    """
+
+    dtype: str
+    scale: float
+    zero: int
+    offset: int
+
+
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One input or output as the user sees it: dense, row-major, with its batch axis; `dtype` as numpy names it."""
+    """One input or output as the user sees it: dense, row-major, with its batch axis; `dtype` as numpy names it.
+
+    `stored` is set in packages for microcontrollers.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    stored: Stored | None = None
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +95,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: dict[str, str] = {}
     expanded_bytes: int = 0
     schema: int = SCHEMA
+
+    @property
+    def library(self) -> str:
+        """The member that holds the compiled model: a shared library, or on a microcontroller a static one."""
+        return "libmodel.a" if self.target.bare else "model.so"
 
     @property
     def total_bytes(self) -> int:

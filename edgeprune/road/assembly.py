@@ -18,11 +18,12 @@ from edgeprune.ir.cost import model_cost
 from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import Score
 from edgeprune.options import Options
-from edgeprune.package.format import LIBRARY, MODEL, write_package
-from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance
+from edgeprune.package.format import MODEL, write_package
+from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance, Stored
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
 from edgeprune.road.judging import Judge
+from edgeprune.road.twin import open_twin
 from edgeprune.target import Target, host_cpu_flags
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from edgeprune.lowering.build import Built
     from edgeprune.lowering.plan import Plan
+    from edgeprune.lowering.plan import Port as PlannedPort
 
 _VERSIONED = ("apache-tvm", "numpy", "onnx", "onnx-ir", "torch", "ziglang")
 _LATENCY_SECONDS = 2.0
@@ -77,8 +79,8 @@ def assemble(
         name=name,
         target=target,
         created_by=f"edgeprune {__version__}",
-        inputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.inputs),
-        outputs=tuple(Port(port.name, port.shape, port.dtype) for port in plan.outputs),
+        inputs=tuple(_port(port, built) for port in plan.inputs),
+        outputs=tuple(_port(port, built) for port in plan.outputs),
         precision=judge.write.precision,
         backend="tvm",
         layers=tuple(layers),
@@ -95,11 +97,25 @@ def assemble(
     )
     sources = {file: text.encode() for file, text in built.sources.items()}
     serialized = to_proto(model).SerializeToString(deterministic=True)
-    return Draft(manifest, {LIBRARY: built.library, MODEL: serialized, **sources})
+    return Draft(manifest, {manifest.library: built.library, MODEL: serialized, **sources})
+
+
+def _port(port: PlannedPort, built: Built) -> Port:
+    offset, held = built.offsets.get(port.buffer), port.format
+    if offset is None:
+        return Port(port.name, port.shape, port.dtype)
+    stored = Stored(held.dtype, held.scale, held.zero, offset) if held.quantized else Stored(port.dtype, 0.0, 0, offset)
+    return Port(port.name, port.shape, port.dtype, stored)
 
 
 def measure(draft: Draft, judge: Judge, model: ir.Model, progress: Progress = silent) -> Score | None:
-    """The test score of the compiled library where this machine can run it, else of the `model` it was made from."""
+    """The test score of the compiled library where this machine can run it, else of the `model` it was made from.
+
+    A microcontroller's integers are computed here as they are there.
+    """
+    if judge.test is not None and draft.manifest.target.arithmetic == "fixed":
+        with draft.package() as package, open_twin(package, progress) as twin:
+            return judge.score_runner(twin.run, progress)
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
         return judge.score(model)
     with draft.package() as package, package.runner() as runner:

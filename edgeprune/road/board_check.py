@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgeprune.compiled import Package
 from edgeprune.data import load_card, random_samples
 from edgeprune.data.samples import Samples
-from edgeprune.deploy.local import LocalRunner
 from edgeprune.errors import EdgepruneError
-from edgeprune.package.format import LIBRARY, MODEL
 from edgeprune.progress import Progress, silent
 from edgeprune.road.judging import run_rows
-from edgeprune.target import Target, host_cpu_flags, load_target
+from edgeprune.road.twin import model_of, open_twin, twin_target
+from edgeprune.target import Target, host_cpu_flags
 
 TOLERANCE = 1e-4
 """How far a float output may be from the host's, absolutely or as a share of it: sums are added in another order."""
@@ -46,17 +43,13 @@ class Verdict:
         }
 
 
-class _Compiled(NamedTuple):
-    target: Target
-
-
 def verify_rows(package: Package, count: int, data: str | PathLike[str] | None) -> Samples:
     """The first `count` test rows of the card `data`, or seeded noise that the model takes."""
     if data is not None:
         return load_card(data).load("test", package.inputs, count)
     from edgeprune.ir.indices import index_limits
 
-    return random_samples(package.inputs, count, 0, index_limits(_model(package)))
+    return random_samples(package.inputs, count, 0, index_limits(model_of(package)))
 
 
 def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -> tuple[dict[str, np.ndarray], str]:
@@ -70,13 +63,9 @@ def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -
     if manifest.precision == "fp32":
         from edgeprune.ir.execute import Session
 
-        return run_rows(Session(_model(package)).run, rows), "the package's model on ONNX Runtime"
-    with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
-        library = Path(name) / LIBRARY
-        target = load_target("host")
-        library.write_bytes(_compiled_library(package, target, progress))
-        with LocalRunner(library, _Compiled(target)) as runner:
-            return run_rows(runner.run, rows), f"the package's model compiled for {target.name}"
+        return run_rows(Session(model_of(package)).run, rows), "the package's model on ONNX Runtime"
+    with open_twin(package, progress) as twin:
+        return run_rows(twin.run, rows), f"the package's model compiled for {twin_target(manifest.target).name}"
 
 
 def compare(
@@ -108,17 +97,3 @@ def compare(
 def _runs_here(target: Target) -> bool:
     here = platform.machine().lower()
     return here == target.machine and host_cpu_flags().issuperset(target.cpu_flags)
-
-
-def _compiled_library(package: Package, target: Target, progress: Progress) -> bytes:
-    from edgeprune.lowering.build import build
-    from edgeprune.lowering.lower import lower
-
-    return build(lower(_model(package), target, progress=progress), target, progress=progress).library
-
-
-def _model(package: Package) -> Any:
-    import onnx
-    import onnx_ir
-
-    return onnx_ir.from_proto(onnx.ModelProto.FromString(package.member(MODEL)))

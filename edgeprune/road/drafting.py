@@ -41,10 +41,10 @@ class Drafter:
     def draft(self, model: ir.Model, progress: Progress) -> Draft:
         """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
         written = self.judge.write(model)
-        plan = lower(written, self.target, progress=progress)
-        built = build(plan, self.target, progress=progress)
-        provenance = provenance_of(self.source, self.judge.master, self.judge, self.options.seed)
         name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
+        plan = lower(written, self.target, progress=progress)
+        built = build(plan, self.target, progress=progress, name=name)
+        provenance = provenance_of(self.source, self.judge.master, self.judge, self.options.seed)
         return assemble(name, written, plan, built, self.target, provenance, self.judge)
 
     @property

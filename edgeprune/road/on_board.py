@@ -22,7 +22,6 @@ from edgeprune.deploy.facts import check_fit, check_room
 from edgeprune.deploy.session import Session
 from edgeprune.errors import EdgepruneError
 from edgeprune.metric import Score
-from edgeprune.package import format as package_format
 from edgeprune.progress import Progress, silent
 from edgeprune.road.board_check import Verdict, compare, host_outputs, verify_rows
 from edgeprune.road.inspecting import is_package
@@ -77,7 +76,7 @@ def open_on_board(
         with Session(transport, progress) as session:
             check_fit(board, session.facts, manifest.target, where=str(path))
             program = build_runner(manifest.target)
-            files = {PROGRAM: program, LIBRARY: package.member(package_format.LIBRARY)}
+            files = {PROGRAM: program, LIBRARY: package.member(manifest.library)}
             disk = sum(map(len, files.values()))
             memory = disk + manifest.weights_bytes + wanted * manifest.ram_bytes + _PROGRAM_BYTES
             check_room(board, session.facts, memory_bytes=memory, disk_bytes=disk)
@@ -223,7 +222,7 @@ def _layers(told: BenchTold) -> list[dict[str, Any]]:
 def _folder_name(package: Package) -> str:
     """The model's name as a folder may be called, with what tells its versions apart."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", package.manifest.name).strip("-")[:64] or "model"
-    return f"{name}-{package.manifest.members[package_format.LIBRARY][:8]}"
+    return f"{name}-{package.manifest.members[package.manifest.library][:8]}"
 
 
 def _ahead(run_all: Callable[[], dict[str, np.ndarray]]) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:

@@ -20,7 +20,8 @@ from tiny_library import build_tiny_library
 from edgeprune import flow
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
-from edgeprune.package.format import LIBRARY, MODEL, write_package
+from edgeprune.deploy.edge_run import LIBRARY
+from edgeprune.package.format import MODEL, write_package
 from edgeprune.package.manifest import Port
 from edgeprune.road import on_board
 from edgeprune.target import load_target
