@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from edgeprune.device.failures import chip_mismatch, probe_lost, probe_missing, readable, write_failed
 from edgeprune.errors import EdgepruneError
-from edgeprune.flash.failures import chip_mismatch, probe_lost, probe_missing, readable, write_failed
 from edgeprune.flash.flasher import Flashed, require_fits
 from edgeprune.flash.image import Image
 from edgeprune.flash.uf2 import encode

@@ -1,0 +1,1 @@
+"""How this machine talks to microcontrollers: debug probes, serial ports, programs of others."""
