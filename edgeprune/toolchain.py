@@ -18,6 +18,13 @@ _GLIBC = {"x86_64": "2.34"}
 _OLDEST_GLIBC = "2.28"
 _GNU = {"armv7": ("arm", "gnueabihf", "musleabihf")}
 _BASELINE = {"x86_64": "x86_64"}
+_FLOATS = {
+    "cortex-m4": "+vfp4d16sp",
+    "cortex-m7": "+fp_armv8d16sp",
+    "cortex-m33": "+fp_armv8d16sp",
+    "cortex-m55": "+fp_armv8d16sp+mve_fp",
+}
+"""What zig leaves out of a core that has floating point; the M7's doubles stay out, as not every chip has them."""
 
 
 def zig_triple(target: Target, libc: Libc = "default") -> str:
@@ -38,7 +45,8 @@ def _bare_triple(target: Target) -> str:
 def baseline(target: Target) -> str:
     """The flag for code that any machine of the target's architecture runs, or that one microcontroller's core."""
     if target.bare:
-        return f"-mcpu={target.cpu.replace('-', '_')}{''.join(target.features)}"
+        floats = _FLOATS.get(target.cpu, "") if target.triple.endswith("hf") else ""
+        return f"-mcpu={target.cpu.replace('-', '_')}{floats}{''.join(target.features)}"
     return f"-mcpu={_BASELINE.get(target.machine, 'baseline')}"
 
 

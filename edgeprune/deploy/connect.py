@@ -8,7 +8,10 @@ from edgeprune.errors import EdgepruneError
 
 
 def transport_of(board: Board) -> Transport:
-    """A connection to `board`, not open yet. Raises EdgepruneError: board-address-missing, board-bare, extra-missing."""
+    """A connection to `board`, not open yet.
+
+    Raises EdgepruneError: board-address-missing, board-bare, extra-missing.
+    """
     if board.transport in BARE:
         what = f"board {board.name} is a microcontroller: it has no files and no shell"
         raise EdgepruneError("board-bare", what, where="--board", hint="use flash, verify, run, bench or eval with it")

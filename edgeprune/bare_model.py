@@ -1,0 +1,81 @@
+"""What a model in firmware says of itself: `edge_model` of edge_model.h, read from the linked program."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeprune.elf import Elf
+
+_TENSOR = struct.Struct("<2Ii2IfiI")
+_MODEL = struct.Struct("<3IiIiIiI")
+
+
+@dataclass(frozen=True)
+class BareTensor:
+    """One input or output in the arena, dense and row-major.
+
+    `dtype` is what is stored, as numpy names it; where `scale` is not 0, real = (stored - zero) * scale.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    scale: float
+    zero: int
+    offset: int
+
+    def stored(self, real: np.ndarray) -> bytes:
+        """The bytes of one row of real values: divided by the scale, rounded half to even, clipped to the type."""
+        values = np.asarray(real).reshape(self.shape)
+        if self.scale:
+            limits = np.iinfo(self.dtype)
+            steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero)
+            values = np.clip(steps, limits.min, limits.max)
+        return np.ascontiguousarray(values, self._order()).tobytes()
+
+    def real(self, content: bytes) -> np.ndarray:
+        """The real values, of `shape`, that `content` stores."""
+        values = np.frombuffer(content, self._order()).reshape(self.shape)
+        if not self.scale:
+            return values.astype(self.dtype)
+        return (values.astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale)
+
+    def _order(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype).newbyteorder("<")
+
+
+@dataclass(frozen=True)
+class BareModel:
+    """A model as firmware holds it; `steps` are the names of what runs in order, `arena_bytes` the memory it wants."""
+
+    name: str
+    target: str
+    arena_bytes: int
+    inputs: tuple[BareTensor, ...]
+    outputs: tuple[BareTensor, ...]
+    steps: tuple[str, ...]
+
+
+def read_bare_model(elf: Elf) -> BareModel:
+    """The facts of the model in `elf`. Raises EdgepruneError (elf-invalid)."""
+    words = _MODEL.unpack(elf.read(elf.symbol("edge_model"), _MODEL.size))
+    name, target, arena_bytes, input_count, inputs, output_count, outputs, step_count, steps = words
+    return BareModel(
+        name=elf.text(name),
+        target=elf.text(target),
+        arena_bytes=arena_bytes,
+        inputs=tuple(_tensor(elf, inputs + index * _TENSOR.size) for index in range(input_count)),
+        outputs=tuple(_tensor(elf, outputs + index * _TENSOR.size) for index in range(output_count)),
+        steps=tuple(elf.text(place) for place in elf.words(steps, step_count)) if step_count else (),
+    )
+
+
+def _tensor(elf: Elf, address: int) -> BareTensor:
+    name, dtype, rank, shape, size, scale, zero, offset = _TENSOR.unpack(elf.read(address, _TENSOR.size))
+    sizes = struct.unpack(f"<{rank}i", elf.read(shape, 4 * rank)) if rank else ()
+    return BareTensor(elf.text(name), elf.text(dtype), sizes, size, scale, zero, offset)

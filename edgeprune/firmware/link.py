@@ -1,0 +1,138 @@
+"""A compiled model, the mailbox and the start of a chip, linked into the chip's memory."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from edgeprune.bare_model import BareModel, read_bare_model
+from edgeprune.chip import Chip
+from edgeprune.elf import Elf, read_elf
+from edgeprune.errors import EdgepruneError
+from edgeprune.firmware.boot import seal
+from edgeprune.firmware.room import check_arena, check_room
+from edgeprune.firmware.script import linker_script
+from edgeprune.target import Target
+from edgeprune.toolchain import baseline, compile_c
+
+STACK_BYTES = 4096
+_SOURCES = ("start_cortex_m.c", "mailbox.c", "memory.c")
+_BOOTS = {"vectors": (), "rp2040": ("boot_rp2040.c",), "rp2350": ("boot_rp2350.c",)}
+_HEADERS = ("mailbox.h", "counter.h")
+# zig takes the symbols away unless some debug information was asked for before it was declined.
+_FLAGS = (
+    *("-Os", "-std=gnu11", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-stack-protector"),
+    *("-fno-sanitize=all", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-static", "-nostdlib"),
+    *("-gline-tables-only", "-g0"),
+    *(
+        "-Wl,--gc-sections",
+        "-Wl,--build-id=none",
+        "-Wl,--entry=edge_start",
+        "-Wl,-z,max-page-size=16",
+        "-T",
+        "firmware.ld",
+        "-Wno-unused-command-line-argument",
+    ),
+)
+_WITH_CACHES = ("cortex-m7", "cortex-m55")
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked program for `chip`: sizes in bytes, addresses as the chip sees them.
+
+    `flash_bytes` is what it takes of flash, `ram_bytes` of memory with arena, stack and mailbox.
+    """
+
+    elf: bytes
+    chip: Chip
+    model: BareModel
+    flash_bytes: int
+    ram_bytes: int
+    mailbox_address: int
+    arena_address: int
+
+
+def link_firmware(
+    library: bytes,
+    header: str,
+    chip: Chip,
+    target: Target,
+    *,
+    arena_bytes: int,
+    step_count: int,
+    digest: bytes = bytes(8),
+    bootloader_bytes: int = 0,
+    stack_bytes: int = STACK_BYTES,
+) -> Firmware:
+    """The firmware of the static library `library` (libmodel.a) with its edge_model.h; the same input, the same bytes.
+
+    `digest` is what tells the host which library it holds: the first 8 bytes of its SHA-256. Raises EdgepruneError:
+    firmware-target, firmware-unsupported; firmware-ram-full and firmware-flash-full with the numbers; link-failed.
+    """
+    _check(chip, target)
+    check_arena(chip, arena_bytes, stack_bytes)
+    facts = {
+        "EDGE_ARENA_BYTES": max(arena_bytes, 16),
+        "EDGE_STEPS": max(step_count, 1),
+        "EDGE_CLOCK_HZ": round(chip.reset_mhz * 1e6),
+        "EDGE_LIBRARY_FIRST": int.from_bytes(digest[:4], "little"),
+        "EDGE_LIBRARY_SECOND": int.from_bytes(digest[4:8], "little"),
+        **({"EDGE_CACHES": 1} if target.cpu in _WITH_CACHES else {}),
+    }
+    sources = [*_SOURCES, *_BOOTS[chip.boot]]
+    files = {name: _source(name) for name in (*sources, *_HEADERS)}
+    files |= {"edge_model.h": header, "firmware.ld": linker_script(chip, stack_bytes, bootloader_bytes)}
+    content = _linked(target, files, library, [f"-D{name}={value}u" for name, value in facts.items()], sources)
+    content = seal(content, chip)
+    elf = read_elf(content)
+    model = read_bare_model(elf)
+    _check_facts(model, arena_bytes, step_count)
+    room = check_room(chip, elf, model.name, bootloader_bytes, stack_bytes)
+    return Firmware(content, chip, model, *room, elf.symbol("edge_mailbox"), elf.symbol("edge_arena"))
+
+
+def _linked(target: Target, files: dict[str, str], library: bytes, defines: list[str], sources: list[str]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as name:
+        folder = Path(name)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        (folder / "libmodel.a").write_bytes(library)
+        arguments = [baseline(target), *_FLAGS, *defines, *sources, "libmodel.a", "-o", "firmware.elf"]
+        try:
+            compile_c(target, arguments, folder)
+        except EdgepruneError as error:
+            if "undefined symbol" not in error.what:
+                raise
+            # What the core lacks, such as division, is in zig's own library, which takes a while to build.
+            compile_c(target, [word for word in arguments if word != "-nostdlib"], folder)
+        return (folder / "firmware.elf").read_bytes()
+
+
+def _source(name: str) -> str:
+    return (resources.files("edgeprune.firmware") / name).read_text(encoding="utf-8")
+
+
+def _check(chip: Chip, target: Target) -> None:
+    if chip.target != target.name:
+        what = f"the package was compiled for {target.name}, and chip {chip.name} is a {chip.target}"
+        hint = f"compile it for this chip: --target {chip.target}"
+        raise EdgepruneError("firmware-target", what, where=f"chip {chip.name}", hint=hint)
+    if chip.boot not in _BOOTS or not target.triple.startswith("thumb"):
+        what = f"no firmware can be made for chip {chip.name} yet"
+        hint = "put the C library of the package into a project of the vendor's"
+        raise EdgepruneError("firmware-unsupported", what, where=f"chip {chip.name}", hint=hint)
+
+
+def _check_facts(model: BareModel, arena_bytes: int, step_count: int) -> None:
+    if model.arena_bytes > arena_bytes or len(model.steps) != step_count:
+        what = f"the library wants an arena of {model.arena_bytes} bytes and has {len(model.steps)} steps"
+        hint = f"the package says {arena_bytes} bytes and {step_count} steps: compile it again"
+        raise EdgepruneError("firmware-facts", what, where="libmodel.a", hint=hint)
+
+
+def image_parts(elf: Elf) -> list[tuple[int, bytes]]:
+    """What a flasher writes: (address, bytes)."""
+    return [(segment.load, segment.data) for segment in elf.segments]
