@@ -19,6 +19,7 @@ from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring, even_tiles, offsets_of
 from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish
+from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
@@ -176,43 +177,34 @@ class _Taker:
 
     def _zeros(self) -> Any:
         zero = self.problem.x.format.zero & 0xFFFF
-        return _constant(zero | zero << 16)
+        return int32_of(zero | zero << 16)
 
 
 def _woven(loaded: Sequence[Any], zero: int, count: int) -> list[Any]:
     """Words (left, right) of each channel from two pixels, of which one may be None: the zero of the input."""
     fill = zero & 0xFFFF if count == 1 else (zero & 0xFF) * 0x0101
     left, right = loaded
-    fills = (_constant(fill), _constant(fill << 16))
+    fills = (int32_of(fill), int32_of(fill << 16))
     low = script.let((fills[0] if left is None else left & 0xFFFF) | (fills[1] if right is None else right << 16))
     if count == 1:
         return [low]
-    kept = fills[1] if right is None else right & _constant(0xFFFF0000)
+    kept = fills[1] if right is None else right & int32_of(0xFFFF0000)
     high = script.let((fills[0] if left is None else _upper(left)) | kept)
     return [script.let(value) for half in (low, high) for value in (_widened(half, 0), _widened(half, 8))]
 
 
 def _upper(value: Any) -> Any:
     """The upper half of a word, as the lower half."""
-    return _funnel(_constant(0), value, 16)
+    return _funnel(int32_of(0), value, 16)
 
 
 def _widened(value: Any, rotation: int) -> Any:
     """Bytes 0 and 2 of a word rotated right, as two int16."""
-    return _intrinsic("llvm.arm.sxtb16", _funnel(value, value, rotation) if rotation else value)
+    return intrinsic("sxtb16", _funnel(value, value, rotation) if rotation else value)
 
 
 def _funnel(high: Any, low: Any, count: int) -> Any:
-    return _intrinsic("llvm.fshr.i32", high, low, _constant(count))
-
-
-def _intrinsic(name: str, *arguments: Any) -> Any:
-    return tirx.call_llvm_pure_intrin("int32", name, *arguments)
-
-
-def _constant(bits: int) -> Any:
-    """An int32 of these 32 bits."""
-    return tirx.IntImm("int32", (bits & 0xFFFFFFFF) - ((bits & 0x80000000) << 1))
+    return tirx.call_llvm_pure_intrin("int32", "llvm.fshr.i32", high, low, int32_of(count))
 
 
 @dataclass(frozen=True)
@@ -262,4 +254,4 @@ class _Maker:
 
 def _accumulated(values: Any, weights: Any, total: Any, halves: tuple[int, int] | None) -> Any:
     name = "smlad" if halves is None else f"smla{_HALVES[halves[0]]}{_HALVES[halves[1]]}"
-    return _intrinsic(f"llvm.arm.{name}", values, weights, total)
+    return intrinsic(f"{name}", values, weights, total)

@@ -15,6 +15,7 @@ from tvm import tirx
 
 from edgeprune.kernels import script
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.rescaling import bounded, high_word
 
 _WIDEST = 2**15 - 1
 _LARGEST = 2**31 - 1
@@ -75,13 +76,7 @@ def rescaled_value(total: Any, value: Any, total_shift: Any, requantize: Requant
         return _wide(total, value, total_shift, requantize)
     constant = (1 << (shift - 1)) + (requantize.zero << shift)
     high = high_word(total, value) + tirx.IntImm("int32", constant)
-    return _bounded(high >> shift, requantize.low, requantize.high)
-
-
-def high_word(left: Any, right: Any) -> Any:
-    """The upper 32 bits of the product of two int32 expressions."""
-    product = tirx.Cast("int64", left) * tirx.Cast("int64", right)
-    return tirx.Cast("int32", product >> tirx.IntImm("int64", 32))
+    return bounded(high >> shift, requantize.low, requantize.high)
 
 
 def _wide(total: Any, value: Any, shift: Any, requantize: Requantize) -> Any:
@@ -89,12 +84,7 @@ def _wide(total: Any, value: Any, shift: Any, requantize: Requantize) -> Any:
     one, wide = tirx.IntImm("int64", 1), tirx.Cast("int64", shift)
     product = tirx.Cast("int64", total) * tirx.Cast("int64", value) + (one << (wide - one))
     result = tirx.Cast("int32", product >> wide) + tirx.IntImm("int32", requantize.zero)
-    return _bounded(result, requantize.low, requantize.high)
-
-
-def _bounded(value: Any, low: int, high: int) -> Any:
-    """`value` kept to [low, high]; LLVM finds the saturating instruction where the bounds are those of int8."""
-    return tirx.min(tirx.max(value, tirx.IntImm("int32", low)), tirx.IntImm("int32", high))
+    return bounded(result, requantize.low, requantize.high)
 
 
 def channel_words(folded: Folded) -> np.ndarray:
