@@ -18,13 +18,13 @@ _MODEL = struct.Struct("<3IiIiIiI")
 class BareTensor:
     """One input or output in the arena, dense and row-major.
 
-    `dtype` is what is stored, as numpy names it; where `scale` is not 0, real = (stored - zero) * scale.
+    `dtype` is what is stored, as numpy names it, in `size` bytes; where `scale` is not 0, real = (stored - zero) * scale.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    bytes: int
+    size: int
     scale: float
     zero: int
     offset: int

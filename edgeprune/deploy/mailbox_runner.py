@@ -65,7 +65,7 @@ class MailboxRunner:
             self._put({name: values[index] for name, values in inputs.items()})
             self._call(RUN)
             for tensor in self._model.outputs:
-                content = self._memory.read(self._started.arena_address + tensor.offset, tensor.bytes)
+                content = self._memory.read(self._started.arena_address + tensor.offset, tensor.size)
                 rows[tensor.name].append(tensor.real(content))
         progress("running on the board", count, count, "")
         return {name: np.stack(values) for name, values in rows.items()}

@@ -104,7 +104,7 @@ def _linked(target: Target, files: dict[str, str], library: bytes, defines: list
         try:
             compile_c(target, arguments, folder)
         except EdgepruneError as error:
-            if "undefined symbol" not in error.what:
+            if "undefined symbol: __" not in error.what:
                 raise
             # What the core lacks, such as division, is in zig's own library, which takes a while to build.
             compile_c(target, [word for word in arguments if word != "-nostdlib"], folder)

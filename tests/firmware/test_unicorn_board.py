@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import unicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_bare import STEPS, link, tiny_firmware, tiny_inputs, tiny_outputs
+from tiny_bare import SOURCE, SOURCE_WITHOUT_FLOATS, STEPS, link, tiny_firmware, tiny_inputs, tiny_outputs
 
 from edgeprune.chip import load_chip
 from edgeprune.deploy import unicorn_board
@@ -19,9 +18,7 @@ from edgeprune.deploy.unicorn_board import UnicornBoard, thumb_instructions
 from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 
-SOURCE = Path(__file__).with_name("tiny_bare.c").read_text()
 CHIPS = ("emulated-m4", "emulated-m7", "stm32u575zi")
-WITHOUT_FLOATS = SOURCE.replace("*sum = (float)total * 0.5f;", "*(int32_t *)sum = total;").replace("float32", "int32")
 
 
 def started(firmware):
@@ -52,7 +49,7 @@ def test_rows_are_computed_on_each_core(chip):
 
 
 def test_the_smallest_core_without_floats():
-    _, runner = started(tiny_firmware("rp2040", WITHOUT_FLOATS))
+    _, runner = started(tiny_firmware("rp2040", SOURCE_WITHOUT_FLOATS))
     inputs = tiny_inputs(2)
     np.testing.assert_array_equal(runner.run_rows(inputs)["sum"] * 0.5, tiny_outputs(inputs)["sum"])
     assert runner.bench(1).instructions > 100

@@ -15,6 +15,10 @@ from edgeprune.firmware.link import Firmware, link_firmware
 from edgeprune.target import Target, load_target
 from edgeprune.toolchain import baseline, compile_c, run_zig
 
+SOURCE = Path(__file__).with_name("tiny_bare.c").read_text()
+SOURCE_WITHOUT_FLOATS = SOURCE.replace("*sum = (float)total * 0.5f;", "*(int32_t *)sum = total;").replace(
+    "float32", "int32"
+)
 ARENA_BYTES, STEPS = 64, ("clear", "add", "weigh")
 WEIGHTS = np.array([3, -5, 7, 11, -13, 17, 19, 23])
 
@@ -37,7 +41,7 @@ def tiny_library(name: str = "cortex-m4", source: str | None = None) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "edge_model.h").write_text(header())
-        (folder / "model.c").write_text(source or Path(__file__).with_name("tiny_bare.c").read_text())
+        (folder / "model.c").write_text(source or SOURCE)
         flags = ["-Os", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-sanitize=all", "-g0"]
         compile_c(target, [baseline(target), *flags, "-c", "model.c", "-o", "model.o"], folder)
         run_zig(["ar", "rcsD", "libmodel.a", "model.o"], folder)
