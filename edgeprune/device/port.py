@@ -62,12 +62,14 @@ class Line:
     def __init__(self, device: str, baud: int, parity: str = "N") -> None:
         """Raises EdgepruneError: flasher-missing, probe-missing."""
         _require_serial()
+        import termios
+
         import serial
 
         self.device = device
         try:
             self._serial = serial.Serial(device, baud, parity=parity, timeout=0, write_timeout=_WRITE_SECONDS)
-        except (serial.SerialException, OSError, ValueError) as error:
+        except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise _unopened(device, error) from error
 
     def write(self, data: bytes) -> None:
@@ -115,13 +117,15 @@ class Line:
 
 def with_failures(device: str, work: Any) -> Any:
     """What `work` gives; pyserial's failures as probe-lost."""
+    import termios
+
     import serial
 
     try:
         return work()
     except serial.SerialTimeoutException as error:
         raise probe_lost(device, f"it took no bytes for {_WRITE_SECONDS:.0f} s") from error
-    except (serial.SerialException, OSError, TypeError) as error:
+    except (serial.SerialException, OSError, TypeError, termios.error) as error:
         raise probe_lost(device, str(error)) from error
 
 
