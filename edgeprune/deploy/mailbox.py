@@ -19,6 +19,9 @@ RUN, BENCH = 1, 2
 BOOTING, READY, BUSY, DONE, FAILED = range(5)
 
 
+_FAILURES = {2: "the firmware ran into a fault, such as memory that is not there, and stopped"}
+
+
 class Memory(Protocol):
     """The memory of a running device, over a probe, a line or an emulator. All raise EdgepruneError."""
 
@@ -129,7 +132,7 @@ class MailboxClient:
         while (now := self.state()).done_sequence != sequence:
             self._pause(deadline, seconds, "finish")
         if now.status == FAILED:
-            what = f"the firmware refused what it was asked (error {now.error})"
+            what = _FAILURES.get(now.error, f"the firmware refused what it was asked (error {now.error})")
             raise EdgepruneError("mailbox-failed", what, where="mailbox", hint="flash the package again, then retry")
         return now
 

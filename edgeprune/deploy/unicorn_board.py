@@ -79,6 +79,9 @@ class UnicornBoard:
         taken, self._regions = self._regions, []
         return taken
 
+    def close(self) -> None:
+        """Nothing is left to end."""
+
     def _reset(self) -> int:
         vectors = self._elf.sections[".edge_vectors"][0]
         stack, start = self._elf.words(vectors, 2)

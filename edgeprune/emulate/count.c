@@ -1,8 +1,8 @@
-/* Counts the AArch64 instructions that an emulated program executes between its marks, `hint #0x70` and `hint #0x71`,
-   and writes one figure a region, in order, to the file named by the argument out=FILE. With blocks=FILE it also writes
-   which runs of instructions it executed there, and how often: a line `region` for each region followed by lines
-   `COUNT BLOCK`, and behind them all a line `block BLOCK ADDRESS WORD...` (hexadecimal) for each block. One thread
-   alone counts. */
+/* Counts the instructions that an emulated program executes between its marks, `hint #0x70` and `hint #0x71` (those of
+   AArch64, or of Thumb with marks=thumb), and writes one figure a region, in order, to the file named by the argument
+   out=FILE. With blocks=FILE it also writes which runs of instructions it executed there, and how often: a line
+   `region` for each region followed by lines `COUNT BLOCK`, and behind them all a line `block BLOCK ADDRESS WORD...`
+   (hexadecimal) for each block. One thread alone counts. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +14,9 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
 enum { MOST_REGIONS = 1 << 16 };
 
-/* hint #n is 0xd503201f with n in bits 5 to 11. */
-static const uint32_t begin_mark = 0xd503201f | 0x70 << 5, end_mark = 0xd503201f | 0x71 << 5;
+/* hint #n is 0xd503201f with n in bits 5 to 11; hint.w #n of Thumb is the halfword 0xf3af, then 0x8000 with n added. */
+static uint32_t begin_mark = 0xd503201f | 0x70 << 5, end_mark = 0xd503201f | 0x71 << 5;
+static const uint32_t thumb_begin_mark = 0x8070f3af, thumb_end_mark = 0x8071f3af;
 
 /* Instructions that are executed one after the other: what was translated at once, as far as there is no mark in it. */
 struct block {
@@ -144,6 +145,8 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     for (int i = 0; i < count; i++)
         if (strncmp(arguments[i], "out=", 4) == 0)
             snprintf(path, sizeof path, "%s", arguments[i] + 4);
+        else if (strcmp(arguments[i], "marks=thumb") == 0)
+            begin_mark = thumb_begin_mark, end_mark = thumb_end_mark;
         else if (strncmp(arguments[i], "blocks=", 7) == 0)
             snprintf(blocks_path, sizeof blocks_path, "%s", arguments[i] + 7);
     if (!path[0] || (blocks_path[0] && !(blocks_file = fopen(blocks_path, "w"))))
