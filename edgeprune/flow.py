@@ -110,13 +110,18 @@ def compile(
     data: Source | None = None,
     output: Source | None = None,
     options: Options | None = None,
+    board: str | None = None,
     progress: Progress = silent,
 ) -> CompileResult:
-    """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed."""
+    """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed.
+
+    For a microcontroller's `board` the package has its firmware too.
+    """
     from edgeprune.compiled import Package
     from edgeprune.ir.stored_weights import with_real_weights
     from edgeprune.package.manifest import inspection
     from edgeprune.road.assembly import measure
+    from edgeprune.road.bare_board import draft_for_board
     from edgeprune.road.budgets import shortfalls
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.judging import judge_of
@@ -144,6 +149,8 @@ def compile(
     judge.resume.finish()
     if shortfall and not options.best_effort:
         return CompileResult(None, None, facts_of, False, shortfall)
+    if board is not None:
+        draft = draft_for_board(draft, board)
     path = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.edge"
     manifest = draft.write(path)
     return CompileResult(Package.open(path), path, facts_of | inspection(manifest), not shortfall, shortfall)
@@ -222,6 +229,13 @@ def deploy(package: Source, *, board: str, progress: Progress = silent) -> dict[
     from edgeprune.road.on_board import deploy_on_board
 
     return deploy_on_board(package, board, progress)
+
+
+def flash(package: Source, *, board: str, progress: Progress = silent) -> dict[str, Any]:
+    """Write a package into a microcontroller, or deploy it to another board, and check there that it computes right."""
+    from edgeprune.road.on_board import flash_on_board
+
+    return flash_on_board(package, board, progress)
 
 
 def verify(

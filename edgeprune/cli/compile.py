@@ -15,6 +15,7 @@ def compile_verb(request: RoadRequest) -> None:
       edgeprune compile model.onnx -t x86-64-v3 --data card.toml --sparsity 0.75 --pattern 1x16 -o model.edge
       edgeprune compile model.onnx --data card.toml --latency 0.5 --max-drop 2 -o model.edge
       edgeprune compile model.onnx --data card.toml --profile wearable --repeat 3 -o model.edge
+      edgeprune compile model.tflite --board nucleo-l4r5zi --data card.toml -o model.edge
       edgeprune compile model.onnx --dense --random-calibration -o model.edge
     """
     from edgeprune import flow
@@ -29,6 +30,7 @@ def compile_verb(request: RoadRequest) -> None:
             data=request.data,
             output=request.output,
             options=request.options,
+            board=request.board,
             progress=progress,
         )
     finish(request, result, "Package")

@@ -24,6 +24,7 @@ from edgeprune.cli.demo import demo_verb
 from edgeprune.cli.deploy import deploy_verb
 from edgeprune.cli.eval import eval_verb
 from edgeprune.cli.failures import failure, unknown_verb
+from edgeprune.cli.flash import flash_verb
 from edgeprune.cli.inspect import inspect_verb
 from edgeprune.cli.profiles import profiles_verb
 from edgeprune.cli.prune import prune_verb
@@ -62,7 +63,7 @@ def build_app() -> typer.Typer:
     app.command("run")(run_verb)
     app.command("bench")(bench_verb)
     app.command("deploy")(deploy_verb)
-    app.command("flash", hidden=True)(deploy_verb)
+    app.command("flash")(flash_verb)
     app.command("verify")(verify_verb)
     app.command("inspect")(inspect_verb)
     app.command("targets")(targets_verb)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeprune.board import load_board
 from edgeprune.cli.arguments import (
     Architecture,
     DataCard,
@@ -21,6 +22,7 @@ from edgeprune.cli.arguments import (
     Threads,
     check_file,
     check_output,
+    complete_board,
     model_file,
     usage_error,
 )
@@ -47,6 +49,7 @@ class RoadRequest:
 
     model: ModelFile
     target: str
+    board: str | None
     data: Path | None
     output: Path
     options: Options
@@ -61,7 +64,17 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         ctx: typer.Context,
         model: ModelSource,
         output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
-        target: TargetName = "host",
+        target: TargetName = "",
+        board: Annotated[
+            str | None,
+            typer.Option(
+                "--board",
+                "-b",
+                metavar="BOARD",
+                help="What it is for; a microcontroller gets its firmware too.",
+                autocompletion=complete_board,
+            ),
+        ] = None,
         data: DataCard = None,
         random_calibration: RandomCalibration = False,
         profile: Annotated[
@@ -135,15 +148,27 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             permute=permute,
         )
         options = replace(options, **_presets(profile, ctx, data is not None))
-        load_target(target)
+        target = _target(target, board)
         _check(data, output, options)
         source = model_file(model, arch, dimension)
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise usage_error("option-conflict", "--output would overwrite the model", str(output), "name another")
-        verb(RoadRequest(source, target, data, output, options, Console(as_json, quiet), repeat))
+        verb(RoadRequest(source, target, board, data, output, options, Console(as_json, quiet), repeat))
 
     command.__doc__ = verb.__doc__
     return command
+
+
+def _target(name: str, board: str | None) -> str:
+    """The target that was asked for, or the board's, or this machine.
+
+    Raises EdgepruneError (usage): target-unknown, board-unknown; option-conflict where the board is another target.
+    """
+    wanted = None if board is None else load_board(board).target
+    if name and wanted is not None and load_target(name).name != load_target(wanted).name:
+        hint = "leave --target out: the board says it"
+        raise usage_error("option-conflict", f"board {board} is a {wanted}, not a {name}", "--board", hint)
+    return load_target(name or wanted or "host").name if name != "host" else name
 
 
 def _presets(profile: str | None, ctx: typer.Context, has_data: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
+from edgeprune.lowering.plain_pools import make_pools_plain
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
@@ -42,6 +43,8 @@ def lower(
     _refuse_empty(model)
     fixed_point = target.arithmetic == "fixed"
     quantized = without_quantization(model, target.dot, stored_ports=target.bare)
+    if fixed_point:
+        make_pools_plain(quantized)
     model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))
