@@ -32,10 +32,11 @@ def advise_verb(
 
     On this machine's own target every layer is timed in the compiled model, pruned at random; the first time takes a
     minute, later ones read the cache ($EDGEPRUNE_CACHE, else edgeprune in $XDG_CACHE_HOME or ~/.cache). For other
-    targets times are predicted from the kernels' cycle models, and `kind` says so.
+    targets times are predicted, and `kind` says so, `basis` how: by running the compiled model on an emulated board
+    where the target's time is known from those and qemu and llvm-mca are installed, else by the kernels' cycle models.
 
     \b
-    JSON: target, kind ("measured" | "predicted"), threads, dense_ms,
+    JSON: target, kind ("measured" | "predicted"), basis, threads, dense_ms,
       levels [{pattern, sparsity, latency_ms, speedup}]: the whole model
       layers [{name, op, macs, time_us, share, pattern (the fastest), pays_from (sparsity or null),
         speedup {"0.5", "0.75", "0.875"}, verdict ("prune" | "keep"), reason}]
@@ -60,7 +61,8 @@ def layers_table(title: str, report: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     head = f"{escape(title)} on {report['target']}: {time_text(report['dense_ms'])} dense ({report['kind']})"
-    table = Table(title=head, title_justify="left")
+    basis = report.get("basis") or None
+    table = Table(title=head, title_justify="left", caption=basis and f"predicted from {escape(basis)}")
     for column in ("layer", "op"):
         table.add_column(column)
     table.add_column("time", justify="right")

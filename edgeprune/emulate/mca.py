@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as remembered
 from importlib.metadata import PackageNotFoundError, distribution
@@ -128,10 +129,8 @@ def _regions(blocks: Sequence[Code], texts: dict[int, str]) -> Iterator[str]:
 
 
 def _candidates() -> Iterator[Path]:
-    try:
+    with suppress(PackageNotFoundError):
         yield Path(str(distribution(_WHEEL).locate_file("llvm/bin/llvm-mca")))
-    except PackageNotFoundError:
-        pass
     names = ["llvm-mca", *(f"llvm-mca-{major}" for major in range(OLDEST, _NEWEST))]
     yield from (Path(path).resolve() for path in map(shutil.which, names) if path is not None)
 

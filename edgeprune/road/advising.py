@@ -57,7 +57,7 @@ def advise_model(
 ) -> dict[str, Any]:
     """The JSON of `edgeprune advise`.
 
-    `target, kind, threads, dense_ms, levels [{pattern, sparsity, latency_ms, speedup}], layers [{name, op, macs,
+    `target, kind, basis, threads, dense_ms, levels [{pattern, sparsity, latency_ms, speedup}], layers [{name, op, macs,
     time_us, share, pattern, pays_from, speedup {"0.5", "0.75", "0.875"}, verdict ("prune" | "keep"), reason}]`.
     Raises EdgepruneError as `lower` does.
     """
@@ -72,6 +72,7 @@ def advise_model(
     return {
         "target": target.name,
         "kind": table.kind,
+        "basis": table.basis,
         "threads": threads,
         "dense_ms": table.dense_us / 1000,
         "levels": _levels(model, target, table),

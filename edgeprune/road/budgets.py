@@ -66,6 +66,8 @@ def _latency_shortfall(budget: float | None, figures: Mapping[str, float]) -> st
     need, kind = figures.get("latency", 0.0) / 1000.0, "measured"
     if "latency" not in figures:
         need, kind = figures.get("predicted_latency", 0.0) / 1000.0, "predicted"
+        if "latency_spread" in figures:
+            kind = f"predicted, within a factor {figures['latency_spread']:g}"
     if budget is None or need <= budget:
         return ""
     return f"latency is {need:.3f} ms ({kind}), {need - budget:.3f} ms over the budget of {budget:g}"

@@ -52,6 +52,7 @@ class Search:
     kind: str
     tried: int
     assumptions: tuple[str, ...] = ()
+    basis: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The `search` field of the inspection: microseconds, bytes and millijoules; the error of the prediction."""
@@ -65,6 +66,8 @@ class Search:
         }
         if "latency" in self.measured:
             found["prediction_error"] = self.predicted["latency"] / self.measured["latency"] - 1
+        if self.basis:
+            found["basis"] = self.basis
         if self.assumptions:
             found["assumptions"] = list(self.assumptions)
         return found
@@ -112,14 +115,14 @@ class Chooser:
         for _ in range(TIGHTENINGS):
             assignment, layout = self._least_error(aims)
             measured = self._measured(assignment.levels, limits)
-            missed = [name for name in limits if name in measured and measured[name] > limits[name]]
+            took = {name.removeprefix("predicted_"): value for name, value in measured.items()}
+            missed = [name for name in limits if name in took and took[name] > limits[name]]
             if not missed or self._at_floor(assignment, missed):
                 break
             for name in missed:
-                aims[name] *= MARGIN * limits[name] / measured[name]
+                aims[name] *= MARGIN * limits[name] / took[name]
         model = self._trained(cut(self.judge, assignment.levels, self.options, self.progress))
-        search = Search("error", layout, assignment.totals, measured, self.costs.kind, self.tried, self._assumptions())
-        return Chosen(model, search), assignment.levels
+        return Chosen(model, self._search("error", layout, assignment, measured)), assignment.levels
 
     def _least_error(self, aims: Mapping[str, float]) -> tuple[Assignment, str]:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
@@ -158,6 +161,8 @@ class Chooser:
         found = {"size": float(draft.manifest.total_bytes)}
         if "latency" in wanted and self.drafter.measures:
             found["latency"] = self.drafter.latency_us(draft, self.progress)
+        elif "latency" in wanted and (predicted := self.drafter.compiled_us(draft)) is not None:
+            found["predicted_latency"] = predicted
         return found
 
     def _furthest(self) -> tuple[Chosen, Mapping[str, Level]]:
@@ -168,10 +173,13 @@ class Chooser:
         if epochs_of(self.judge, self.options):
             walk.trained()
         measured = self._measured(walk.assignment.levels, {objective: 0.0})
-        search = Search(
-            objective, walk.layout, walk.assignment.totals, measured, self.costs.kind, self.tried, self._assumptions()
-        )
+        search = self._search(objective, walk.layout, walk.assignment, measured)
         return Chosen(walk.model, search), walk.assignment.levels
+
+    def _search(self, objective: str, layout: str, assignment: Assignment, measured: Mapping[str, float]) -> Search:
+        """What is told of the search that ends here."""
+        kind, basis = self.costs.kind, self.costs.basis
+        return Search(objective, layout, assignment.totals, measured, kind, self.tried, self._assumptions(), basis)
 
     def _assumptions(self) -> tuple[str, ...]:
         """What the energy figures rest on, where energy was asked for."""

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _KIND = "costs"
-_SOURCES = ("kernels", "lowering", "bench", "road", "search")
+_SOURCES = ("kernels", "lowering", "bench", "road", "search", "emulate")
 
 
-def kept_table(model: ir.Model, target: Target, threads: int, cache: Cache, make: Callable[[], CostTable]) -> CostTable:
-    """The table of `model` on `target` from `cache`; where there is none that can be read, what `make` gives."""
-    key = _key(model, target, threads)
+def kept_table(
+    model: ir.Model, target: Target, threads: int, cache: Cache, make: Callable[[], CostTable], basis: str = ""
+) -> CostTable:
+    """The table of `model` on `target` from `cache`; where there is none that can be read, what `make` gives.
+
+    `basis` names what else it depends on.
+    """
+    key = content_key(_key(model, target, threads), basis)
     data = cache.get(_KIND, key)
     if data is not None:
         try:

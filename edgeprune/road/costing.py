@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from edgeprune.bench.rounds import Probed, step_times
 from edgeprune.cache import Cache, open_cache
 from edgeprune.data import random_samples
 from edgeprune.deploy.local import LocalRunner
+from edgeprune.errors import EdgepruneError
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.ports import input_specs
 from edgeprune.lowering.arena import allocate
@@ -24,6 +25,7 @@ from edgeprune.pattern import Level
 from edgeprune.progress import Progress, silent
 from edgeprune.road.cost_rows import Readings, Structure, changes_between, layout_views, other_steps, with_mixed
 from edgeprune.road.cost_store import kept_table
+from edgeprune.road.emulating import basis_of, emulated_readings, unpredicted
 from edgeprune.road.predicting import predicted_readings
 from edgeprune.road.probes import Probe, Reading, by_step, masked, packed_bytes, probes_of, prunable
 from edgeprune.road.writing import Writer
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
     from edgeprune.lowering.build import Built
     from edgeprune.lowering.plan import Plan
+
+CYCLE_MODELS = "the cycle models of the kernels"
+"""What predictions rest on where nothing is emulated."""
 
 _SECONDS = 8.0
 _PLAIN = Writer()
@@ -50,10 +55,45 @@ def costs_for(
     write: Writer = _PLAIN,
     progress: Progress = silent,
 ) -> CostTable:
-    """The cost table of `model` as `write` makes it: measured where this machine can run `target`, else predicted."""
+    """The cost table of `model` as `write` makes it: measured where this machine can run `target`, else predicted.
+
+    Predictions are of emulated boards where the target's time is known from those and they can be had here, else of
+    the cycle models.
+    """
     if host_cpu_flags().issuperset(target.cpu_flags):
         return measured_costs(model, target, threads=threads, seed=seed, cache=cache, write=write, progress=progress)
-    return predicted_costs(model, target, threads=threads, seed=seed, write=write, progress=progress)
+    try:
+        return emulated_costs(model, target, threads=threads, seed=seed, cache=cache, write=write, progress=progress)
+    except EdgepruneError as error:
+        basis = f"{CYCLE_MODELS}; {unpredicted(error)}"
+    return predicted_costs(model, target, threads=threads, seed=seed, write=write, basis=basis, progress=progress)
+
+
+def emulated_costs(
+    model: ir.Model,
+    target: Target,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    cache: Cache | None = None,
+    write: Writer = _PLAIN,
+    progress: Progress = silent,
+) -> CostTable:
+    """The cost table of `model`: each probe compiled, run once on an emulated board, its time predicted.
+
+    One that was made before is taken again. Raises EdgepruneError (emulator-missing, emulator-unsupported,
+    mca-missing, prediction-unsupported, mca-failed), else as `lower` does.
+    """
+    cache = open_cache() if cache is None else cache
+    basis = basis_of(target, cache)
+
+    def make() -> CostTable:
+        structure = structure_of(model)
+        probes = probes_of(target, structure.images, convolves=structure.convolves)
+        readings = emulated_readings(model, target, probes, structure, threads, seed, cache, write, progress)
+        return replace(_table(target, "predicted", threads, readings, structure), basis=basis)
+
+    return kept_table(model, target, threads, cache, make, basis=f"{basis}, {write.precision}")
 
 
 def predicted_costs(
@@ -63,16 +103,17 @@ def predicted_costs(
     threads: int = 1,
     seed: int = 0,
     write: Writer = _PLAIN,
+    basis: str = CYCLE_MODELS,
     progress: Progress = silent,
 ) -> CostTable:
     """The cost table of `model` from the kernels' cycle models and the clock that `target` states; code is a guess.
 
-    Raises EdgepruneError as `lower` does.
+    `basis` says so, and why. Raises EdgepruneError as `lower` does.
     """
     structure = structure_of(model)
     probes = probes_of(target, structure.images, convolves=structure.convolves)
     readings = predicted_readings(model, target, probes, structure, threads, seed, write, progress)
-    return _table(target, "predicted", threads, readings, structure)
+    return replace(_table(target, "predicted", threads, readings, structure), basis=basis)
 
 
 def measured_costs(

@@ -16,6 +16,7 @@ from edgeprune.pattern import parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.assembly import Draft, assemble, latency_of, provenance_of
 from edgeprune.road.costing import costs_for
+from edgeprune.road.emulating import emulated_us
 from edgeprune.road.judging import Judge
 from edgeprune.road.tabulating import work_of
 from edgeprune.search.energy import energy_model
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 
 Figures = dict[str, float]
-"""By name: size and ram in bytes, latency and predicted_latency in microseconds, energy in millijoules."""
+"""By name: size and ram in bytes, latency and predicted_latency in microseconds, energy in millijoules.
+
+Hardware is between a predicted latency divided by `latency_spread` and multiplied by it, where that is known.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Drafter:
     def figures(self, draft: Draft, model: ir.Model, progress: Progress, predicted_us: float | None) -> Figures:
         """What the budgets of the options are about: bytes, and microseconds and millijoules where they are asked for.
 
-        Where this machine cannot run the target, `predicted_us` stands for the measured time.
+        Where this machine cannot run the target, a predicted time stands for the measured one: that of the compiled
+        model on an emulated board with its spread, else `predicted_us`.
         """
         options = self.options
         found = {"size": float(draft.manifest.total_bytes), "ram": float(draft.manifest.ram_bytes)}
@@ -64,14 +69,27 @@ class Drafter:
         if self.measures:
             found["latency"] = self.latency_us(draft, progress)
         else:
-            found["predicted_latency"] = self._predicted(model, progress) if predicted_us is None else predicted_us
+            found |= self._predicted(draft, model, progress, predicted_us)
         if options.energy is not None:
             time = found.get("latency", found.get("predicted_latency", 0.0))
             found["energy"] = self._energy(draft, model, time)
         return found
 
-    def _predicted(self, model: ir.Model, progress: Progress) -> float:
-        """Microseconds of `model` by the cycle models of the kernels."""
+    def _predicted(self, draft: Draft, model: ir.Model, progress: Progress, predicted_us: float | None) -> Figures:
+        compiled = self.compiled_us(draft)
+        if compiled is not None:
+            spread = 1.0 if self.target.predict is None else self.target.predict.spread
+            return {"predicted_latency": compiled, "latency_spread": spread}
+        return {"predicted_latency": self._by_table(model, progress) if predicted_us is None else predicted_us}
+
+    def compiled_us(self, draft: Draft) -> float | None:
+        """Microseconds that `draft` is predicted to take on one thread, by an emulated board; None without one."""
+        if self.measures or self.target.predict is None or self.options.threads != 1:
+            return None
+        return emulated_us(draft.members[draft.manifest.library], self.target)
+
+    def _by_table(self, model: ir.Model, progress: Progress) -> float:
+        """Microseconds of `model` by the cost table of the original."""
         patterns = [parse_pattern(text) for text in self.target.patterns]
         judge = self.judge
         costs = costs_for(

@@ -13,7 +13,7 @@ from edgeprune.minimum_cut import cheapest
 from edgeprune.pattern import Level, Pattern, parse_pattern
 
 Kind = Literal["measured", "predicted"]
-"""Timed on the machine that the table is for, or computed from the kernels' cycle models."""
+"""Timed on the machine that the table is for, or computed: `basis` says from what."""
 
 DENSE = Level(Pattern(), 1.0)
 
@@ -99,7 +99,7 @@ class Change:
 
 @dataclass(frozen=True)
 class CostTable:
-    """The costs of a model on a target with `threads` threads.
+    """The costs of a model on a target with `threads` threads; `basis` says what predicted ones rest on.
 
     `layouts` are the views that a search looks at, each by itself, for the best of their results; "channels" comes
     first. `others` has, by name, what steps that cannot be pruned take in each layout ("channels", "pixels"): they are
@@ -112,6 +112,7 @@ class CostTable:
     layouts: tuple[LayoutCosts, ...]
     others: Mapping[str, tuple[float, float]]
     changes: tuple[Change, ...]
+    basis: str = ""
 
     @property
     def layers(self) -> tuple[str, ...]:
