@@ -13,6 +13,7 @@ import msgspec
 
 from edgeprune.board import board_folder
 from edgeprune.errors import EdgepruneError, nearest
+from edgeprune.target import InstructionFacts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,7 +59,8 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `clock_mhz` is the highest clock of its core, `reset_mhz` the one that it runs at after reset, where firmware
     that sets no clock stays; 0 where unknown. `boot` is what must stand in flash before the vector table.
     `pyocd`, `openocd` (its target script), `esptool`, `machine` (QEMU's) are what those programs call the chip,
-    `uf2_family` its family id there, `dfu` its USB id in DFU mode, vendor:product.
+    `uf2_family` its family id there, `dfu` its USB id in DFU mode, vendor:product. `per_instruction` is what is known
+    of this chip beyond its core.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     uf2_family: int = 0
     dfu: str = ""
     machine: str = ""
+    per_instruction: InstructionFacts | None = None
 
     @property
     def flash(self) -> Region:

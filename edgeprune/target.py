@@ -58,6 +58,19 @@ class PredictFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dispatch: int = 0
 
 
+class InstructionFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an instruction of one core or chip takes on average: cycles, and nanojoules of the whole chip.
+
+    Real inferences were within a factor `cycles_spread` and `energy_spread` of that. `source` says where it is from.
+    """
+
+    cycles: float
+    cycles_spread: float
+    nanojoules: float
+    energy_spread: float
+    source: str
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the compiler must know of one machine; sizes in bytes.
 
@@ -88,6 +101,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns_int8: tuple[str, ...] = ()
     energy: EnergyFacts | None = None
     predict: PredictFacts | None = None
+    per_instruction: InstructionFacts | None = None
 
     @property
     def lanes(self) -> int:
