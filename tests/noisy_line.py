@@ -1,0 +1,51 @@
+"""A serial line between two ptys that loses bytes, adds some, goes dead or is cut, from a seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import threading
+import tty
+
+
+class NoisyLine(threading.Thread):
+    """`host` and `board` are the names of its ends; `loses` and `adds` are chances for each byte, either way."""
+
+    def __init__(self, seed=0, loses=0.0, adds=0.0):
+        super().__init__(daemon=True)
+        self.draw, self.loses, self.adds = random.Random(seed), loses, adds
+        self.dead, self.stop, self.carried = False, False, 0
+        self.masters, self.slaves = zip(os.openpty(), os.openpty(), strict=True)
+        for descriptor in (*self.masters, *self.slaves):
+            tty.setraw(descriptor)
+        self.host, self.board = (os.ttyname(slave) for slave in self.slaves)
+        self.start()
+
+    def run(self):
+        a, b = self.masters
+        while not self.stop:
+            for ready in select.select([a, b], [], [], 0.02)[0]:
+                data = self._spoilt(os.read(ready, 4096))
+                self.carried += len(data)
+                if data and not self.dead:
+                    os.write(b if ready == a else a, data)
+        for descriptor in (*self.masters, *self.slaves):
+            os.close(descriptor)
+
+    def _spoilt(self, data):
+        kept = []
+        for byte in data:
+            if self.draw.random() >= self.loses:
+                kept.append(byte)
+            if self.draw.random() < self.adds:
+                kept.append(self.draw.randrange(256))
+        return bytes(kept)
+
+    def babble(self, data):
+        """Say `data` to the host."""
+        os.write(self.masters[0], data)
+
+    def cut(self):
+        self.stop = True
+        self.join(10)
