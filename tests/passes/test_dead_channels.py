@@ -246,6 +246,12 @@ def test_models_of_real_numbers_stay_as_they_are():
     assert not removal.changed
 
 
+def test_models_with_open_shapes_stay_as_they_are():
+    model = chain({0: NEVER})
+    model.graph.inputs[0].shape = ir.Shape(["rows", 3, 7, 6])
+    assert remove_dead(model).model is model
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 1 << 30), st.sets(st.integers(0, 5), max_size=5), st.booleans(), st.sampled_from([0, 1]))
 def test_random_networks(seed: int, stuck: set[int], high: bool, last_pads: int):

@@ -63,13 +63,15 @@ class Removal:
 
 
 def remove_dead(model: ir.Model) -> Removal:
-    """`model` without what can never matter, bit for bit; `model` itself where it is not quantized or all matters.
+    """`model` without what can never matter, bit for bit; `model` itself where all of it does.
+
+    That is also where it is not quantized, or where shapes are open.
 
     Channels that always store one value, or that nothing gives a weight, go from the layers that make and read them;
     what a constant added stays in the bias, as an integer. The sums of integers are equal then for every input;
-    a runtime that sums in float32 may add what is left in another order. All shapes of the model must be fixed.
+    a runtime that sums in float32 may add what is left in another order.
     """
-    if not is_quantized(model):
+    if not is_quantized(model) or not _has_fixed_shapes(model):
         return Removal(model)
     left, clamps, constants = copy_model(model), [], []
     while True:
@@ -89,6 +91,11 @@ def remove_dead(model: ir.Model) -> Removal:
         left = SelectUnits(dead.kept)(left)
     removal = Removal(left, _layers(model, left), tuple(clamps), tuple(constants))
     return removal if removal.changed else Removal(model, removal.layers)
+
+
+def _has_fixed_shapes(model: ir.Model) -> bool:
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs if value.name)]
+    return all(value.shape is not None and value.shape.is_static() for value in values)
 
 
 def _layers(before: ir.Model, after: ir.Model) -> tuple[LayerRemoval, ...]:
