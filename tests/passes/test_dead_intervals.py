@@ -108,7 +108,6 @@ MODELS = {
     "mlperf_tiny/vww_mbv1_025_int8.tflite": (7_489_664, 3_727_313),
     "mlperf_tiny/ic_resnet8_int8.tflite": (12_501_632, 12_501_632),
     "mlperf_tiny/kws_dscnn_int8.tflite": (2_656_768, 2_656_768),
-    "mlperf_tiny/sww_int8.tflite": (826_368, 826_368),
     "coral/mobilenet_v1_0.25_128_quant.tflite": (13_570_304, 12_868_864),
     "import_edge/person_detect.tflite": (7_157_888, 7_077_246),
     "import_edge/keyword_scrambled.tflite": (15_936, 8_736),
@@ -130,10 +129,10 @@ def test_real_models_give_the_same(data_dir: Path, name: str):
         return
     before, after = (Session(each) for each in (model, removal.model))
     generator = np.random.default_rng(0)
-    for turn in range(6):
+    for turn in range(4):
         feed = {}
         for spec in before.specs:
-            low, high = [(0, 1), (-1, 1), (0, 255), (-30, 30), (-1e7, 1e7), (-128, 128)][turn]
+            low, high = [(0, 1), (-1e7, 1e7), (0, 255), (-30, 30)][turn]
             feed[spec.name] = generator.uniform(low, high, size=spec.shape).astype(spec.dtype)
         if name in REORDERED:
             one, other = exact(model, feed), exact(removal.model, feed)
