@@ -57,7 +57,9 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One microcontroller: the target it is compiled for, its memory, and what flashers call it.
 
     `clock_mhz` is the highest clock of its core, `reset_mhz` the one that it runs at after reset, where firmware
-    that sets no clock stays; 0 where unknown. `boot` is what must stand in flash before the vector table.
+    that sets no clock stays; 0 where unknown. `boot` is what must stand in flash before the vector table,
+    `data_view` the address at which data in that flash is read, 0 where it is that of the code. `uart` is the serial
+    line that firmware can be asked over.
     `pyocd`, `openocd` (its target script), `esptool`, `machine` (QEMU's) are what those programs call the chip,
     `uf2_family` its family id there, `dfu` its USB id in DFU mode, vendor:product. `per_instruction` is what is known
     of this chip beyond its core.
@@ -70,6 +72,8 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     regions: tuple[Region, ...]
     reset_mhz: float = 0.0
     boot: Literal["vectors", "rp2040", "rp2350", "imxrt", "esp32"] = "vectors"
+    data_view: int = 0
+    uart: Literal["", "cmsdk", "esp32c3"] = ""
     identity: Identity | None = None
     pyocd: str = ""
     openocd: str = ""

@@ -45,7 +45,7 @@ def test_every_chip_that_comes_along_is_whole():
 def test_every_bare_board_names_a_chip_of_its_target():
     boards = [load_board(name) for name in board_names()]
     bare = [board for board in boards if board.transport in BARE]
-    cores = {"cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "riscv32imc"}
+    cores = {"cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "riscv32imc"}
     assert {board.target for board in bare} == cores and len(bare) >= 19
     for board in bare:
         assert load_chip(board.chip).target == board.target

@@ -1,25 +1,16 @@
-"""A Cortex-M in this process: firmware runs under unicorn, faults are found, instructions are counted exactly."""
+"""A microcontroller in this process: firmware runs under unicorn, which finds faults and counts instructions."""
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
 from typing import Any
 
 from edgeprune.chip import Chip
+from edgeprune.deploy.unicorn_core import Core, core_of, unicorn_module
 from edgeprune.elf import Elf, read_elf
 from edgeprune.errors import EdgepruneError
 
-_CORES = {
-    "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0",
-    "cortex-m3": "UC_CPU_ARM_CORTEX_M3",
-    "cortex-m4": "UC_CPU_ARM_CORTEX_M4",
-    "cortex-m7": "UC_CPU_ARM_CORTEX_M7",
-    "cortex-m33": "UC_CPU_ARM_CORTEX_M33",
-}
 _PAGE = 4096
 _SYSTEM_START, _SYSTEM_BYTES = 0xE0000000, 0x00100000
-_FIRST_LONG = 0x1D
 
 
 class UnicornBoard:
@@ -30,9 +21,9 @@ class UnicornBoard:
 
     def __init__(self, elf: bytes, chip: Chip) -> None:
         """Raises EdgepruneError: emulator-missing, emulator-unsupported, elf-invalid."""
+        self._core = core_of(chip)
+        self._machine = _machine(chip, self._core)
         self._chip, self._elf = chip, read_elf(elf)
-        self._machine = _machine(chip)
-        self._registers = _module("unicorn.arm_const")
         self._idle = self._elf.symbol("edge_idle")
         self._marks = self._elf.symbol("edge_mark_begin"), self._elf.symbol("edge_mark_end")
         self._visits: dict[tuple[int, int], int] = {}
@@ -40,7 +31,7 @@ class UnicornBoard:
         self._regions: list[int] = []
         self._inside = False
         self._fault: tuple[str, int] | None = None
-        _load(self._machine, self._elf)
+        _load(self._machine, self._elf, chip)
         self._next = self._reset()
         self._watch()
 
@@ -63,16 +54,15 @@ class UnicornBoard:
 
         Raises EdgepruneError (emulated-fault) with where it was and what it touched.
         """
-        names = self._registers
+        core = self._core
         try:
-            self._machine.emu_start(self._next | 1, self._idle, timeout=max(1, round(seconds * 1e6)))
+            self._machine.emu_start(self._next | core.low_bit, self._idle, timeout=max(1, round(seconds * 1e6)))
         except _error() as error:
-            place = self._machine.reg_read(names.UC_ARM_REG_PC)
+            place = self._register(core.counter)
             why = str(error) if self._fault is None else f"a {self._fault[0]} at {self._fault[1]:#010x}"
             raise self._failure(f"the firmware failed at {place:#010x}{self._near(place)}", why) from error
-        place = self._machine.reg_read(names.UC_ARM_REG_PC) & ~1
-        idle = place == self._idle
-        self._next = self._machine.reg_read(names.UC_ARM_REG_LR) & ~1 if idle else place
+        place = self._register(core.counter)
+        self._next = self._register(core.link) if place == self._idle else place
 
     def take_regions(self) -> list[int]:
         """Instructions of each marked region, in order, since this was last asked."""
@@ -83,14 +73,14 @@ class UnicornBoard:
         """Nothing is left to end."""
 
     def _reset(self) -> int:
-        vectors = self._elf.sections[".edge_vectors"][0]
-        stack, start = self._elf.words(vectors, 2)
-        self._machine.reg_write(self._registers.UC_ARM_REG_SP, stack)
-        return start & ~1
+        if self._core.architecture == "UC_ARCH_ARM":
+            stack, _ = self._elf.words(self._elf.sections[".edge_vectors"][0], 2)
+            self._machine.reg_write(self._core.number(self._core.stack), stack)
+        return self._elf.entry & ~1
 
     def _watch(self) -> None:
         """Count how often each block of instructions runs between marks; note what touches memory that is not there."""
-        constants = _module("unicorn")
+        constants = unicorn_module("unicorn")
         begin, end = self._marks
         visits = self._visits
 
@@ -113,6 +103,10 @@ class UnicornBoard:
         self._machine.hook_add(constants.UC_HOOK_BLOCK, block)
         self._machine.hook_add(constants.UC_HOOK_MEM_INVALID, unmapped)
 
+    def _register(self, name: str) -> int:
+        """A register that holds an address of code."""
+        return int(self._machine.reg_read(self._core.number(name))) & ~1
+
     def _close(self, begin: int) -> None:
         """End a region: the instruction behind the mark that began it, then all blocks up to the one that ends it."""
         self._inside = False
@@ -120,7 +114,7 @@ class UnicornBoard:
 
     def _length(self, block: tuple[int, int]) -> int:
         if block not in self._lengths:
-            self._lengths[block] = thumb_instructions(bytes(self._machine.mem_read(*block)))
+            self._lengths[block] = self._core.instructions(bytes(self._machine.mem_read(*block)))
         return self._lengths[block]
 
     def _near(self, place: int) -> str:
@@ -132,44 +126,25 @@ class UnicornBoard:
         return EdgepruneError("emulated-fault", f"{what}: {why}", where=f"chip {self._chip.name}", hint=hint)
 
 
-def thumb_instructions(code: bytes) -> int:
-    """How many instructions of 2 or 4 bytes `code` holds."""
-    count = place = 0
-    while place < len(code):
-        place += 4 if code[place + 1] >> 3 >= _FIRST_LONG else 2
-        count += 1
-    return count
-
-
-def _machine(chip: Chip) -> Any:
-    if chip.target not in _CORES:
-        what = f"unicorn has no {chip.target}"
-        hint = "emulate it with a qemu board: edgeprune boards lists them"
-        raise EdgepruneError("emulator-unsupported", what, where=f"chip {chip.name}", hint=hint)
-    uc, arm = _module("unicorn"), _module("unicorn.arm_const")
-    machine = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
-    machine.ctl_set_cpu_model(getattr(arm, _CORES[chip.target]))
+def _machine(chip: Chip, core: Core) -> Any:
+    uc, machine = unicorn_module("unicorn"), core.machine()
     for region in chip.regions:
         rights = uc.UC_PROT_READ | (uc.UC_PROT_EXEC if region.kind == "flash" else uc.UC_PROT_WRITE)
         machine.mem_map(region.start, -(-region.bytes // _PAGE) * _PAGE, rights)
-    machine.mem_map(_SYSTEM_START, _SYSTEM_BYTES, uc.UC_PROT_READ | uc.UC_PROT_WRITE)
+    if chip.data_view:
+        machine.mem_map(chip.data_view, -(-chip.flash.bytes // _PAGE) * _PAGE, uc.UC_PROT_READ)
+    if core.architecture == "UC_ARCH_ARM":
+        machine.mem_map(_SYSTEM_START, _SYSTEM_BYTES, uc.UC_PROT_READ | uc.UC_PROT_WRITE)
     return machine
 
 
-def _load(machine: Any, elf: Elf) -> None:
+def _load(machine: Any, elf: Elf, chip: Chip) -> None:
     for segment in elf.segments:
         machine.mem_write(segment.load, segment.data)
-
-
-def _module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = "pip install unicorn"
-        what = "an emulated board needs the package unicorn"
-        raise EdgepruneError("emulator-missing", what, where="--board", hint=hint) from error
+        if chip.data_view:
+            machine.mem_write(segment.load - chip.flash.start + chip.data_view, segment.data)
 
 
 def _error() -> type[Exception]:
-    found: type[Exception] = _module("unicorn").UcError
+    found: type[Exception] = unicorn_module("unicorn").UcError
     return found

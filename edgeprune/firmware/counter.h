@@ -1,4 +1,5 @@
-/* The core's cycle counter: DWT on Cortex-M3 and up, SysTick (24 bits, downwards) on M0+, mcycle on RISC-V. */
+/* The core's cycle counter: DWT on Cortex-M3 and up, SysTick (24 bits, downwards) on M0+, mcycle on RISC-V or, on an
+   ESP32-C3, which has none, its own. */
 #ifndef EDGE_COUNTER_H
 #define EDGE_COUNTER_H
 #include <stdint.h>
@@ -8,10 +9,19 @@
 #if defined(__riscv)
 enum { EDGE_COUNTER_IS_NARROW = 0 };
 #define edge_mark(number) __asm__ volatile("nop" ::: "memory")
+#define EDGE_CSR(instruction) ".option push\n .option arch, +zicsr\n " instruction "\n .option pop"
+#ifdef EDGE_ESP32
+static inline void edge_start_counter(void) {
+    __asm__ volatile(EDGE_CSR("csrw 0x7e0, %0\n csrw 0x7e1, %0") ::"r"(1) : "memory");
+}
+#define EDGE_READ_CYCLES "csrr %0, 0x7e2"
+#else
 static inline void edge_start_counter(void) {}
+#define EDGE_READ_CYCLES "csrr %0, mcycle"
+#endif
 static inline uint32_t edge_count(void) {
     uint32_t count;
-    __asm__ volatile("csrr %0, mcycle" : "=r"(count)::"memory");
+    __asm__ volatile(EDGE_CSR(EDGE_READ_CYCLES) : "=r"(count)::"memory");
     return count;
 }
 static inline uint32_t edge_elapsed(uint32_t before, uint32_t after) { return after - before; }

@@ -18,8 +18,9 @@ from edgeprune.target import Target
 from edgeprune.toolchain import baseline, compile_c
 
 STACK_BYTES = 4096
-_SOURCES = ("start_cortex_m.c", "mailbox.c", "memory.c")
-_BOOTS = {"vectors": (), "rp2040": ("boot_rp2040.c",), "rp2350": ("boot_rp2350.c",)}
+_SOURCES = ("mailbox.c", "memory.c")
+_STARTS = {"thumb": "start_cortex_m.c", "riscv32": "start_riscv.c"}
+_BOOTS = {"vectors": (), "rp2040": ("boot_rp2040.c",), "rp2350": ("boot_rp2350.c",), "esp32": ()}
 _HEADERS = ("mailbox.h", "counter.h")
 # zig takes the symbols away unless some debug information was asked for before it was declined.
 _FLAGS = (
@@ -66,11 +67,13 @@ def link_firmware(
     digest: bytes = bytes(8),
     bootloader_bytes: int = 0,
     stack_bytes: int = STACK_BYTES,
+    uart: bool = False,
 ) -> Firmware:
     """The firmware of the static library `library` (libmodel.a) with its edge_model.h; the same input, the same bytes.
 
-    `digest` is what tells the host which library it holds: the first 8 bytes of its SHA-256. Raises EdgepruneError:
-    firmware-target, firmware-unsupported; firmware-ram-full and firmware-flash-full with the numbers; link-failed.
+    `digest` is what tells the host which library it holds: the first 8 bytes of its SHA-256; with `uart` it is
+    asked over the chip's serial line too. Raises EdgepruneError: firmware-target, firmware-unsupported;
+    firmware-ram-full and firmware-flash-full with the numbers; firmware-facts; link-failed.
     """
     _check(chip, target)
     check_arena(chip, arena_bytes, stack_bytes)
@@ -81,9 +84,12 @@ def link_firmware(
         "EDGE_LIBRARY_FIRST": int.from_bytes(digest[:4], "little"),
         "EDGE_LIBRARY_SECOND": int.from_bytes(digest[4:8], "little"),
         **({"EDGE_CACHES": 1} if target.cpu in _WITH_CACHES else {}),
+        **({"EDGE_ESP32": 1} if chip.boot == "esp32" else {}),
     }
-    sources = [*_SOURCES, *_BOOTS[chip.boot]]
-    files = {name: _source(name) for name in (*sources, *_HEADERS)}
+    serial = ("uart.c", f"uart_{chip.uart}.c") if chip.uart and uart else ()
+    headers = (*_HEADERS, "uart.h") if serial else _HEADERS
+    sources = [_start(target), *_SOURCES, *_BOOTS[chip.boot], *serial]
+    files = {name: _source(name) for name in (*sources, *headers)}
     files |= {"edge_model.h": header, "firmware.ld": linker_script(chip, stack_bytes, bootloader_bytes)}
     content = _linked(target, files, library, [f"-D{name}={value}u" for name, value in facts.items()], sources)
     content = seal(content, chip)
@@ -111,6 +117,11 @@ def _linked(target: Target, files: dict[str, str], library: bytes, defines: list
         return (folder / "firmware.elf").read_bytes()
 
 
+def _start(target: Target) -> str:
+    """The file that starts the target's core; nothing where there is none."""
+    return next((file for machine, file in _STARTS.items() if target.machine.startswith(machine)), "")
+
+
 def _source(name: str) -> str:
     return (resources.files("edgeprune.firmware") / name).read_text(encoding="utf-8")
 
@@ -120,7 +131,7 @@ def _check(chip: Chip, target: Target) -> None:
         what = f"the package was compiled for {target.name}, and chip {chip.name} is a {chip.target}"
         hint = f"compile it for this chip: --target {chip.target}"
         raise EdgepruneError("firmware-target", what, where=f"chip {chip.name}", hint=hint)
-    if chip.boot not in _BOOTS or not target.triple.startswith("thumb"):
+    if chip.boot not in _BOOTS or not _start(target):
         what = f"no firmware can be made for chip {chip.name} yet"
         hint = "put the C library of the package into a project of the vendor's"
         raise EdgepruneError("firmware-unsupported", what, where=f"chip {chip.name}", hint=hint)

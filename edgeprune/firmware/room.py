@@ -24,10 +24,10 @@ def check_room(chip: Chip, elf: Elf, model: str, bootloader_bytes: int, stack_by
     flash = max(segment.load + len(segment.data) for segment in elf.segments) - chip.flash.start - bootloader_bytes
     room = chip.flash.bytes - bootloader_bytes
     ram = chip.ram
-    ends = [start + size for start, size in elf.sections.values() if ram.start <= start]
-    used = max(end for end in ends if end >= ram.start) - ram.start
+    arena, arena_bytes = elf.sections[".edge_arena"]
+    used = arena + arena_bytes - ram.start
     if used > ram.bytes:
-        raise _ram_full(chip, used, f"{elf.sections['.edge_arena'][1]:,} of them for the arena")
+        raise _ram_full(chip, used, f"{arena_bytes:,} of them for the arena")
     if flash > room:
         what = f"the firmware of {model} takes {flash:,} bytes of flash, and chip {chip.name} has {room:,}"
         what += (

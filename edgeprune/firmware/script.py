@@ -15,23 +15,25 @@ SECTIONS
   .edge_boot : {{ KEEP(*(.edge_boot)) }}
   .edge_vectors : ALIGN(128) {{ KEEP(*(.edge_vectors)) KEEP(*(.edge_block)) }}
   .text : {{ *(.text .text.*) }}
-  .rodata : {{ *(.rodata .rodata.*) }}
-  . = ALIGN(8);
-  edge_data_load = .;
+  . = ALIGN(16);
+  edge_constants_load = .;
+  .rodata {constants}: AT(edge_constants_load) {{ *(.rodata .rodata.* .srodata .srodata.*) . = ALIGN(8); }}
+  edge_data_image = edge_constants_load + SIZEOF(.rodata);
+  edge_data_load = edge_data_image{shift};
 
   . = {ram:#010x};
   .edge_mailbox (NOLOAD) : {{ KEEP(*(.edge_mailbox)) }}
-{stack_in_ram}  .data : AT(edge_data_load) ALIGN(8)
+{stack_in_ram}  .data : AT(edge_data_image)
   {{
     edge_data_start = .;
-    *(.data .data.*)
+    *(.data .data.* .sdata .sdata.*)
     . = ALIGN(4);
     edge_data_end = .;
   }}
   .bss (NOLOAD) : ALIGN(8)
   {{
     edge_zero_start = .;
-    *(.bss .bss.*) *(COMMON)
+    *(.bss .bss.* .sbss .sbss.*) *(COMMON)
     . = ALIGN(4);
     edge_zero_end = .;
   }}
@@ -58,12 +60,16 @@ def linker_script(chip: Chip, stack_bytes: int, bootloader_bytes: int = 0) -> st
     The stack grows down towards the mailbox, or in memory of its own towards nothing: one that grows too large ends in
     an error on the host, not in wrong results.
     """
+    between = chip.data_view - chip.flash.start
+    shift = f" {'-' if between < 0 else '+'} {abs(between):#x}" if chip.data_view else ""
     apart = stack_region(chip) != chip.ram
     stack = _STACK.format(bytes=stack_bytes)
     return _SCRIPT.format(
         chip=chip.name,
         flash=chip.flash.start + bootloader_bytes,
         ram=chip.ram.start,
+        constants=f"(edge_constants_load{shift}) " if shift else "",
+        shift=shift,
         stack_in_ram="" if apart else stack,
         stack_apart=f"  . = {stack_region(chip).start:#010x};\n{stack}" if apart else "",
     )

@@ -4,12 +4,15 @@ import struct
 import zlib
 
 import msgspec
+import numpy as np
 import pytest
 import unicorn
-from tiny_bare import SOURCE_WITHOUT_FLOATS, STEPS, core, header, link, tiny_firmware
+from tiny_bare import SOURCE_WITHOUT_FLOATS, STEPS, core, header, link, tiny_firmware, tiny_inputs, tiny_outputs
 from unicorn import arm_const as arm
 
 from edgeprune.chip import load_chip
+from edgeprune.deploy.mailbox_runner import MailboxRunner
+from edgeprune.deploy.unicorn_board import UnicornBoard
 from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 from edgeprune.firmware.boot import checksum
@@ -195,3 +198,43 @@ def test_the_block_of_the_rp2350_is_where_its_rom_looks():
     place = image.index(struct.pack("<I", 0xFFFFDED3))
     assert place % 4 == 0 and place < 4096
     assert struct.unpack_from("<5I", image, place)[1:] == (0x10210142, 0x1FF, 0, 0xAB123579)
+
+
+def test_the_esp32_c3_starts_in_place_and_reads_its_constants_where_they_are_seen():
+    """Direct boot: two words of magic, then code; data of the flash is read 0x06000000 below its code."""
+    firmware = tiny_firmware("esp32-c3", SOURCE_WITHOUT_FLOATS)
+    elf, image = read_elf(firmware.elf), image_of_elf(firmware.elf)
+    assert struct.unpack_from("<2I", image.binary()) == (0xAEDB041D, 0xAEDB041D)
+    assert (elf.entry, image.start) == (0x42000008, 0x42000000)
+    assert image.end == image.start + firmware.flash_bytes
+    constants = next(segment for segment in elf.segments if segment.address >> 24 == 0x3C)
+    assert constants.load - constants.address == 0x06000000
+    assert elf.symbol("edge_model") >> 24 == 0x3C and elf.symbol("edge_trap") % 256 == 0
+    data = next(segment for segment in elf.segments if segment.address >> 16 == 0x3FC8)
+    assert elf.symbol("edge_data_load") == data.load - 0x06000000
+
+
+def test_the_esp32_c3_runs_with_its_watchdogs_stopped():
+    """Under unicorn, with its ports as memory, and mscratch and mcycle in place of its own cycle counter."""
+    firmware = tiny_firmware("esp32-c3", SOURCE_WITHOUT_FLOATS)
+    board = UnicornBoard(firmware.elf, firmware.chip)
+    start, size = read_elf(firmware.elf).sections[".text"]
+    own = []
+    for place in range(start, start + size - 2, 2):
+        (word,) = struct.unpack("<I", board.read(place, 4))
+        if word & 0x7F == 0x73 and 0x7E0 <= word >> 20 <= 0x7E2:
+            own.append(word >> 20)
+            board.write(place, struct.pack("<I", word & 0xFFFFF | (0xB00 if own[-1] == 0x7E2 else 0x340) << 20))
+    assert set(own) == {0x7E0, 0x7E1, 0x7E2}
+    board._machine.mem_map(0x60000000, 0x100000)
+    runner = MailboxRunner(board, firmware.mailbox_address, firmware.model)
+    inputs = tiny_inputs(2)
+    np.testing.assert_array_equal(runner.run_rows(inputs)["sum"] * 0.5, tiny_outputs(inputs)["sum"])
+    assert struct.unpack("<I", board.read(0x600080AC, 4)) == (1 << 31,)
+
+
+@pytest.mark.parametrize("chip", ["mps2-an386", "esp32-c3"])
+def test_a_serial_line_is_linked_where_it_is_asked_for(chip):
+    plain, asked = (link(load_chip(chip), SOURCE_WITHOUT_FLOATS, uart=uart) for uart in (False, True))
+    assert asked.flash_bytes > plain.flash_bytes + 500
+    assert "edge_uart_get" in read_elf(asked.elf).symbols and "edge_uart_get" not in read_elf(plain.elf).symbols

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tiny_bare import SOURCE, SOURCE_WITHOUT_FLOATS, STEPS, link, tiny_firmware, tiny_inputs, tiny_outputs
 
 from edgeprune.chip import load_chip
-from edgeprune.deploy import unicorn_board
+from edgeprune.deploy import unicorn_core
 from edgeprune.deploy.mailbox import BENCH, RUN, MailboxClient
 from edgeprune.deploy.mailbox_runner import MailboxRunner
-from edgeprune.deploy.unicorn_board import UnicornBoard, thumb_instructions
+from edgeprune.deploy.unicorn_board import UnicornBoard
+from edgeprune.deploy.unicorn_core import riscv_instructions, thumb_instructions
 from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 
@@ -48,8 +49,9 @@ def test_rows_are_computed_on_each_core(chip):
         np.testing.assert_array_equal(outputs[name], values)
 
 
-def test_the_smallest_core_without_floats():
-    _, runner = started(tiny_firmware("rp2040", SOURCE_WITHOUT_FLOATS))
+@pytest.mark.parametrize("chip", ["rp2040", "emulated-m3", "emulated-rv32"])
+def test_cores_without_floats(chip):
+    _, runner = started(tiny_firmware(chip, SOURCE_WITHOUT_FLOATS))
     inputs = tiny_inputs(2)
     np.testing.assert_array_equal(runner.run_rows(inputs)["sum"] * 0.5, tiny_outputs(inputs)["sum"])
     assert runner.bench(1).instructions > 100
@@ -182,7 +184,7 @@ def test_a_core_that_unicorn_lacks_is_refused():
 
 
 def test_without_unicorn_the_package_is_named(monkeypatch):
-    monkeypatch.setitem(unicorn_board.importlib.sys.modules, "unicorn", None)
+    monkeypatch.setitem(unicorn_core.importlib.sys.modules, "unicorn", None)
     caught = refused(lambda: UnicornBoard(tiny_firmware().elf, load_chip("emulated-m4")))
     assert (caught.code, caught.hint) == ("emulator-missing", "pip install unicorn")
 
@@ -190,6 +192,11 @@ def test_without_unicorn_the_package_is_named(monkeypatch):
 @given(st.lists(st.sampled_from([b"\x00\xbf", b"\xaf\xf3\x00\x80", b"\x00\xf0\x01\xf8", b"\xfe\xe7"]), max_size=20))
 def test_instructions_of_two_and_four_bytes_are_told_apart(parts):
     assert thumb_instructions(b"".join(parts)) == len(parts)
+
+
+@given(st.lists(st.sampled_from([b"\x01\x00", b"\x13\x00\x00\x00", b"\x82\x80", b"\x6f\x00\x00\x00"]), max_size=20))
+def test_instructions_of_riscv_are_told_apart(parts):
+    assert riscv_instructions(b"".join(parts)) == len(parts)
 
 
 def test_a_stack_that_grows_too_large_ends_in_an_error():

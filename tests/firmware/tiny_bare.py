@@ -7,7 +7,6 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from edgeprune.chip import Chip, load_chip
@@ -24,11 +23,8 @@ WEIGHTS = np.array([3, -5, 7, 11, -13, 17, 19, 23])
 
 
 def core(name: str) -> Target:
-    """The facts of a Cortex-M, whether or not its target has a file already."""
-    triples = {"cortex-m0plus": "thumbv6m-none-eabi", "cortex-m33": "thumbv8m.main-none-eabihf"}
-    triples |= {"cortex-m55": "thumbv8.1m.main-none-eabihf"}
-    facts = load_target("cortex-m4")
-    return msgspec.structs.replace(facts, name=name, cpu=name, triple=triples.get(name, facts.triple))
+    """The facts of a microcontroller's core."""
+    return load_target(name)
 
 
 def header() -> str:
