@@ -44,6 +44,18 @@ _CORES = {
 _SCRIPT = """ENTRY(kernel)
 SECTIONS { . = 0x10000; .text : { *(.text.kernel) *(.text*) *(.rodata*) } /DISCARD/ : { *(.ARM.*) *(.debug*) } }
 """
+_BYTES = """void *memcpy(char *to, const char *from, unsigned n) {
+  for (unsigned i = 0; i < n; i++) to[i] = from[i];
+  return to; }
+void *memmove(char *to, const char *from, unsigned n) {
+  if (to < from) return memcpy(to, from, n);
+  while (n--) to[n] = from[n];
+  return to; }
+void *memset(char *to, int value, unsigned n) { for (unsigned i = 0; i < n; i++) to[i] = (char)value; return to; }
+long long __muldi3(long long a, long long b) { return a * b; }
+long long __ashldi3(long long a, int b) { return a << b; }
+long long __ashrdi3(long long a, int b) { return a >> b; }
+"""
 _TRIPLES = {"cortex-m0plus": "thumbv6m-none-eabi", "cortex-m3": "thumbv7m-none-eabi"}
 
 
@@ -236,16 +248,18 @@ def _loaded_words(first: int, second: int) -> int:
 
 def _linked(function: object, target: Target) -> _Image:
     with tempfile.TemporaryDirectory() as folder:
-        path, script, linked = (Path(folder, name) for name in ("kernel.o", "kernel.ld", "kernel.elf"))
+        path, script, linked, bytes_ = (Path(folder, f"kernel.{end}") for end in ("o", "ld", "elf", "c"))
         compile_object({"kernel": function}, target, path)
         script.write_text(_SCRIPT)
+        bytes_.write_text(_BYTES)
         zig = [sys.executable, "-m", "ziglang"]
         tail = ["-T", str(script), str(path), "-o", str(linked)]
         if subprocess.run([*zig, "ld.lld", *tail], capture_output=True).returncode:
             # Builtins of the compiler are wanted; zig makes them once, which takes half a minute.
             driver = ["cc", "-target", "thumb-freestanding-eabi", f"-mcpu={target.cpu.replace('-', '_')}"]
             link = ["-nostartfiles", "-Wl,--gc-sections", "-Wl,--entry=kernel", f"-Wl,-T,{script}"]
-            subprocess.run([*zig, *driver, *link, str(path), "-o", str(linked)], check=True, capture_output=True)
+            sources = ["-O2", "-fno-builtin", str(bytes_), str(path)]
+            subprocess.run([*zig, *driver, *link, *sources, "-o", str(linked)], check=True, capture_output=True)
         return _Image(*_loaded(linked), _text_bytes(path))
 
 

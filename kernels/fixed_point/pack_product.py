@@ -1,0 +1,148 @@
+"""Constants of int8 products: weights in the order in which they are used, and what each tile of channels needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Loop, skip_unit
+from edgeprune.kernels.fixed_point.product_variant import first_channels, kept_blocks
+
+SCALE = 256
+"""What packed sums are times the sums."""
+
+_SKIP = 255
+_FOLDED_SHIFT = 23
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Weights int8 [groups, taps, in, out] with int64 biases [groups * out] for inputs as stored."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None) -> Sums:
+        """With the zero of x folded into the bias; raises ValueError where a bias leaves int32 by that."""
+        totals = weights.astype(np.int64).sum(axis=(1, 2)).ravel()
+        start = np.zeros(totals.shape, np.int64) if bias is None else bias.astype(np.int64)
+        folded = start - problem.x.format.zero * totals
+        if np.abs(folded).max(initial=0) >= 2**31:
+            raise ValueError("a bias leaves int32 once the zero of the input is folded in")
+        return cls(weights, folded)
+
+    @property
+    def packable(self) -> bool:
+        """Whether two weights fit one int16, and 256 times any sum fits int32."""
+        wide = self.weights.astype(np.int64)
+        low = np.minimum(-128 * wide, 127 * wide).sum(axis=(1, 2)).ravel() + self.bias
+        high = np.maximum(-128 * wide, 127 * wide).sum(axis=(1, 2)).ravel() + self.bias
+        limit = 2**31 // SCALE
+        return bool(self.weights.min(initial=0) >= -127 and low.min() > -limit and high.max() < limit)
+
+    def blocks(self) -> np.ndarray:
+        """The weights as int64 [groups, blocks, BLOCK, out], filled up with zeros."""
+        groups, taps, inputs, outputs = self.weights.shape
+        flat = self.weights.reshape(groups, taps * inputs, outputs).astype(np.int64)
+        return np.pad(flat, ((0, 0), (0, -taps * inputs % BLOCK), (0, 0))).reshape(groups, -1, BLOCK, outputs)
+
+    def start(self, packed: bool) -> np.ndarray:
+        """Where the accumulators begin, int32 [groups * out]."""
+        if not packed:
+            return self.bias.astype(np.int32)
+        even = self.blocks()[:, :, 0::2].sum(axis=(1, 2)).ravel()
+        return (SCALE * self.bias - (SCALE // 2 - 1) * even).astype(np.uint32).view(np.int32)
+
+
+def words_of(blocks: np.ndarray, packed: bool) -> np.ndarray:
+    """The words of weights int64 [..., BLOCK], uint8 [..., BLOCK]."""
+    if not packed:
+        return blocks.astype(np.int8).view(np.uint8)
+    pairs = blocks[..., 0::2] + SCALE * blocks[..., 1::2]
+    return np.ascontiguousarray(pairs.astype("<i2")).view(np.uint8)
+
+
+def pack_stream(weights: Sums, requantize: Requantize, tile: Channels) -> tuple[np.ndarray, np.ndarray]:
+    """The stream of `Channels`, int32 [words], and where each group begins in it, int32 [groups + 1]."""
+    loop = tile.loop
+    kept, words = (
+        kept_blocks(weights.weights, loop.channels),
+        words_of(np.moveaxis(weights.blocks(), 2, 3), loop.packed),
+    )
+    firsts = first_channels(words.shape[2], loop.channels)
+    steps = np.append(np.diff(firsts), 0).astype(np.int32)
+    scaled, starts = rescale(requantize, loop.packed), weights.start(loop.packed)
+    factors = scaled.factors(requantize.zero)
+    begins, out = [0], bytearray()
+    for group, tiles in enumerate(kept):
+        for first, used, step in zip(firsts, tiles, steps, strict=True):
+            own = words[group, :, first : first + loop.channels]
+            turns = _sparse(own, used, loop) if loop.sparse else _dense(own, loop)
+            channels = slice(group * words.shape[2] + first, group * words.shape[2] + first + loop.channels)
+            out += starts[channels].tobytes()
+            out += np.int32(len(turns)).tobytes() if tile.sized and tile.turns != 1 else b""
+            out += turns + factors[channels].tobytes() + (step.tobytes() if tile.ragged else b"")
+        begins.append(len(out) // 4)
+    return np.frombuffer(bytes(out), np.int32), np.array(begins, np.int32)
+
+
+def _dense(words: np.ndarray, loop: Loop) -> bytes:
+    filled = np.pad(words, ((0, -len(words) % loop.turn), (0, 0), (0, 0)))
+    return bytes(filled.tobytes())
+
+
+def _sparse(words: np.ndarray, used: np.ndarray, loop: Loop) -> bytes:
+    """Turns of a header and blocks of weights; blocks of zeros bridge what a header's byte cannot skip."""
+    reach = _SKIP // skip_unit(loop)
+    entries: list[tuple[int, np.ndarray]] = []
+    nothing, place = np.zeros(words.shape[1:], np.uint8), 0
+    for block in np.flatnonzero(used):
+        while block - place > reach:
+            entries.append((reach, nothing))
+            place += reach + 1
+        entries.append((int(block) - place, words[block]))
+        place = int(block) + 1
+    entries += [(0, nothing)] * (-len(entries) % loop.turn if entries else loop.turn)
+    out = bytearray()
+    for first in range(0, len(entries), loop.turn):
+        turn = entries[first : first + loop.turn]
+        out += bytes(skip * skip_unit(loop) for skip, _ in turn).ljust(loop.header_bytes, b"\0")
+        out += b"".join(own.tobytes() for _, own in turn)
+    return bytes(out)
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Factors of accumulators: (high word of sum * value + rounding) >> shift, shifts int64 [channels] from 1 on.
+
+    `possible`: the high word has enough bits. `folded`: the output's zero fits into the rounding.
+    """
+
+    values: np.ndarray
+    shifts: np.ndarray
+
+    @property
+    def possible(self) -> bool:
+        """Whether half a unit of the result is at least one of the high word."""
+        return bool(self.shifts.min(initial=1) >= 1)
+
+    @property
+    def folded(self) -> bool:
+        """Whether the zero of an output, shifted, can be part of the rounding."""
+        return bool(self.shifts.max(initial=1) <= _FOLDED_SHIFT)
+
+    def factors(self, zero: int) -> np.ndarray:
+        """int32 [channels, 3]: value, rounding, shift."""
+        rounding = (np.int64(1) << (self.shifts - 1)) + (zero << self.shifts if self.folded else 0)
+        return np.stack([self.values, rounding, self.shifts], axis=1).astype(np.int32)
+
+
+def rescale(requantize: Requantize, packed: bool) -> Rescale:
+    """The factors of `requantize` for accumulators."""
+    totals = 31 - requantize.shifts.astype(np.int64) + (SCALE.bit_length() - 1 if packed else 0)
+    values = np.where(totals > 62, 0, requantize.values).astype(np.int32)
+    return Rescale(values, np.where(values == 0, 1, totals - 32))

@@ -1,0 +1,124 @@
+"""int8 convolution and linear layers in integers alone: dense, or as sparse as the weights are in blocks of four."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.gather import Gather
+from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Clip, Loop
+from edgeprune.kernels.fixed_point.product_overlap import product_overlap
+from edgeprune.kernels.fixed_point.product_plain import (
+    PLAIN_AT_ONCE,
+    Plain,
+    pack_plain,
+    plain_function,
+    plain_instructions,
+)
+from edgeprune.kernels.fixed_point.product_template import product_function
+from edgeprune.kernels.fixed_point.product_variant import (
+    channels_of,
+    instructions,
+    kept_blocks,
+    loops,
+    stream_bytes,
+    tile_count,
+)
+
+_PAIRED = ("smlad",)
+_NEARLY = 1.01
+"""Among loops that are nearly as fast as the fastest, the one with the fewest bytes is taken."""
+
+
+def build_fixed_product(
+    problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, machine: Machine
+) -> Kernel:
+    """The kernel of `problem`, channels last and dense, without a border around x: what lies outside is x's zero.
+
+    `weights` is int8 [groups, taps, in, out], zeros where pruned; `bias` int32 [groups*out]. A unit is a tile of
+    output pixels. Raises ValueError where a view is not channels-last and dense, or a bias leaves int32.
+    """
+    _check(problem)
+    packed = Sums.of(problem, weights, bias).packable
+    if machine.dot not in _PAIRED or not rescale(requantize, packed).possible:
+        return build_plain(problem, weights, bias, requantize)
+    return build_loop(problem, weights, bias, requantize, choose(problem, weights, packed, requantize)[1])
+
+
+def build_plain(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> Kernel:
+    """The kernel of `problem` one multiplication at a time; arguments as of `build_fixed_product`."""
+    sums, channels = Sums.of(problem, weights, bias), min(PLAIN_AT_ONCE, problem.group_outputs)
+    kept, wide = kept_blocks(weights, channels), not rescale(requantize, packed=False).possible
+    plain = Plain(problem, not kept.all(), wide, requantize.zero, requantize.low, requantize.high)
+    return Kernel(
+        func=plain_function(plain),
+        units=tile_count(problem, plain.pixels),
+        constants=pack_plain(plain, sums, requantize),
+        label="fixed product plain" + (" sparse" if plain.sparse else ""),
+        macs=_macs(problem, kept, channels),
+        dense_macs=problem.dense_macs,
+        cycles=plain_instructions(problem, kept, channels),
+        scratch_bytes=plain.scratch_bytes,
+        overlaps=(product_overlap(problem, plain.pixels, plain.early),),
+    )
+
+
+def build_loop(
+    problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, loop: Loop
+) -> Kernel:
+    """The kernel of `problem` with the given loop; other arguments as of `build_fixed_product`."""
+    tile = channels_of(problem, loop, _clip(requantize, loop.packed))
+    kept = kept_blocks(weights, loop.channels)
+    return Kernel(
+        func=product_function(problem, tile),
+        units=tile_count(problem, loop.pixels),
+        constants=pack_stream(Sums.of(problem, weights, bias), requantize, tile),
+        label=f"fixed product {loop}",
+        macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
+        dense_macs=problem.dense_macs,
+        cycles=instructions(problem, kept, tile),
+        scratch_bytes=Gather(problem, loop.pixels, loop.packed).scratch_bytes,
+        overlaps=(product_overlap(problem, loop.pixels),),
+    )
+
+
+def estimate_fixed_product(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
+    """Instructions of one run of the best variant; `weights` as of `build_fixed_product`."""
+    if machine.dot not in _PAIRED:
+        channels = min(PLAIN_AT_ONCE, problem.group_outputs)
+        return plain_instructions(problem, kept_blocks(weights, channels), channels)
+    return choose(problem, weights, True, None)[0]
+
+
+def choose(problem: Conv2d, weights: np.ndarray, packed: bool, requantize: Requantize | None) -> tuple[float, Loop]:
+    """The loop for these weights, and the instructions of one run with it; without `requantize` a usual one."""
+    kept = {channels: kept_blocks(weights, channels) for channels in (1, 2, 4) if channels <= problem.group_outputs}
+    clip = Clip(None, -128, 127) if requantize is None else _clip(requantize, packed)
+    found = []
+    for loop in loops(problem, packed):
+        tile = channels_of(problem, loop, clip)
+        if tile.reachable:
+            of_loop = kept[loop.channels]
+            found.append((instructions(problem, of_loop, tile), stream_bytes(of_loop, tile), loop))
+    limit = min(found, key=lambda entry: entry[0])[0] * _NEARLY
+    cycles, _, loop = min((entry for entry in found if entry[0] <= limit), key=lambda entry: entry[1])
+    return cycles, loop
+
+
+def _macs(problem: Conv2d, kept: np.ndarray, channels: int) -> int:
+    return min(int(kept.sum()) * channels * BLOCK * problem.pixels, problem.dense_macs)
+
+
+def _clip(requantize: Requantize, packed: bool) -> Clip:
+    folded = rescale(requantize, packed).folded
+    return Clip(None if folded else requantize.zero, requantize.low, requantize.high)
+
+
+def _check(problem: Conv2d) -> None:
+    for view in (problem.x, problem.y):
+        dense = view.row_stride == view.width * view.pixel_stride and view.batch_stride == view.height * view.row_stride
+        if view.channel_stride != 1 or (view.height > 1 and not dense):
+            raise ValueError("an int8 product needs images that are channels-last and dense")

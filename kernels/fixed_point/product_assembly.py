@@ -1,0 +1,291 @@
+"""The loops of int8 products on cores with SMLAD, as assembly within LLVM functions that are put in where called.
+
+Registers decide here: eight sums, four temporaries and two pointers are all fourteen that there are. LLVM, which
+schedules loads early, spills several of them in every turn; as assembly the loop takes a third fewer instructions.
+
+What is multiplied: a block is four consecutive elements b0..b3 along the reduction. Of inputs it is two words of
+int16 pairs, of weights one word of bytes. Where `packed`, a word of weights is the pair of int16 (w0 + 256*w1,
+w2 + 256*w3): it multiplies the inputs (b1, b3) as it is, and its low bytes, sign-extended by one SXTB16, multiply
+(256*b0 - b1 + 127, 256*b2 - b3 + 127), which is REV16 and an exclusive or. Together that is 256 times the sum, and
+127 times the even weights, which the bias takes back.
+
+Weights are one stream. A tile of channels takes from it: where each channel's sums start; the bytes of its weights,
+where they differ from tile to tile; its turns; of each channel value, rounding and shift; and the step to the next
+tile's outputs, where it is not always the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BLOCK = 4
+"""Elements along the reduction that a word of weights holds."""
+
+_FARTHEST = 4095
+_FRAME = 16
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is done to rescaled sums: `zero` added, unless their rounding does that (None); kept to [low, high]."""
+
+    zero: int | None
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The multiplication of a tile: `channels` times `pixels` sums, `turn` blocks in each turn of the loop."""
+
+    channels: int
+    pixels: int
+    turn: int
+    sparse: bool
+    packed: bool = True
+
+    def __str__(self) -> str:
+        """For labels."""
+        kind = ("sparse" if self.sparse else "dense") + ("" if self.packed else " plain")
+        return f"{self.channels}x{self.pixels}x{self.turn} {kind}"
+
+    @property
+    def sums(self) -> int:
+        """Accumulators."""
+        return self.channels * self.pixels
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of scratch that a block of inputs takes."""
+        return 2 * BLOCK * self.pixels
+
+    @property
+    def turn_bytes(self) -> int:
+        """Bytes of weights that a turn reads."""
+        return self.turn * self.channels * BLOCK + self.header_bytes
+
+    @property
+    def header_bytes(self) -> int:
+        """What precedes a turn's weights where blocks are skipped: how many before each, one byte each, in words."""
+        return -(-self.turn // 4) * 4 if self.sparse else 0
+
+    @property
+    def turn_instructions(self) -> int:
+        """Instructions of one turn."""
+        return len(_turn(self, _Names.of(self))) - 1
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The operands of the inline assembly, by what they hold."""
+
+    sums: tuple[str, ...]
+    weights: str
+    inputs: str
+    factors: tuple[str, ...]
+    values: tuple[str, str]
+
+    @classmethod
+    def of(cls, loop: Loop) -> _Names:
+        names = [f"${{{i}}}" for i in range(loop.sums + 4 + loop.channels)]
+        first = loop.sums + 2
+        return cls(
+            tuple(names[: loop.sums]), names[loop.sums], names[loop.sums + 1], tuple(names[first:-2]),
+            (names[-2], names[-1]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Channels:
+    """All output channels of a tile of pixels: `turns` of every tile of channels, None where they differ.
+
+    Outputs of neighbouring pixels are `stride` bytes apart. `ragged`: channels are no multiple of the loop's.
+    """
+
+    loop: Loop
+    clip: Clip
+    turns: int | None
+    stride: int
+    ragged: bool
+
+    @property
+    def name(self) -> str:
+        """The name of its LLVM function."""
+        return "edge_channels"
+
+    @property
+    def sized(self) -> bool:
+        """Whether the stream says how long a tile's weights are."""
+        return self.turns is None or self.turns * self.loop.turn_bytes > _FARTHEST
+
+    @property
+    def reachable(self) -> bool:
+        """Whether one instruction reaches from a tile's first output to each other."""
+        return (self.loop.pixels - 1) * self.stride + self.loop.channels <= _FARTHEST
+
+    @property
+    def tile_instructions(self) -> int:
+        """Instructions of a tile of channels, but for its turns."""
+        names = _Names.of(self.loop)
+        return len(_begin(self, names)) + len(_finish(self, names)) - 1
+
+
+def channels_function(tile: Channels) -> str:
+    """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs)`, for at least one tile."""
+    loop, names = tile.loop, _Names.of(tile.loop)
+    first, second = names.values
+    lines = [
+        f"sub sp, #{_FRAME}", f"str {names.inputs}, [sp, #4]", f"str {first}, [sp, #8]", f"str {second}, [sp, #12]",
+        *_begin(tile, names), *_turn(loop, names, tile.turns == 1), *_finish(tile, names), f"add sp, #{_FRAME}",
+    ]  # fmt: skip
+    results = loop.sums + 4 + loop.channels
+    tied = [loop.sums, loop.sums + 1, results - 2, results - 1]
+    constraints = ["=&r"] * results + [str(i) for i in tied] + ["~{cc}", "~{memory}"]
+    kinds = ", ".join("ptr" if i in tied else "i32" for i in range(results))
+    arguments = "ptr %stream, ptr %inputs, ptr %outputs, ptr %end"
+    return (
+        f"define internal i32 @{tile.name}(ptr %stream, ptr %end, ptr %inputs, ptr %outputs) alwaysinline {{\n"
+        f"  %r = call {{ {kinds} }} {_assembly(lines, constraints)}({arguments})\n  ret i32 0\n}}\n"
+    )
+
+
+def _begin(tile: Channels, names: _Names) -> list[str]:
+    """Sums start, and the end of the weights is noted."""
+    loop, value = tile.loop, names.values[0]
+    firsts = [names.sums[channel * loop.pixels] for channel in range(loop.channels)]
+    lines = ["2:", *_loads(firsts, names.weights)]
+    for channel, start in enumerate(firsts):
+        lines += [f"mov {names.sums[channel * loop.pixels + pixel]}, {start}" for pixel in range(1, loop.pixels)]
+    if tile.turns == 1:
+        return lines
+    if tile.sized:
+        lines += [f"ldr {value}, [{names.weights}], #4", f"add {value}, {names.weights}"]
+    else:
+        lines.append(f"addw {value}, {names.weights}, #{(tile.turns or 0) * loop.turn_bytes}")
+    return [*lines, f"str {value}, [sp]"]
+
+
+def _finish(tile: Channels, names: _Names) -> list[str]:
+    """Sums are rescaled and stored; on to the next tile."""
+    loop, clip, output = tile.loop, tile.clip, names.inputs
+    value, rounding = names.factors[0], names.values[1]
+    shift = names.values[0]
+    lines = [f"ldr {output}, [sp, #8]"]
+    for channel in range(loop.channels):
+        lines += [f"ldrd {value}, {rounding}, [{names.weights}], #8", f"ldr {shift}, [{names.weights}], #4"]
+        for pixel in range(loop.pixels):
+            total = names.sums[channel * loop.pixels + pixel]
+            lines += [f"smmla {total}, {total}, {value}, {rounding}", f"asr {total}, {total}, {shift}"]
+            lines += _clipped(clip, total)
+            lines.append(f"strb {total}, [{output}, #{pixel * tile.stride + channel}]")
+    if tile.ragged:
+        lines += [f"ldr {value}, [{names.weights}], #4", f"add {output}, {value}"]
+    else:
+        lines.append(f"add {output}, #{loop.channels}")
+    return [*lines, f"str {output}, [sp, #8]", f"ldr {output}, [sp, #4]", f"ldr {value}, [sp, #12]",
+            f"cmp {names.weights}, {value}", "bne 2b"]  # fmt: skip
+
+
+def _clipped(clip: Clip, total: str) -> list[str]:
+    lines = [f"add {total}, #{clip.zero}"] if clip.zero else []
+    lines.append(f"ssat {total}, #8, {total}")
+    if clip.low > -128:
+        lines += [f"cmp {total}, #{clip.low}", "it lt", f"movlt {total}, #{clip.low}"]
+    if clip.high < 127:
+        lines += [f"cmp {total}, #{clip.high}", "it gt", f"movgt {total}, #{clip.high}"]
+    return lines
+
+
+def _turn(loop: Loop, names: _Names, alone: bool = False) -> list[str]:
+    """One turn of the loop; one that is `alone` needs no loop."""
+    lines = [] if alone else ["1:"]
+    for number in range(loop.turn):
+        lines += _skip(loop, names, number) if loop.sparse else []
+        for half in (0, 1):
+            lines += _factors(loop, names, half)
+            for pixel in range(0, loop.pixels, 2):
+                lines += _pixels(loop, names, pixel)
+    value = names.values[0]
+    return lines if alone else [*lines, f"ldr {value}, [sp]", f"cmp {names.weights}, {value}", "bne 1b"]
+
+
+def _skip(loop: Loop, names: _Names, number: int) -> list[str]:
+    value, inputs = names.values[0], names.inputs
+    back = number * loop.channels * BLOCK + loop.header_bytes - number
+    place = f"[{names.weights}, #-{back}]" if number else f"[{names.weights}], #{loop.header_bytes}"
+    return [f"ldrb {value}, {place}", f"add {inputs}, {inputs}, {value}, lsl #{_shift(loop)}"]
+
+
+def _shift(loop: Loop) -> int:
+    return (loop.block_bytes & -loop.block_bytes).bit_length() - 1
+
+
+def skip_unit(loop: Loop) -> int:
+    """What the bytes of a header count for one block: they are shifted, not multiplied."""
+    return loop.block_bytes >> _shift(loop)
+
+
+def _factors(loop: Loop, names: _Names, half: int) -> list[str]:
+    """The weights of one half of a block, at hand in `factors`."""
+    if loop.packed:
+        return [f"sxtb16 {w}, {w}" for w in names.factors] if half else _loads(names.factors, names.weights)
+    lines = _loads(names.factors, names.weights)
+    if half == 0:
+        rewind = f"sub {names.weights}, #{BLOCK * loop.channels}"
+        return [*lines, rewind, *(f"sxtb16 {w}, {w}, ror #8" for w in names.factors)]
+    return [*lines, *(f"sxtb16 {w}, {w}" for w in names.factors)]
+
+
+def _loads(registers: Sequence[str], pointer: str) -> list[str]:
+    lines = [f"ldrd {a}, {b}, [{pointer}], #8" for a, b in zip(registers[0::2], registers[1::2], strict=False)]
+    return [*lines, f"ldr {registers[-1]}, [{pointer}], #4"] if len(registers) % 2 else lines
+
+
+def _pixels(loop: Loop, names: _Names, pixel: int) -> list[str]:
+    at_hand = names.values[: min(2, loop.pixels - pixel)]
+    lines = _loads(at_hand, names.inputs)
+    for offset, value in enumerate(at_hand):
+        for channel, factor in enumerate(names.factors):
+            total = names.sums[channel * loop.pixels + pixel + offset]
+            lines.append(f"smlad {total}, {value}, {factor}, {total}")
+    return lines
+
+
+def spread_function(pixels: int, repeat: int, packed: bool) -> str:
+    """LLVM's text of `i32 name(ptr from, ptr to, i32 turns)`, turns > 0: blocks of bytes to the int16 pairs of a pixel.
+
+    A turn does `repeat` blocks.
+    """
+    names = source, target, count, mask, even, odd = [f"${{{i}}}" for i in range(6)]
+    step = BLOCK * pixels
+    second = [f"rev16 {even}, {odd}", f"eor {even}, {mask}"] if packed else [f"sxtb16 {even}, {odd}"]
+    block = [f"ldr {odd}, [{source}], #4", *second, f"sxtb16 {odd}, {odd}, ror #8",
+             f"str {odd}, [{target}], #{step}", f"str {even}, [{target}], #{step}"]  # fmt: skip
+    lines = ["1:", *block * repeat, f"subs {count}, #1", "bne 1b"]
+    kinds = "{ ptr, ptr, i32, i32, i32, i32 }"
+    constraints = ["=&r"] * len(names) + ["0", "1", "2", "3", "~{cc}", "~{memory}"]
+    return (
+        f"define internal i32 @{spread_name(pixels, repeat, packed)}(ptr %from, ptr %to, i32 %turns) alwaysinline {{\n"
+        f"  %r = call {kinds} {_assembly(lines, constraints)}(ptr %from, ptr %to, i32 %turns, i32 {0x7F007F})\n"
+        f"  %n = extractvalue {kinds} %r, 2\n  ret i32 %n\n}}\n"
+    )
+
+
+def spread_name(pixels: int, repeat: int, packed: bool) -> str:
+    """The name of `spread_function`."""
+    return f"edge_spread_{pixels}x{repeat}" + ("" if packed else "_plain")
+
+
+HIDE = "edge_hidden"
+HIDE_FUNCTION = f"""define internal i32 @{HIDE}(i32 %value) alwaysinline {{
+  %r = call i32 asm "", "=r,0"(i32 %value)
+  ret i32 %r
+}}
+"""
+"""LLVM's text of a function that gives back its argument, so that no loop is unrolled because its count is known."""
+
+
+def _assembly(lines: Sequence[str], constraints: Sequence[str]) -> str:
+    text = "\\0A\\09".join(lines)
+    return f'asm sideeffect "{text}", "{",".join(constraints)}"'

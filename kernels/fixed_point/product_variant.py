@@ -1,0 +1,88 @@
+"""How an int8 product is done: the tile that stays in registers, blocks skipped or not, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Clip, Loop
+
+TILES = ((2, 4), (1, 8), (2, 3), (2, 2), (4, 1), (1, 4), (2, 1), (1, 2), (1, 1))
+"""Output channels times pixels, in registers at once."""
+
+TURNS = (1, 2, 3, 4, 5, 7)
+"""Blocks in a turn of the loop."""
+
+_PIXEL_SETUP = 30.0
+_SPREAD = 6.9
+
+
+def reduction_blocks(problem: Conv2d) -> int:
+    """Blocks along the reduction of one group."""
+    return -(-problem.taps * problem.group_inputs // BLOCK)
+
+
+def first_channels(outputs: int, channels: int) -> np.ndarray:
+    """The first output channel of each tile of a group; the last tile may do some again."""
+    return np.minimum(np.arange(-(-outputs // channels)) * channels, outputs - channels)
+
+
+def tile_count(problem: Conv2d, pixels: int) -> int:
+    """Tiles of output pixels; the last may do some again."""
+    return -(-problem.pixels // pixels)
+
+
+def kept_blocks(weights: np.ndarray, channels: int) -> np.ndarray:
+    """Which blocks of each tile of channels hold anything: bool [groups, tiles, blocks].
+
+    `weights` is int8 [groups, taps, in, out].
+    """
+    groups, taps, inputs, outputs = weights.shape
+    flat = weights.reshape(groups, taps * inputs, outputs) != 0
+    flat = np.pad(flat, ((0, 0), (0, -taps * inputs % BLOCK), (0, 0)))
+    blocks = np.any(flat.reshape(groups, -1, BLOCK, outputs), axis=2)
+    columns = first_channels(outputs, channels)[:, None] + np.arange(channels)
+    kept: np.ndarray = np.any(blocks[:, :, columns], axis=3)
+    return kept.transpose(0, 2, 1)
+
+
+def loops(problem: Conv2d, packed: bool) -> Iterator[Loop]:
+    """Every loop that the problem's size allows."""
+    blocks = reduction_blocks(problem)
+    for channels, pixels in TILES:
+        if channels > problem.group_outputs or pixels > problem.pixels:
+            continue
+        for turn in TURNS:
+            yield Loop(channels, pixels, turn, True, packed)
+            if turn <= blocks:
+                yield Loop(channels, pixels, turn, False, packed)
+
+
+def turns_of(kept: np.ndarray, loop: Loop) -> np.ndarray:
+    """Turns of the loop for each tile of channels, where `kept` is as `kept_blocks` gives it."""
+    counts = kept.sum(axis=2) if loop.sparse else np.full(kept.shape[:2], kept.shape[2])
+    return np.maximum(-(-counts // loop.turn), 1)
+
+
+def channels_of(problem: Conv2d, loop: Loop, clip: Clip) -> Channels:
+    """What is done with a gathered tile."""
+    turns = None if loop.sparse else -(-reduction_blocks(problem) // loop.turn)
+    return Channels(loop, clip, turns, problem.y.pixel_stride, problem.group_outputs % loop.channels > 0)
+
+
+def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:
+    """Instructions that one run is expected to take."""
+    loop, blocks = tile.loop, kept.shape[2]
+    turns = turns_of(kept, loop)
+    turn = loop.turn_instructions - (3 if tile.turns == 1 else 0)
+    channels = float(turns.sum()) * turn + turns.size * tile.tile_instructions
+    gather = problem.groups * loop.pixels * (_PIXEL_SETUP + blocks * _SPREAD)
+    return tile_count(problem, loop.pixels) * (channels + gather)
+
+
+def stream_bytes(kept: np.ndarray, tile: Channels) -> int:
+    """Bytes of the constants."""
+    turns = turns_of(kept, tile.loop)
+    return int(turns.sum()) * tile.loop.turn_bytes + turns.size * (16 * tile.loop.channels + 4 * tile.sized)
