@@ -17,16 +17,17 @@ _POLL_SECONDS = 0.002
 
 
 class ProbeMemory:
-    """A mailbox's Memory over a probe; the core goes on running meanwhile."""
+    """A mailbox's Memory over a probe, reached at its first use; the core goes on running meanwhile."""
 
     def __init__(self, chip: Chip, serial: str = "") -> None:
-        """Raises EdgepruneError: flasher-missing, probe-missing, board-ambiguous, chip-mismatch, chip-locked."""
         self._chip, self._serial = chip, serial
         self._probe: Probe | None = None
-        self.connect()
 
     def connect(self) -> None:
-        """Reach the chip; once more after the connection was lost."""
+        """Reach the chip; once more after the connection was lost.
+
+        Raises EdgepruneError: flasher-missing, probe-missing, board-ambiguous, chip-mismatch, chip-locked.
+        """
         self.close()
         self._probe = open_probe(self._chip, self._serial, "attach", writes_flash=False)
         identity = self._chip.identity

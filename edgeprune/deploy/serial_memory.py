@@ -21,7 +21,7 @@ _TRIES = 5
 
 
 class SerialMemory:
-    """A mailbox's Memory at the port `device`; requests that get lost are sent again.
+    """A mailbox's Memory at the port `device`, reached at its first use; requests that get lost are sent again.
 
     `busy_seconds` is how long the chip may be deaf while a model runs. `session` gives a new number for a connection.
     """
@@ -34,16 +34,17 @@ class SerialMemory:
         busy_seconds: float = 60.0,
         session: Callable[[], int] = lambda: 1 + secrets.randbelow(0xFFFF),
     ) -> None:
-        """Raises EdgepruneError: flasher-missing, probe-missing."""
         self._device, self._baud, self._busy_seconds, self._new_session = device, baud, busy_seconds, session
         self._line: Line | None = None
         self._decoder = Decoder()
         self._number, self._session, self._body, self._running = 0, 0, _LEAST_BODY, False
         self.mailbox_address = 0
-        self.connect()
 
     def connect(self) -> None:
-        """Reach the firmware; once more after the connection was lost. Raises EdgepruneError (probe-missing)."""
+        """Reach the firmware; once more after the connection was lost. `mailbox_address` is known then.
+
+        Raises EdgepruneError: flasher-missing, probe-missing, mailbox-missing.
+        """
         self.close()
         self._line = Line(self._device, self._baud)
         self._decoder, self._running = Decoder(), False

@@ -53,10 +53,10 @@ def find_program(name: str, hint: str) -> str:
     return os.path.abspath(found)
 
 
-def require_version(program: str, least: tuple[int, int], hint: str, folder: Path) -> None:
+def require_version(program: str, least: tuple[int, int], hint: str, folder: Path, ask: str = "--version") -> None:
     """Ask the program for its version. Raises EdgepruneError (flasher-missing) where it is older than `least`."""
     name = Path(program).name
-    outcome = run_program([program, "--version"], 10.0, folder, name)
+    outcome = run_program([program, ask], 10.0, folder, name)
     match = _VERSION.search(outcome.text)
     if match is None:
         raise flasher_missing(f"{name} (it does not say its version: {outcome.last()})", hint)

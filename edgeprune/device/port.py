@@ -13,6 +13,16 @@ _WRITE_SECONDS = 5.0
 _BLOCK = 65536
 
 ANY_PRODUCT = -1
+_BRIDGES = ((0x10C4, 0xEA60), (0x1A86, 0x7523), (0x1A86, 0x55D4), (0x0403, ANY_PRODUCT))
+"""CP210x, CH340, CH9102 and FTDI, which boards of many makers carry."""
+
+_MAKERS = {"esp32": ((0x303A, ANY_PRODUCT),), "stm32": ((0x0483, ANY_PRODUCT),), "nrf": ((0x1366, ANY_PRODUCT),)}
+"""The USB ids of a maker's own ports, by how the names of its chips begin: Espressif, ST-Link, J-Link."""
+
+
+def usb_ids(chip: str) -> tuple[tuple[int, int], ...]:
+    """What the serial ports of boards with `chip` look like on USB."""
+    return tuple(ids for start, own in _MAKERS.items() if chip.startswith(start) for ids in own) + _BRIDGES
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from edgeprune.device.failures import (
     verify_failed,
     write_failed,
 )
-from edgeprune.device.port import ANY_PRODUCT, choose_port
+from edgeprune.device.port import choose_port, usb_ids
 from edgeprune.errors import EdgepruneError
 from edgeprune.flash.flasher import Flashed, require_fits
 from edgeprune.flash.image import Image
@@ -29,9 +29,6 @@ from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
     from edgeprune.chip import Chip
-
-USB_IDS = ((0x303A, ANY_PRODUCT), (0x10C4, 0xEA60), (0x1A86, 0x7523), (0x1A86, 0x55D4), (0x0403, ANY_PRODUCT))
-"""Espressif's own USB, and the bridges of CP210x, CH340, CH9102 and FTDI that its boards carry."""
 
 _BASE_SECONDS, _BYTES_PER_SECOND = 60.0, 4000
 _FOUND = re.compile(r"(?:Detecting chip type\.*|Connected to|Chip type:?)\s+(ESP\d+[A-Z0-9-]*)", re.IGNORECASE)
@@ -64,7 +61,7 @@ class EsptoolFlasher:
             raise flasher_missing("esptool", "pip install 'edgeprune[esp]'")
         if not chip.esptool:
             raise flasher_missing(f"esptool's support of {chip.name}", "name another flasher in the board's file")
-        port = choose_port(self._device, USB_IDS, chip.name)
+        port = choose_port(self._device, usb_ids(chip.name), chip.name)
         with tempfile.TemporaryDirectory(prefix="edgeprune-flash-") as name:
             folder = Path(name)
             found = self._identify(port, chip, folder)

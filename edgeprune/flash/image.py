@@ -7,14 +7,13 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 
 ERASED = 0xFF
 """What a byte of flash reads as after it was erased."""
 
 _WIDEST_GAP = 1 << 20
-_PROGRAM = struct.Struct("<8I")
-_LOAD = 1
 
 
 @dataclass(frozen=True)
@@ -90,22 +89,8 @@ def image_of(segments: Iterable[tuple[int, bytes]]) -> Image:
 
 
 def image_of_elf(elf: bytes) -> Image:
-    """What a 32-bit little-endian ELF loads, where it loads it from. Raises EdgepruneError (image-invalid)."""
-    if len(elf) < 52 or elf[:6] != b"\x7fELF\x01\x01":
-        raise _invalid("it is no 32-bit little-endian ELF")
-    (table,) = struct.unpack_from("<I", elf, 28)
-    size, count = struct.unpack_from("<HH", elf, 42)
-    if size != _PROGRAM.size or table + size * count > len(elf):
-        raise _invalid("its program headers are cut off")
-    found = []
-    for place in range(table, table + size * count, size):
-        kind, offset, _, physical, length, _, _, _ = _PROGRAM.unpack_from(elf, place)
-        if kind != _LOAD:
-            continue
-        if offset + length > len(elf):
-            raise _invalid(f"its segment at 0x{physical:08x} is cut off")
-        found.append((physical, elf[offset : offset + length]))
-    return image_of(found)
+    """What a 32-bit ELF loads, where it loads it from. Raises EdgepruneError: elf-invalid, image-invalid."""
+    return image_of((segment.load, segment.data) for segment in read_elf(elf).segments)
 
 
 def _invalid(why: str) -> EdgepruneError:

@@ -18,16 +18,13 @@ from edgeprune.device.failures import (
     verify_failed,
     write_failed,
 )
-from edgeprune.device.port import ANY_PRODUCT, Line, choose_port
+from edgeprune.device.port import Line, choose_port, usb_ids
 from edgeprune.flash.flasher import Flashed, require_fits
 from edgeprune.flash.image import Image, Segment
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
     from edgeprune.chip import Chip
-
-USB_IDS = ((0x0483, 0x374B), (0x0483, 0x374E), (0x0483, 0x3752), (0x0403, ANY_PRODUCT), (0x10C4, 0xEA60))
-"""Serial ports of ST-Link probes, and the bridges of FTDI and CP210x."""
 
 _ACK, _NACK, _SYNC = 0x79, 0x1F, 0x7F
 _GET, _GET_ID, _READ, _GO, _WRITE, _ERASE, _EXTENDED_ERASE = 0x00, 0x02, 0x11, 0x21, 0x31, 0x43, 0x44
@@ -60,7 +57,7 @@ class Stm32UartFlasher:
         require_fits(image, chip)
         if chip.identity is None or not chip.dfu.startswith("0483:"):
             raise flasher_missing(f"a bootloader of ST's for {chip.name}", "name another flasher in the board's file")
-        line = Line(choose_port(self._device, USB_IDS, chip.name), self._baud, self._parity)
+        line = Line(choose_port(self._device, usb_ids(chip.name), chip.name), self._baud, self._parity)
         try:
             return self._flash(_Bootloader(line, chip.name), image, chip, progress)
         finally:

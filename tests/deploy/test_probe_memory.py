@@ -70,7 +70,7 @@ def test_bytes_at_any_place(board, address, size):
 def test_another_chip_is_not_written(board):
     other = Chip(part=0x52833)
     with plugged_in(EmulatedProbe(other)):
-        error = failure(ProbeMemory, NRF)
+        error = failure(ProbeMemory(NRF).connect)
     assert (error.code, error.where) == ("chip-mismatch", "probe E0C0FFEE")
     assert "one with FICR.INFO.PART 0x52833, the firmware is for nrf52840 (FICR.INFO.PART 0x52840)" in error.what
 
@@ -79,6 +79,7 @@ def test_a_cable_that_is_pulled_and_plugged_in_again(board):
     probe = EmulatedProbe(board)
     with plugged_in(probe):
         memory = ProbeMemory(NRF)
+        memory.connect()
         probe.pulled_after = probe.accesses + 1
         error = failure(memory.read, RAM, 4000)
         assert (error.code, error.what) == ("probe-lost", "the connection was lost: the USB device is gone")
@@ -92,6 +93,7 @@ def test_a_cable_that_is_pulled_and_plugged_in_again(board):
 def test_a_closed_one_opens_again_and_a_reset_starts_the_firmware(board):
     with plugged_in(EmulatedProbe(board)):
         memory = ProbeMemory(NRF)
+        memory.connect()
         memory.close()
         assert memory.read(MAILBOX, 4) == struct.pack("<I", 0x4D474445)
         before = board.started

