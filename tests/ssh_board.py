@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ class Faults:
     """What goes wrong on the board."""
 
     no_sftp: bool = False
+    broken_sftp: bool = False
     disk_full: bool = False
     flip_uploads: int = 0
     drop_on: str = ""
@@ -36,6 +39,7 @@ class SshBoard:
         self.keys = folder / "keys"
         self.keys.mkdir()
         self.faults = Faults()
+        self.files: dict[str, bytes] = {}
         self.commands: list[str] = []
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         self.forwarded: list[int] = []
@@ -88,6 +92,26 @@ class SshBoard:
 
     def cached(self) -> list[Path]:
         return sorted((self.home / ".cache/edgeprune/board/cache").glob("*"))
+
+    def cached_count(self) -> int:
+        return len(self.cached())
+
+    def damage_largest(self) -> None:
+        max(self.cached(), key=lambda path: path.stat().st_size).write_bytes(b"damaged on the board")
+
+    def fill_disk(self) -> None:
+        self.faults.disk_full = True
+
+    def drop_on(self, word: str) -> None:
+        self.faults.drop_on = word
+
+    def running(self) -> bool:
+        """Whether any process knows this board's folder."""
+        commands = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                commands.append(path.read_bytes())
+        return any(str(self.home).encode() in command for command in commands)
 
     def drop(self) -> None:
         """Cut every connection, as a board that loses its power."""
@@ -154,12 +178,14 @@ class SshBoard:
             server_host_keys=[self.host_key],
             authorized_client_keys=str(self.keys / "authorized"),
             process_factory=self._serve,
-            sftp_factory=None if self.faults.no_sftp else Files,
+            sftp_factory=None if self.faults.no_sftp or self.faults.broken_sftp else Files,
             encoding=None,
         )
 
     async def _serve(self, process: Any) -> None:
         command = process.command or ""
+        if process.subsystem == "sftp" and self.faults.broken_sftp:
+            return process.exit(127)
         self.commands.append(command)
         environment = {**os.environ, "HOME": str(self.home)}
         child = await asyncio.create_subprocess_exec(
@@ -181,4 +207,6 @@ class SshBoard:
         out, err = await child.communicate(await process.stdin.read())
         process.stdout.write(out)
         process.stderr.write(err)
-        process.exit(child.returncode if child.returncode >= 0 else 128 - child.returncode)
+        if child.returncode < 0:
+            return process.exit_with_signal(signal.Signals(-child.returncode).name.removeprefix("SIG"))
+        process.exit(child.returncode)

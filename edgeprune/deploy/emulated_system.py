@@ -137,6 +137,6 @@ def _make_keys(board: Board, client_path: Path) -> tuple[Keys, bytes]:
     keys = Keys(
         host.private_bytes(encoding.Raw, private.Raw, plain),
         host.public_key().public_bytes(encoding.Raw, public.Raw),
-        client.public_key().public_bytes(encoding.OpenSSH, public.OpenSSH) + b"\n",
+        client.public_key().public_bytes(encoding.OpenSSH, public.OpenSSH),
     )
     return keys, host.public_key().public_bytes(encoding.OpenSSH, public.OpenSSH)

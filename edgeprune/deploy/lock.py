@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeprune.deploy.transport import Transport, printable
+from edgeprune.deploy.transport import Transport, printable, upload_failed
 from edgeprune.errors import EdgepruneError
 from edgeprune.progress import Progress, silent
 
@@ -50,16 +50,16 @@ exit 2
 _RENEW = r"""
 lock=$1 token=$2 holder=$3 lease=$4
 read -r other < "$lock" 2>/dev/null
-[ "$other" = "$token" ] || exit 1
+[ "$other" = "$token" ] || { echo held; exit 0; }
 now=$(date +%s)
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
-printf '%s\n' "$token" "$holder" "$now" "$((now + lease))" "$boot" done > "$lock.$token" && mv "$lock.$token" "$lock"
+printf '%s\n' "$token" "$holder" "$now" "$((now + lease))" "$boot" done | cat > "$lock.$token" &&
+  mv "$lock.$token" "$lock"
 """
 
 _RELEASE = 'read -r other < "$1" 2>/dev/null; [ "$other" = "$2" ] && rm -f "$1"; rm -f "$1.$2"'
 
 _HOLDER = re.compile(r"([A-Za-z0-9._-]+)@([A-Za-z0-9._-]+)/([0-9]+)")
-_HELD = 2
 _POLL_SECONDS = 1.0
 
 
@@ -115,10 +115,16 @@ class Lock:
                 sleep(min(_POLL_SECONDS, left))
 
     def renew(self, lease: float) -> None:
-        """Hold the lock for another `lease` seconds. Raises EdgepruneError (board-busy) where another has it now."""
+        """Hold the lock for another `lease` seconds.
+
+        Raises EdgepruneError: board-busy where another has it now; board-disk-full, board-upload-failed.
+        """
         argv = ["sh", "-c", _RENEW, "sh", self._path, self._token, self._holder, str(int(lease) + 1)]
-        if self._transport.run(argv, self._seconds).code != 0:
+        ran = self._transport.run(argv, self._seconds)
+        if ran.text.strip() == "held":
             raise self._busy(None)
+        if ran.code != 0:
+            raise upload_failed(self._transport.board, self._path, ran.said)
 
     def release(self) -> None:
         """Give the board back, if it is still ours."""
@@ -130,7 +136,7 @@ class Lock:
         lines = [*ran.text.splitlines(), "", "", "", ""]
         if lines[0] == "taken":
             return None
-        if ran.code != _HELD:
+        if lines[0] != "held":
             what = f"no file can be made on board {self._transport.board.name}: {ran.said}"
             hint = "its disk is full or its folder cannot be written; folder in the board's file names another"
             raise EdgepruneError("board-upload-failed", what, where=self._path, hint=hint)

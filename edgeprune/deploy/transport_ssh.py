@@ -192,7 +192,8 @@ class SshTransport:
             process.close()
         if process.exit_status is None:
             raise self._ssh.ConnectionLost("the command ended without a word")
-        code = 128 if process.exit_status < 0 else process.exit_status
+        code = process.returncode or 0
+        code = 128 - code if code < 0 else code
         return Ran(code, _content(done[0]), _content(done[1]))
 
     async def _started(self, command: str) -> asyncssh.SSHClientProcess[bytes]:

@@ -1,6 +1,7 @@
 """A whole 64-bit Arm system under qemu-system-aarch64: its kernel, its clock and its ssh server, on this machine.
 
 One instruction takes one nanosecond of its clock (QEMU's -icount shift=0), so that times told there are counts.
+A machine that has started is kept in the cache, before it learns who it is; the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.emulate.system_image import Keys, SystemImage, own_archive
+from edgeprune.cache import Cache, content_key, open_cache
+from edgeprune.emulate.system_image import Keys, SystemImage, introduction
 from edgeprune.errors import EdgepruneError
 
 PROGRAM = "qemu-system-aarch64"
 
-_READY, _PANIC = "edgeprune: ready", "Kernel panic"
+_KIND = "system"
+_WAITING, _PANIC = "edgeprune: waiting", "Kernel panic"
 _FORWARDED = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 20.0
@@ -57,39 +61,50 @@ class System:
         self._shape = shape
         self._keeper: subprocess.Popen[bytes] | None = None
         self._monitor: socket.socket | None = None
+        self._serial: socket.socket | None = None
         self._received = b""
+        self._console = bytearray()
+        self._introduction = b""
         self.port = 0
 
-    def start(self, image: SystemImage, keys: Keys, seconds: float) -> None:
+    def start(self, image: SystemImage, keys: Keys, seconds: float, cache: Cache | None = None) -> None:
         """Start it; afterwards its ssh server answers at 127.0.0.1, `port`.
 
         Raises EdgepruneError: emulator-missing where QEMU is not installed; emulator-failed where the system does not
         come up within `seconds`.
         """
-        program = require_program()
+        cache = open_cache() if cache is None else cache
+        program = Path(require_program())
+        facts = program.stat()
+        key = content_key(image.key, str(program), f"{facts.st_size} {facts.st_mtime_ns} {astuple(self._shape)}")
         (self._folder / "kernel").write_bytes(image.kernel)
-        (self._folder / "archive").write_bytes(image.archive + own_archive(keys, self._shape.disk_kib))
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = ["sh", "-c", _KEEPER, "sh", str(self._folder), program, *self._options(theirs.fileno())]
-            self._keeper = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=(self._folder / "errors").open("wb"),
-                start_new_session=True,
-                pass_fds=(theirs.fileno(),),
-            )
-        self._monitor = ours
-        self._await(time.monotonic() + seconds, seconds)
+        (self._folder / "archive").write_bytes(image.archive)
+        end = time.monotonic() + seconds
+        saved = cache.get(_KIND, key)
+        if saved is None:
+            self._launch(program)
+            self._await(lambda: _WAITING in self.console, end, seconds)
+            cache.put(_KIND, key, self._save(end, seconds))
+        else:
+            (self._folder / "saved").write_bytes(saved)
+            self._launch(program, "-incoming", "exec:gzip -dc saved")
+            self._await(lambda: self.tell("query-status")["status"] != "inmigrate", end, seconds)
+            self.tell("cont")
+        self._introduction = introduction(keys, self._shape.disk_kib, time.time())
+        self._introduce(end, seconds)
+
+    def restart(self, seconds: float) -> None:
+        """Let it start anew, as after a loss of power: nothing in its memory is left. Raises as `start` does."""
+        end = time.monotonic() + seconds
+        heard = len(self.console)
+        self.tell("system_reset")
+        self._await(lambda: _WAITING in self.console[heard:], end, seconds)
+        self._introduce(end, seconds)
 
     def tell(self, command: str, **arguments: Any) -> Any:
         """What QEMU's monitor answers to `command` (QMP). Raises EdgepruneError (emulator-failed)."""
-        if self._monitor is None:
-            raise self._failed("it does not run")
         try:
-            self._monitor.settimeout(_ANSWER_SECONDS)
+            assert self._monitor is not None
             self._monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
             while True:
                 told = json.loads(self._line())
@@ -103,56 +118,84 @@ class System:
     @property
     def console(self) -> str:
         """What the system has written so far."""
-        try:
-            return (self._folder / "console").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+        return self._console.decode("utf-8", "replace")
 
     def stop(self) -> None:
         """Switch it off and remove its files; nothing is raised."""
         keeper, self._keeper = self._keeper, None
-        monitor, self._monitor = self._monitor, None
-        if monitor is not None:
-            monitor.close()
         if keeper is not None:
             assert keeper.stdin is not None
             keeper.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 keeper.wait(_ANSWER_SECONDS)
+        for connection in (self._monitor, self._serial):
+            if connection is not None:
+                connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _options(self, monitor: int) -> Sequence[str]:
-        shape = self._shape
-        options = {
-            "-M": "virt",
-            "-cpu": shape.processor,
-            "-m": f"{shape.memory_mib}M",
-            "-display": "none",
-            "-icount": "shift=0",
-            "-kernel": "kernel",
-            "-initrd": "archive",
-            "-append": "console=ttyAMA0 quiet",
-            "-netdev": "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
-            "-device": "virtio-net-device,netdev=net",
-            "-chardev": f"socket,id=monitor,fd={monitor}",
-            "-mon": "chardev=monitor,mode=control",
-            "-serial": "file:console",
-        }
-        return ["-nodefaults", *(word for pair in options.items() for word in pair)]
-
-    def _await(self, end: float, seconds: float) -> None:
-        """Wait for the system to say that it is ready, then for its ssh server's first word."""
-        json.loads(self._line())
+    def _launch(self, program: Path, *further: str) -> None:
+        """Start QEMU and reach its monitor."""
+        with ExitStack() as theirs:
+            pairs = [socket.socketpair() for _ in range(2)]
+            (self._monitor, monitor), (self._serial, serial) = pairs
+            numbers = [theirs.enter_context(end).fileno() for end in (monitor, serial)]
+            errors = theirs.enter_context((self._folder / "errors").open("wb"))
+            command = [str(program), *self._options(*numbers), *further]
+            self._keeper = subprocess.Popen(
+                ["sh", "-c", _KEEPER, "sh", str(self._folder), *command],
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                pass_fds=numbers,
+            )
+        self._monitor.settimeout(_ANSWER_SECONDS)
+        threading.Thread(target=self._listen, args=(self._serial,), daemon=True).start()
         self.tell("qmp_capabilities")
-        while _READY not in self.console:
-            self._check(end, seconds)
-            time.sleep(_POLL_SECONDS)
+
+    def _options(self, monitor: int, serial: int) -> Sequence[str]:
+        shape = self._shape
+        options = [
+            ("-M", "virt"),
+            ("-cpu", shape.processor),
+            ("-m", f"{shape.memory_mib}M"),
+            ("-display", "none"),
+            ("-icount", "shift=0"),
+            ("-kernel", "kernel"),
+            ("-initrd", "archive"),
+            ("-append", "console=ttyAMA0 quiet"),
+            ("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
+            ("-device", "virtio-net-device,netdev=net,id=card"),
+            ("-chardev", f"socket,id=monitor,fd={monitor}"),
+            ("-mon", "chardev=monitor,mode=control"),
+            ("-chardev", f"socket,id=serial,fd={serial}"),
+            ("-serial", "chardev:serial"),
+        ]
+        return ["-nodefaults", *(word for pair in options for word in pair)]
+
+    def _listen(self, serial: socket.socket) -> None:
+        with suppress(OSError):
+            while part := serial.recv(1 << 16):
+                self._console += part
+
+    def _save(self, end: float, seconds: float) -> bytes:
+        """The machine as it is now; it goes on afterwards."""
+        self.tell("stop")
+        self.tell("migrate", uri="exec:gzip -1 > saved")
+        self._await(lambda: self.tell("query-migrate")["status"] in ("completed", "failed"), end, seconds)
+        self.tell("cont")
+        return (self._folder / "saved").read_bytes()
+
+    def _introduce(self, end: float, seconds: float) -> None:
+        """Tell the machine who it is, and wait for its ssh server's first word."""
+        assert self._serial is not None
+        self._serial.sendall(self._introduction)
         forwarded = _FORWARDED.search(self.tell("human-monitor-command", **{"command-line": "info usernet"}))
         if forwarded is None:
             raise self._failed("it has no network")
         self.port = int(forwarded.group(1))
-        while not self._answers():
-            self._check(end, seconds)
+        self._await(self._answers, end, seconds)
 
     def _answers(self) -> bool:
         try:
@@ -162,12 +205,14 @@ class System:
         except OSError:
             return False
 
-    def _check(self, end: float, seconds: float) -> None:
+    def _await(self, done: Callable[[], bool], end: float, seconds: float) -> None:
         assert self._keeper is not None
-        if self._keeper.poll() is not None or _PANIC in self.console:
-            raise self._failed(self._last_words() or "it ended")
-        if time.monotonic() > end:
-            raise self._failed(f"it did not start within {seconds:.0f} s: {self._last_words()}")
+        while not done():
+            if self._keeper.poll() is not None or _PANIC in self.console:
+                raise self._failed(self._last_words() or "it ended")
+            if time.monotonic() > end:
+                raise self._failed(f"it did not start within {seconds:.0f} s: {self._last_words()}")
+            time.sleep(_POLL_SECONDS)
 
     def _line(self) -> bytes:
         """One line of the monitor."""
@@ -182,11 +227,11 @@ class System:
 
     def _last_words(self) -> str:
         """The last line of QEMU's errors, else of the console."""
+        said = ""
         with suppress(OSError):
-            lines = (self._folder / "errors").read_text(errors="replace").strip().splitlines()
-            lines = lines or self.console.strip().splitlines()
-            return "".join(letter for letter in lines[-1] if letter.isprintable())[:200] if lines else ""
-        return ""
+            said = (self._folder / "errors").read_text(errors="replace").strip()
+        lines = (said or self.console.strip()).splitlines()
+        return "".join(letter for letter in lines[-1] if letter.isprintable())[:200] if lines else ""
 
     def _failed(self, why: str) -> EdgepruneError:
         hint = "QEMU 7.2 and later can; a busy machine needs more time: command_seconds in the board's file"

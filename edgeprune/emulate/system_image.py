@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from dataclasses import dataclass
 from importlib import resources
@@ -19,10 +20,11 @@ _HOST_KEY_TYPE = b"ssh-ed25519"
 
 @dataclass(frozen=True)
 class SystemImage:
-    """A kernel, and an archive that is the same for every machine."""
+    """A kernel, an archive that is the same for every machine, and the digest of what both were made of."""
 
     kernel: bytes
     archive: bytes
+    key: str
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,26 @@ def read_image(place: Path, cache: Cache | None = None) -> SystemImage:
     cache = open_cache() if cache is None else cache
     packages, init = system_packages(), _init()
     key = content_key(init, *(part for package in packages for part in (package.sha256, *package.files)))
-    made = cache.made(_KIND, key, lambda: _pack(_image(packages, init, place)))
+    made = cache.made(_KIND, key, lambda: _made(packages, init, place))
     (size,) = struct.unpack_from("<Q", made)
-    return SystemImage(made[8 : 8 + size], made[8 + size :])
+    return SystemImage(made[8 : 8 + size], made[8 + size :], key)
 
 
-def own_archive(keys: Keys, disk_kib: int) -> bytes:
-    """What makes one machine: its keys, and how much its disk holds. It follows the image's archive."""
-    entries = [
-        file("etc/host_key", _host_key(keys), 0o600),
-        file("etc/authorized_keys", keys.authorized, 0o600),
-        file("etc/disk_kib", b"%d\n" % disk_kib),
-    ]
-    return write_archive(entries)
+def introduction(keys: Keys, disk_kib: int, now: float) -> bytes:
+    """The line by which a machine that waits learns who it is: see system_init.sh."""
+    host_key = base64.b64encode(_host_key(keys))
+    return b"%d %d %s %s\n" % (now, disk_kib, host_key, keys.authorized)
 
 
-def _image(packages: tuple[DebianPackage, ...], init: bytes, place: Path) -> SystemImage:
+def _made(packages: tuple[DebianPackage, ...], init: bytes, place: Path) -> bytes:
+    """The kernel's size, the kernel, the archive."""
     found = {path: content for package in packages for path, content in read_package(package, place).items()}
     kernel = next(path for path in found if path.startswith("boot/"))
     entries = [folder(path) for path in _FOLDERS]
     entries += [character_device("dev/console", 5, 1), link("bin/sh", "busybox")]
     entries += [file("init", init, 0o755), file("etc/passwd", _PASSWORDS), file("etc/shells", b"/bin/sh\n")]
     entries += [_placed(path, content) for path, content in found.items() if path != kernel]
-    return SystemImage(found[kernel], write_archive(entries))
+    return struct.pack("<Q", len(found[kernel])) + found[kernel] + write_archive(entries)
 
 
 def _placed(path: str, content: bytes) -> Entry:
@@ -73,10 +72,6 @@ def _placed(path: str, content: bytes) -> Entry:
     if name.endswith(".ko"):
         return file(f"lib/modules/{name}", content)
     return file(f"lib/{name}" if ".so" in name else path, content, 0o755)
-
-
-def _pack(image: SystemImage) -> bytes:
-    return struct.pack("<Q", len(image.kernel)) + image.kernel + image.archive
 
 
 def _init() -> bytes:

@@ -128,6 +128,17 @@ def test_a_lock_that_was_taken_over_is_noticed(path):
     assert path.exists()
 
 
+def test_a_lock_that_cannot_be_renewed(path):
+    ours = lock(path)
+    ours.take(10, 0)
+    path.with_name(f"{path.name}.{path.read_text().split()[0]}").mkdir()
+    with pytest.raises(EdgepruneError) as caught:
+        ours.renew(10)
+    assert caught.value.code == "board-upload-failed"
+    assert caught.value.what.startswith("a file cannot be written on board shelf: ")
+    assert caught.value.what.endswith("irectory")
+
+
 def test_a_folder_that_is_not_there(path):
     with pytest.raises(EdgepruneError) as caught:
         lock(path.parent / "none/lock").take(10, 0)
