@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
-from edgeprune.kernels.depthwise import pairs, widening
+from edgeprune.kernels.depthwise import chains, pairs, widening
+from edgeprune.kernels.depthwise.chains import chains_function, tap_chains
 from edgeprune.kernels.depthwise.channels import channels_function, pack_channels, tile_pixels
 from edgeprune.kernels.depthwise.pairs import in_order_of_sums, pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
@@ -19,7 +20,7 @@ __all__ = ["Depthwise", "build_depthwise"]
 
 PAIRED = ("pairs", "vnni")
 """Machine.dot of machines with an instruction that multiplies pairs."""
-WIDENING = ("smlal", "sdot")
+WIDENING = ("smull", "sdot")
 """Those of machines with an instruction that multiplies int16 and adds to int32."""
 
 
@@ -48,13 +49,18 @@ def build_depthwise(
     paired, widens = whole and machine.dot in PAIRED, whole and machine.dot in WIDENING
     if paired:
         constants = _in_pairs(problem, constants, machine.lanes)
+    chained = widens and x.format.dtype == constants[0].dtype == np.int8
+    taps = constants[0]
     if widens:
-        weights, whole_bias, scales = constants
-        constants = [pack_widening(weights), whole_bias.astype(np.int64).astype(np.int32), scales]
+        packed = pack_channels(taps, chains.WIDTH) if chained else pack_widening(taps)
+        constants = [packed, constants[1].astype(np.int64).astype(np.int32), constants[2]]
     dtypes = tuple(str(array.dtype) for array in constants)
     if paired:
         func = pairs_function(problem, machine.lanes, pairs.tile_pixels(machine.registers), dtypes)
         units, label = y.batch * y.height, "pairs"
+    elif chained:
+        func = chains_function(problem, machine.dot, tap_chains(taps), dtypes)
+        units, label = y.batch * y.height, "chains"
     elif widens:
         pixels = widening.tile_pixels(problem, machine.registers)
         func = widening_function(problem, machine.dot, pixels, dtypes)

@@ -65,6 +65,8 @@ def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
     choose their own elements take codes that are expanded and a shuffle for each product, on few ports.
     """
     idiom, vectors = idiom_of(machine), len(part.vectors)
+    if idiom.chained:
+        return _by_chain(idiom, part, pixels, kind)
     if idiom.factor is not None:
         return _by_element(idiom, part, pixels)
     loads = (pixels + 1) * (kind + 1) + vectors
@@ -93,6 +95,16 @@ def _by_element(idiom: Idiom, part: Part, pixels: int) -> float:
         loads = pixels * (part.picks // 2 + 1) + 1
     weights = words * part.width * idiom.depth * (2 if idiom.wide_weights else 1) / VECTOR_BYTES
     return max((products + loads + math.ceil(weights / 2) + _LOOP) / _ELEMENT_ISSUE, words * idiom.latency)
+
+
+def _by_chain(idiom: Idiom, part: Part, pixels: int, kind: int) -> float:
+    """Cycles where products add up in chains, by instructions as `_by_element`; those of `kind` 1 are half as long."""
+    words, vectors = idiom.words(part.mode), len(part.vectors)
+    chains = words // idiom.chained
+    loads = pixels * (part.picks // 2 + 1 + words) + 1 if part.picks else 2 * pixels * chains
+    sums = pixels * vectors * chains * (kind + 1)
+    instructions = pixels * vectors * words + sums + loads + words * math.ceil(vectors / 2) / 2 + _LOOP
+    return instructions / _ELEMENT_ISSUE
 
 
 def _entry_bytes(part: Part, machine: Machine) -> float:

@@ -53,7 +53,7 @@ class Idiom:
 
     `multiply_add(total, words, weights)` is int32 of L lanes: `words` int32 of L lanes, `weights` L * depth integers.
     `factor(vector, word, lanes)` is word `word` of a vector of x as the words of `multiply_add`, where that is free:
-    instructions take a lane as their factor.
+    instructions take a lane as their factor. `chained` words add up in int16 before they go to int32: see `chain`.
     """
 
     storage: str
@@ -66,6 +66,7 @@ class Idiom:
     widening: float
     multiply_add: Callable[[Any, Any, Any], Any]
     factor: Callable[[Any, int, int], Any] | None = None
+    chained: int = 0
 
     def word(self, memory: Memory, index: Any, lanes: int) -> Any:
         """The word of x from element `index` on, in each of `lanes` lanes."""
@@ -76,6 +77,8 @@ class Idiom:
     @property
     def modes(self) -> tuple[str, ...]:
         """The ways to put words together: see `Part.mode`."""
+        if self.chained:
+            return tuple(mode for mode in VECTORS if self.words(mode) == self.chained)
         if self.factor is not None:
             return ("runs", *VECTORS)
         return {1: ("runs",), 2: ("runs", "pairs", "lanes"), 4: ("runs", "lanes")}[self.depth]
@@ -125,15 +128,11 @@ class Idiom:
         return tirx.reinterpret(f"{self.storage}x{count}", chosen)
 
     def weights(self, memory: Memory, index: Any, vectors: Sequence[int]) -> list[Any]:
-        """The weights of one word from `index` on, for each of `vectors`; narrow ones are loaded two by two."""
-        found, place = [], index
-        alone = self.depth > 1
-        for first, lanes in enumerate(vectors):
-            if alone or first % 2 == 0:
-                both = not alone and first + 1 < len(vectors)
-                held = let(memory.load(place, lanes * self.depth * (1 + both)))
-                found += [shuffle([held], range(i * lanes, (i + 1) * lanes)) for i in (0, 1)] if both else [held]
-                place = place + lanes * self.depth * (1 + both)
+        """The weights of one word from `index` on, for each of `vectors`."""
+        found = []
+        for lanes in vectors:
+            found.append(let(memory.load(index, lanes * self.depth)))
+            index = index + lanes * self.depth
         return found
 
     def rounded(self, value: Any, format: Format) -> Any:
@@ -172,8 +171,6 @@ def idiom_of(machine: Machine) -> Idiom:
 def weight_dtype(idiom: Idiom, values: np.ndarray) -> str:
     """The narrowest dtype that holds `values` for the idiom: int8, or int16 where it takes that."""
     bounds = np.iinfo(np.int8)
-    if idiom.factor is not None and idiom.wide_weights:
-        return "int16"
     fits = values.size == 0 or (values.min() >= bounds.min and values.max() <= bounds.max)
     return "int8" if fits or not idiom.wide_weights else "int16"
 
@@ -206,10 +203,6 @@ def _bytes(total: Any, words: Any, weights: Any) -> Any:
     for place in range(4):
         total = total + tirx.Shuffle([products], [4 * lane + place for lane in range(lanes)])
     return total
-
-
-def _widened(vector: Any, word: int, lanes: int) -> Any:
-    return tirx.Cast(_vector("int32", lanes), splat(shuffle([vector], [word]), lanes))
 
 
 def _sdot(total: Any, words: Any, weights: Any) -> Any:
@@ -250,7 +243,7 @@ IDIOMS: Mapping[str, Idiom] = {
     "pairs": Idiom("int16", 2, True, 1.0, 1, 1, 2, 1, _pairs),
     "vnni": Idiom("uint8", 4, False, 5.0, 0, 1, 1, 0, _vnni),
     "bytes": Idiom("uint8", 4, False, 5.0, 2, 8, 16, 4, _bytes),
-    "smlal": Idiom("int16", 1, True, 1.0, 0, 1, 1, 0, _plain, _widened),
+    "smull": Idiom("int8", 2, False, 1.0, 0, 1, 1, 0, _plain, _lane, chained=4),
     "sdot": Idiom("int8", 4, False, 1.0, 0, 1, 1, 0, _sdot, _lane),
 }
 """By Machine.dot; `bytes` is the plain definition of `vnni`, for machines without it."""

@@ -17,6 +17,9 @@ from edgeprune.kernels.integer.dot import VECTORS, Idiom
 VECTOR_BYTES = 16
 """Of a vector on machines that take a lane as a factor."""
 
+MOST_CHAINED = 255
+"""What the magnitudes of the weights of a chain may add up to: times 128, the largest element, it is within int16."""
+
 _NARROW = np.iinfo(np.int8)
 
 
@@ -76,14 +79,21 @@ def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> 
     return np.array(counts)
 
 
+def section_count(mode: str, idiom: Idiom) -> int:
+    """The kinds of entries that a block has."""
+    return 2 if mode == "pairs" or idiom.chained else 1
+
+
 def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
     """The entries of a block, by kind."""
     if mode == "lanes":
         return [_lanes(block, idiom)]
-    if mode in VECTORS and VECTORS[mode].tables:
-        return [_picked(block, idiom, mode)]
+    if mode in VECTORS:
+        picks = VECTORS[mode].tables
+        section = _picked(block, idiom, mode) if picks else _words(block, idiom, idiom.words(mode))
+        return _by_reach(section, idiom) if idiom.chained else [section]
     if mode != "pairs":
-        return [_words(block, idiom, idiom.words(mode))]
+        return [_words(block, idiom)]
     _, owner = word_starts(block.offsets, idiom.depth)
     whole = np.bincount(owner, minlength=1)[owner] == idiom.depth
     single = np.flatnonzero(~whole)
@@ -144,7 +154,7 @@ def _narrow(section: Section, idiom: Idiom) -> Section:
     """The same sums with weights that the idiom can hold: what goes beyond becomes further entries."""
     if idiom.wide_weights:
         return section
-    low = np.clip(section.values, _NARROW.min, _NARROW.max)
+    low = np.clip(section.values, -_NARROW.max if idiom.chained else _NARROW.min, _NARROW.max)
     rest = section.values - low
     beyond = rest.any((1, 2))
     if not beyond.any():
@@ -155,6 +165,14 @@ def _narrow(section: Section, idiom: Idiom) -> Section:
         np.concatenate([low, more.values]),
         np.concatenate([section.codes, more.codes]),
     )
+
+
+def _by_reach(section: Section, idiom: Idiom) -> list[Section]:
+    """The entries whose chains stay within int16 whatever the elements are, and those that need chains half as long."""
+    entries, outputs, _ = section.values.shape
+    words = abs(section.values).reshape(entries, outputs, idiom.chained, idiom.depth)
+    beyond = (words.sum(2) > MOST_CHAINED).any((1, 2))
+    return [Section(section.offsets[k], section.values[k], section.codes[k]) for k in (~beyond, beyond)]
 
 
 def _lanes(block: Rows, idiom: Idiom) -> Section:

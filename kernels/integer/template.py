@@ -8,9 +8,10 @@ are not stored, so time falls with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from tvm import tirx
@@ -19,6 +20,16 @@ from tvm.tirx.script import builder as script
 from edgeprune.kernels.abi import Residual
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import residuals
+from edgeprune.kernels.integer.chain import (
+    chain_weights,
+    chained,
+    next_place,
+    picked_words,
+    place_of,
+    spread_words,
+    unknown,
+    with_source,
+)
 from edgeprune.kernels.integer.dot import IDIOMS, VECTORS, Idiom
 from edgeprune.kernels.integer.entries import VECTOR_BYTES
 from edgeprune.kernels.integer.finish import finished, needed, scaled
@@ -64,11 +75,12 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Entry:
-    """The entry at hand: its places in x, and where its weights and codes begin."""
+    """The entry at hand: its places in x, and where its weights and codes begin; `second`, of the second kind."""
 
     places: Sequence[Any]
     weights: Any
     codes: Any
+    second: bool
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,14 @@ def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         kernel = _Kernel(problem, IDIOMS[variant.dot], layout, variant.sections, _buffers(problem, layout, memories))
-        walk(problem, variant, begin, end, lambda block, tile: _tile(kernel, block, tile))
+        with _surroundings(kernel.idiom):
+            walk(problem, variant, begin, end, lambda block, tile: _tile(kernel, block, tile))
 
     return kernel_function(_dtypes(problem, layout), body)
+
+
+def _surroundings(idiom: Idiom) -> AbstractContextManager[Any]:
+    return with_source() if idiom.chained else nullcontext()
 
 
 def _dtypes(problem: Conv2d, layout: Layout) -> list[str]:
@@ -170,8 +187,8 @@ def _section(kernel: _Kernel, block: Block, tile: Tile, sums: _Sums, section: in
     with serial(0, turns) as turn:
         for chain in range(part.chains if section == 0 else 1):
             number = turn * part.chains + chain if section == 0 else turn
-            first = offsets + number * (section + 1)
-            places = [let(_offset(kernel, first + place) + tile.x) for place in range(section + 1)]
+            first = offsets + number * part.places(section)
+            places = [let(_offset(kernel, first + place) + tile.x) for place in range(part.places(section))]
             _entry(
                 kernel,
                 part,
@@ -182,6 +199,7 @@ def _section(kernel: _Kernel, block: Block, tile: Tile, sums: _Sums, section: in
                     places,
                     weights + number * (part.width * depth * kernel.idiom.words(part.mode)),
                     (offsets + number) * VECTOR_BYTES if part.picks else codes + number * part.width,
+                    section > 0,
                 ),
             )
 
@@ -214,6 +232,9 @@ def _factors(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, entry: _Entry
     """An entry of several words: one vector of x for each pixel, of which every word is a factor."""
     idiom, x, memory = kernel.idiom, kernel.buffers.x, kernel.buffers.weights
     assert idiom.factor is not None
+    if idiom.chained:
+        _chains(kernel, part, tile, sums, entry)
+        return
     at = [entry.places[0] + step for step in _steps(kernel, tile)]
     if part.picks:
         assert kernel.buffers.codes is not None
@@ -232,6 +253,29 @@ def _factors(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, entry: _Entry
             for pixel, value in enumerate(values):
                 total = idiom.multiply_add(sums.load(0, pixel, vector), idiom.factor(value, word, lanes), weights)
                 sums.store(0, pixel, vector, total)
+
+
+def _chains(kernel: _Kernel, part: Part, tile: Tile, sums: _Sums, entry: _Entry) -> None:
+    """An entry that is a chain of words: at first its weights, then one pixel after the other."""
+    idiom, size = kernel.idiom, part.width * kernel.idiom.depth
+    memory, vectors, steps = kernel.buffers.weights, range(len(part.vectors)), _steps(kernel, tile)
+    weights = [chain_weights(memory, entry.weights + i * size, part.vectors) for i in range(idiom.chained)]
+    ways = [later - now for now, later in pairwise(steps)]
+    far = {way: unknown(way) for way in sorted(set(ways))}
+    place = place_of(kernel.buffers.x, entry.places[0] + steps[0])
+    codes = kernel.buffers.codes
+    for pixel in range(len(steps)):
+        if part.picks:
+            assert codes is not None
+            words = picked_words(place, part.picks, codes.load(entry.codes, VECTOR_BYTES))
+        else:
+            words = spread_words(place)
+        for vector in vectors:
+            own = [of_word[vector // 2] for of_word in weights]
+            total = chained(sums.load(0, pixel, vector), words, own, vector, entry.second, idiom)
+            sums.store(0, pixel, vector, total)
+        if pixel < len(ways):
+            place = next_place(place, far[ways[pixel]], [sums.load(0, pixel, vector) for vector in vectors])
 
 
 def _words(kernel: _Kernel, at: Sequence[Any], codes: Any, lanes: int) -> Any:

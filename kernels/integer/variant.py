@@ -9,11 +9,13 @@ from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_variant import Channels, Split
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import VECTORS, idiom_of
+from edgeprune.kernels.integer.entries import section_count
 
 _MOST_VECTORS = 4
 _MOST_ROWS = 4
 _MOST_SUMS = 28
 _FACTOR_WEIGHTS = 2
+_CHAINS = 2
 _NARROWEST = 4
 _UNIT_STEPS = 2048
 _LINE_BYTES = 64
@@ -29,7 +31,7 @@ class Part:
 
     `mode` says how words are put together: in "runs" of elements that follow each other; in "pairs" of any two, where
     runs would be half empty; or by "lanes", each output channel choosing its own from a window of 16 bytes. `VECTORS`
-    has the modes whose entries are of several words.
+    has the modes whose entries are of several words. `sections` is how many kinds of entries a block has.
     """
 
     share: Channels
@@ -38,6 +40,7 @@ class Part:
     chains: int
     chunks: int
     mode: str = "runs"
+    sections: int = 1
 
     @property
     def vectors(self) -> tuple[int, ...]:
@@ -49,10 +52,9 @@ class Part:
         """The vectors of x that make the table of an entry, 0 where elements follow each other."""
         return VECTORS[self.mode].tables if self.mode in VECTORS else 0
 
-    @property
-    def sections(self) -> int:
-        """Kinds of entries that a block has."""
-        return 2 if self.mode == "pairs" else 1
+    def places(self, section: int) -> int:
+        """The places in x of an entry of one kind."""
+        return 2 if self.mode == "pairs" and section else 1
 
     @property
     def width(self) -> int:
@@ -113,6 +115,9 @@ def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine
     if idiom.factor is not None:
         taken = VECTORS[mode].tables if mode in VECTORS else 0
         room, chains = max(1, (machine.registers - max(_FACTOR_WEIGHTS, taken)) // (vectors + 1)), (1,)
+        if idiom.chained:
+            weights = idiom.chained * -(-vectors // 2)
+            room = max(1, (machine.registers - weights - max(idiom.chained, taken) - _CHAINS) // vectors)
     found: dict[tuple[Split, Split, int], None] = {}
     for height in range(1, min(_MOST_ROWS, rows.count, room) + 1):
         for width in range(1, min(columns.count, room // height) + 1):
@@ -121,8 +126,9 @@ def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine
             for count in chains:
                 if pixels * count <= room and (count == 1 or pixels * vectors * count <= 16):
                     found[(*pieces, count)] = None
+    kinds = section_count(mode, idiom)
     return [
-        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), mode)
+        Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), mode, kinds)
         for rows, columns, count in found
     ]
 

@@ -18,7 +18,7 @@ from edgeprune.lowering.compile import compile_object
 from edgeprune.target import load_target
 
 EMULATOR = "qemu-aarch64"
-TARGETS: Mapping[str, str] = {"smlal": "raspberry-pi-4", "sdot": "raspberry-pi-5"}
+TARGETS: Mapping[str, str] = {"smull": "raspberry-pi-4", "sdot": "raspberry-pi-5"}
 MACHINES: Mapping[str, Machine] = {name: Machine(4, 32, 32768, 524288, name) for name in TARGETS}
 
 _COMPILER = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")

@@ -12,9 +12,9 @@ STORAGE = ("pairs", "vnni")
 
 
 def drawn(random: np.random.Generator, storage: str, spread: float = 4.0) -> Format:
-    """A format of a machine whose dot products are of "pairs" (int16 about 0) or "vnni" (uint8); "float" has none.
+    """A format of a machine whose dot products are of "pairs" (int16 about 0), "vnni" (uint8) or "signed" (int8).
 
-    Real numbers up to about `spread` fit in.
+    "float" has none. Real numbers up to about `spread` fit in.
     """
     if storage == "float":
         return FLOAT32
@@ -22,6 +22,8 @@ def drawn(random: np.random.Generator, storage: str, spread: float = 4.0) -> For
     zero = int(random.integers(90, 160))
     if storage == "pairs":
         return Format("int16", scale, 0, -zero, 255 - zero)
+    if storage == "signed":
+        return Format("int8", scale, zero - 128, -128, 127)
     return Format("uint8", scale, zero, 0, 254)
 
 

@@ -14,6 +14,7 @@ from stored_formats import drawn, held, sentinel, with_format
 from test_depthwise import cases
 
 from edgeprune.kernels.abi import FLOAT32, Activation, Format, Machine, Residual, Rounded
+from edgeprune.kernels.depthwise.chains import tap_chains
 from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.epilogue import reference_epilogue
@@ -113,13 +114,29 @@ def test_usual_shapes(storage, dot, channels, kernel, stride):
 @pytest.mark.parametrize(("channels", "kernel", "stride", "storage"), [(24, 3, 1, "own"), (21, 5, 2, "vnni")])
 def test_on_arm(dot, channels, kernel, stride, storage):
     skip_without_emulator()
-    kind = storage if storage != "own" else {"smlal": "pairs", "sdot": "vnni"}[dot]
+    kind = "signed" if storage == "own" else storage
     pad = kernel // 2
     case = {"layout": "channels", "lanes": 4, "batch": 1, "channels": channels, "size": (7, 15), "residual": True}
     case |= {"kernel": (kernel, kernel), "dilations": (1, 1), "strides": (stride, stride), "pads": (pad, pad)}
     case |= {"after": (pad, pad), "bias": True, "seed": channels}
     built = run_case(case, kind, kind, dot, 100000, MACHINES[dot], partial(CompiledForArm, dot=dot))
-    assert built.label == "depthwise widening"
+    assert built.label == ("depthwise chains" if storage == "own" else "depthwise widening")
+
+
+@pytest.mark.parametrize("size", [85, 86, 127])
+def test_taps_share_an_int16_as_long_as_they_fit(size):
+    """The largest weights meet the largest inputs; chains of three are too long from 86 on."""
+    skip_without_emulator()
+    (xv, xs), (yv, ys) = channels_last(1, 16, 5, 6, halo=(1, 1, 1, 1)), channels_last(1, 16, 5, 6)
+    xv, yv = with_format(xv, Format("int8", 0.1, -128, -128, 127)), with_format(yv, FLOAT32)
+    problem = Depthwise(xv, yv, (3, 3), (1, 1), (1, 1), (1, 1), False)
+    weights = np.full((16, 9), -size)
+    assert {len(chain) for chain in tap_chains(weights)} == ({3} if size == 85 else {1, 2})
+    x, y, scales = np.full(xs, -128, np.int8), sentinel(ys, FLOAT32), np.ones(16, np.float32)
+    kernel = build_depthwise(problem, weights, None, MACHINES["smull"], scales)
+    CompiledForArm(kernel, "smull")([x], y)
+    expected = defined(window(x, xv), weights, np.zeros(16, np.int64), scales, [], problem)
+    np.testing.assert_array_equal(window(y, yv), expected)
 
 
 def test_weights_take_one_byte_a_tap():

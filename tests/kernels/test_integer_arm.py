@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from integer_case import STORED, cases, make
 
 from edgeprune.kernels.abi import Activation
-from edgeprune.kernels.integer.dot import VECTORS
+from edgeprune.kernels.integer.dot import IDIOMS
+from edgeprune.kernels.integer.entries import MOST_CHAINED
 from edgeprune.kernels.integer.integer import build_variant, choose, variants
 
 SETTINGS = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -30,11 +31,10 @@ def test_any_problem(dot):
     check()
 
 
-@pytest.mark.parametrize("dot", MACHINES)
-@pytest.mark.parametrize("mode", ["runs", *VECTORS])
+@pytest.mark.parametrize(("dot", "mode"), [(dot, mode) for dot in MACHINES for mode in IDIOMS[dot].modes])
 def test_every_mode(dot, mode):
     skip_without_emulator()
-    machine, seed = MACHINES[dot], [*MACHINES].index(dot) + 2 * ["runs", *VECTORS].index(mode)
+    machine, seed = MACHINES[dot], [*MACHINES].index(dot) + 2 * IDIOMS[dot].modes.index(mode)
     stored, density, widest = STORED[seed % 4], (0.3, 0.6)[seed % 2], (127, 255)[seed // 2 % 2]
     case = make(
         machine=machine, inputs=19 + seed, outputs=21 + seed, height=5, width=7, density=density, block=(1, 16),
@@ -52,4 +52,19 @@ def test_patterns_pick_their_inputs(dot):
     case = make(machine=machine, inputs=64, outputs=64, density=0.25, block=(1, 16))
     assert all(part.picks for part in choose(case.problem, case.weights, machine).parts)
     dense = make(machine=machine, inputs=64, outputs=64)
-    assert {part.mode for part in choose(dense.problem, dense.weights, machine).parts} == {"vectors"}
+    assert not any(part.picks for part in choose(dense.problem, dense.weights, machine).parts)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("size", [63, 64, 127, 128])
+def test_chains_stay_within_int16(size, sign):
+    """The largest weights meet the largest inputs; chains of four are too long from 64 on."""
+    skip_without_emulator()
+    machine = MACHINES["smull"]
+    case = make(machine=machine, inputs=24, outputs=17, height=3, width=5)
+    case.weights[:] = sign * size
+    case.x[:] = case.problem.x.format.low
+    kernel = case.build(machine)
+    counts = kernel.constants[2].reshape(-1, 3)[:, 1]
+    assert (counts[1::2] > 0).all() == (4 * size > MOST_CHAINED)
+    case.check(kernel, compiled=partial(CompiledForArm, dot="smull"))
