@@ -6,6 +6,7 @@ from typing import Any
 
 from edgeprune.chip import Chip
 from edgeprune.deploy.unicorn_core import Core, core_of, unicorn_module
+from edgeprune.deploy.unicorn_counter import BlockCounter
 from edgeprune.elf import Elf, read_elf
 from edgeprune.errors import EdgepruneError
 
@@ -25,11 +26,7 @@ class UnicornBoard:
         self._machine = _machine(chip, self._core)
         self._chip, self._elf = chip, read_elf(elf)
         self._idle = self._elf.symbol("edge_idle")
-        self._marks = self._elf.symbol("edge_mark_begin"), self._elf.symbol("edge_mark_end")
-        self._visits: dict[tuple[int, int], int] = {}
-        self._lengths: dict[tuple[int, int], int] = {}
-        self._regions: list[int] = []
-        self._inside = False
+        self._counter: BlockCounter | None = None
         self._fault: tuple[str, int] | None = None
         _load(self._machine, self._elf, chip)
         self._next = self._reset()
@@ -65,9 +62,14 @@ class UnicornBoard:
         self._next = self._register(core.link) if place == self._idle else place
 
     def take_regions(self) -> list[int]:
-        """Instructions of each marked region, in order, since this was last asked."""
-        taken, self._regions = self._regions, []
-        return taken
+        """Instructions of each marked region, in order, since this was last asked; counting begins when first asked.
+
+        Raises EdgepruneError: link-failed, emulator-failed.
+        """
+        if self._counter is None:
+            riscv = self._core.architecture == "UC_ARCH_RISCV"
+            self._counter = BlockCounter(self._machine, self._elf, riscv=riscv)
+        return self._counter.take()
 
     def close(self) -> None:
         """Nothing is left to end."""
@@ -79,43 +81,20 @@ class UnicornBoard:
         return self._elf.entry & ~1
 
     def _watch(self) -> None:
-        """Count how often each block of instructions runs between marks; note what touches memory that is not there."""
+        """Note what touches memory that is not there."""
         constants = unicorn_module("unicorn")
-        begin, end = self._marks
-        visits = self._visits
+        writes = (constants.UC_MEM_WRITE_UNMAPPED, constants.UC_MEM_WRITE_PROT)
+        fetches = (constants.UC_MEM_FETCH_UNMAPPED, constants.UC_MEM_FETCH_PROT)
 
-        def block(_machine: Any, address: int, size: int, _data: Any) -> None:
-            if address == begin:
-                visits.clear()
-                self._inside = True
-            elif address == end and self._inside:
-                self._close(begin)
-            elif self._inside:
-                key = (address, size)
-                visits[key] = visits.get(key, 0) + 1
-
-        def unmapped(_machine: Any, access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
-            writes = (constants.UC_MEM_WRITE_UNMAPPED, constants.UC_MEM_WRITE_PROT)
-            fetches = (constants.UC_MEM_FETCH_UNMAPPED, constants.UC_MEM_FETCH_PROT)
+        def invalid(_machine: Any, access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
             self._fault = "write" if access in writes else "jump" if access in fetches else "read", address
             return False
 
-        self._machine.hook_add(constants.UC_HOOK_BLOCK, block)
-        self._machine.hook_add(constants.UC_HOOK_MEM_INVALID, unmapped)
+        self._machine.hook_add(constants.UC_HOOK_MEM_INVALID, invalid)
 
     def _register(self, name: str) -> int:
         """A register that holds an address of code."""
         return int(self._machine.reg_read(self._core.number(name))) & ~1
-
-    def _close(self, begin: int) -> None:
-        """End a region: the instruction behind the mark that began it, then all blocks up to the one that ends it."""
-        self._inside = False
-        self._regions.append(1 + sum(self._length(block) * count for block, count in self._visits.items()))
-
-    def _length(self, block: tuple[int, int]) -> int:
-        if block not in self._lengths:
-            self._lengths[block] = self._core.instructions(bytes(self._machine.mem_read(*block)))
-        return self._lengths[block]
 
     def _near(self, place: int) -> str:
         before = [(address, name) for name, address in self._elf.symbols.items() if address <= place]

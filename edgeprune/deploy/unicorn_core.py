@@ -1,9 +1,8 @@
-"""The cores that unicorn emulates: what it calls them, their registers, how their instructions are counted."""
+"""The cores that unicorn emulates: what it calls them and their registers."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -12,26 +11,6 @@ from typing import Any
 
 from edgeprune.chip import Chip
 from edgeprune.errors import EdgepruneError
-
-_FIRST_LONG = 0x1D
-
-
-def thumb_instructions(code: bytes) -> int:
-    """How many instructions of 2 or 4 bytes `code` holds."""
-    count = place = 0
-    while place < len(code):
-        place += 4 if code[place + 1] >> 3 >= _FIRST_LONG else 2
-        count += 1
-    return count
-
-
-def riscv_instructions(code: bytes) -> int:
-    """How many instructions of 2 or 4 bytes `code` holds."""
-    count = place = 0
-    while place < len(code):
-        place += 4 if code[place] & 3 == 3 else 2
-        count += 1
-    return count
 
 
 @dataclass(frozen=True)
@@ -46,7 +25,6 @@ class Core:
     link: str
     stack: str
     low_bit: int
-    instructions: Callable[[bytes], int]
 
     def machine(self) -> Any:
         """A machine of this core without memory. Raises EdgepruneError (emulator-missing)."""
@@ -65,7 +43,7 @@ class Core:
 def _arm(model: str) -> Core:
     modes = ("UC_MODE_THUMB", "UC_MODE_MCLASS")
     registers = ("UC_ARM_REG_PC", "UC_ARM_REG_LR", "UC_ARM_REG_SP")
-    return Core("UC_ARCH_ARM", modes, f"UC_CPU_ARM_{model}", "unicorn.arm_const", *registers, 1, thumb_instructions)
+    return Core("UC_ARCH_ARM", modes, f"UC_CPU_ARM_{model}", "unicorn.arm_const", *registers, 1)
 
 
 _RISCV = ("UC_RISCV_REG_PC", "UC_RISCV_REG_RA", "UC_RISCV_REG_SP")
@@ -75,9 +53,7 @@ _CORES = {
     "cortex-m4": _arm("CORTEX_M4"),
     "cortex-m7": _arm("CORTEX_M7"),
     "cortex-m33": _arm("CORTEX_M33"),
-    "riscv32imc": Core(
-        "UC_ARCH_RISCV", ("UC_MODE_RISCV32",), "", "unicorn.riscv_const", *_RISCV, 0, riscv_instructions
-    ),
+    "riscv32imc": Core("UC_ARCH_RISCV", ("UC_MODE_RISCV32",), "", "unicorn.riscv_const", *_RISCV, 0),
 }
 
 

@@ -1,4 +1,4 @@
-"""The QEMU plugin that counts instructions: built for this machine, its figures read."""
+"""What counts instructions, built for this machine: QEMU's plugin and its figures, and what unicorn calls."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edgeprune.toolchain import run_zig
 _KIND = "emulator"
 _FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-sanitize=all", "-s", "-g0")
 _SOURCES = ("count.c", "qemu_plugin.h")
+_BLOCK_SOURCES = ("count_blocks.c",)
 
 
 def build_counter(cache: Cache | None = None) -> bytes:
@@ -22,9 +23,19 @@ def build_counter(cache: Cache | None = None) -> bytes:
 
     Raises EdgepruneError (link-failed).
     """
+    return _kept(_SOURCES, cache)
+
+
+def build_block_counter(cache: Cache | None = None) -> bytes:
+    """The function that counts blocks of unicorn's, as a shared library of this machine. Raises as `build_counter`."""
+    return _kept(_BLOCK_SOURCES, cache)
+
+
+def _kept(sources: tuple[str, ...], cache: Cache | None) -> bytes:
+    """The library of `sources`, of which the first is compiled."""
     cache = open_cache() if cache is None else cache
     folder = resources.files("edgeprune.emulate")
-    files = {name: (folder / name).read_text(encoding="utf-8") for name in _SOURCES}
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in sources}
     triple = f"{platform.machine()}-linux-gnu.2.28"
     key = content_key(version("ziglang"), triple, *_FLAGS, *files.values())
     return cache.made(_KIND, key, lambda: _built(files, triple))
@@ -35,8 +46,8 @@ def _built(files: dict[str, str], triple: str) -> bytes:
         folder = Path(name)
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")
-        run_zig(["cc", "-target", triple, *_FLAGS, "count.c", "-o", "count.so"], folder)
-        return (folder / "count.so").read_bytes()
+        run_zig(["cc", "-target", triple, *_FLAGS, next(iter(files)), "-o", "built.so"], folder)
+        return (folder / "built.so").read_bytes()
 
 
 def read_regions(path: Path) -> list[int]:

@@ -6,8 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 import unicorn
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_bare import SOURCE, SOURCE_WITHOUT_FLOATS, STEPS, link, tiny_firmware, tiny_inputs, tiny_outputs
 
 from edgeprune.chip import load_chip
@@ -15,7 +13,6 @@ from edgeprune.deploy import unicorn_core
 from edgeprune.deploy.mailbox import BENCH, RUN, MailboxClient
 from edgeprune.deploy.mailbox_runner import MailboxRunner
 from edgeprune.deploy.unicorn_board import UnicornBoard
-from edgeprune.deploy.unicorn_core import riscv_instructions, thumb_instructions
 from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 
@@ -187,16 +184,6 @@ def test_without_unicorn_the_package_is_named(monkeypatch):
     monkeypatch.setitem(unicorn_core.importlib.sys.modules, "unicorn", None)
     caught = refused(lambda: UnicornBoard(tiny_firmware().elf, load_chip("emulated-m4")))
     assert (caught.code, caught.hint) == ("emulator-missing", "pip install unicorn")
-
-
-@given(st.lists(st.sampled_from([b"\x00\xbf", b"\xaf\xf3\x00\x80", b"\x00\xf0\x01\xf8", b"\xfe\xe7"]), max_size=20))
-def test_instructions_of_two_and_four_bytes_are_told_apart(parts):
-    assert thumb_instructions(b"".join(parts)) == len(parts)
-
-
-@given(st.lists(st.sampled_from([b"\x01\x00", b"\x13\x00\x00\x00", b"\x82\x80", b"\x6f\x00\x00\x00"]), max_size=20))
-def test_instructions_of_riscv_are_told_apart(parts):
-    assert riscv_instructions(b"".join(parts)) == len(parts)
 
 
 def test_a_stack_that_grows_too_large_ends_in_an_error():
