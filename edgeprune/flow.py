@@ -78,6 +78,7 @@ def prune(
     """The road up to the pruned IR, written to `output` as a plain ONNX file unless a limit is missed."""
     from edgeprune.ir.ports import save_ir
     from edgeprune.ir.stored_weights import with_real_weights
+    from edgeprune.road.arriving import arrive
     from edgeprune.road.drafting import Drafter
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.judging import judge_of
@@ -88,7 +89,7 @@ def prune(
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    arrived = load_model(model)
+    arrived, removed = arrive(load_model(model))
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
     judge = in_precision(judge, arrived, precisions(arrived, options)[0], facts, options, progress)
     facts = facts.for_precision(judge.write.precision)
@@ -99,7 +100,7 @@ def prune(
         save_ir(judge.write(pruned.model), output)
     judge.resume.finish()
     inspection = inspect_model(judge.write(pruned.model), target=facts.name, before=judge.before, after=score)
-    inspection |= {} if pruned.search is None else {"search": pruned.search}
+    inspection |= removed if pruned.search is None else removed | {"search": pruned.search}
     return PruneResult(pruned.model, inspection, not shortfall, shortfall)
 
 
@@ -120,6 +121,7 @@ def compile(
     from edgeprune.compiled import Package
     from edgeprune.ir.stored_weights import with_real_weights
     from edgeprune.package.manifest import inspection
+    from edgeprune.road.arriving import arrive
     from edgeprune.road.assembly import measure
     from edgeprune.road.bare_board import draft_for_board
     from edgeprune.road.budgets import shortfalls
@@ -132,7 +134,7 @@ def compile(
     options = options or Options()
     check_supported(options)
     facts = load_target(target)
-    arrived = load_model(model)
+    arrived, removed = arrive(load_model(model))
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
     for precision in precisions(arrived, options):
         chosen = in_precision(judge, arrived, precision, facts, options, progress)
@@ -145,7 +147,7 @@ def compile(
         shortfall = shortfalls(options, judge.drop(score), pruned.by_hand, figures)
         if not shortfall:
             break
-    facts_of = inspection(draft.manifest) | ({} if pruned.search is None else {"search": pruned.search})
+    facts_of = inspection(draft.manifest) | removed | ({} if pruned.search is None else {"search": pruned.search})
     judge.resume.finish()
     if shortfall and not options.best_effort:
         return CompileResult(None, None, facts_of, False, shortfall)

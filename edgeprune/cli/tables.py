@@ -71,6 +71,9 @@ def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
     yield "weights", _shown(weights, count_text), _shown(nonzero, count_text), share_text(nonzero, weights)
     macs, dense = facts.get("macs"), facts.get("dense_macs")
     yield "multiply-accumulates", _shown(dense, count_text), _shown(macs, count_text), share_text(macs, dense)
+    removed = facts.get("removed") or {}
+    before, after = removed.get("macs_before"), removed.get("macs_after")
+    yield "without what never matters", _shown(before, count_text), _shown(after, count_text), share_text(after, before)
     for key, name in (("weights_bytes", "weights stored"), ("code_bytes", "code"), ("total_bytes", "total")):
         yield name, "", _shown(facts.get(key), bytes_text), ""
     yield "working memory", "", _shown(facts.get("ram_bytes"), bytes_text), ""

@@ -18,7 +18,7 @@ from edgeprune.lowering.copying import copy
 from edgeprune.lowering.geometry import Window, window_of
 from edgeprune.lowering.groups import Group
 from edgeprune.lowering.integers import Numbers, integer_numbers
-from edgeprune.lowering.layout import NO_HALO, Storage, stored_format
+from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
 from edgeprune.lowering.operands import Operand, image_operand, matrix_operand, places_of
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.quantization import Quantized
@@ -205,14 +205,37 @@ def _is_bound(step: object) -> bool:
 
 
 def _image(program: Program, value: ir.Value) -> Operand:
-    return image_operand(program, value, NO_HALO, "channels")
+    """`value` as images whose pixels follow each other evenly; a copy where they do not."""
+    operand = image_operand(program, value, NO_HALO, "channels")
+    view = _settled(operand.view)
+    if view.channel_stride == 1 and _is_even(view):
+        return Operand(operand.buffer, view)
+    name = program.fresh(f"even:{value.name}")
+    buffer, places = places_of(program, value)
+    home, storage = new_home(name, shape_of(value), "channels", NO_HALO, True, program.layout.format_of(buffer))
+    program.add_storage(name, storage)
+    copy(program, buffer, places, home.place, value.name or "copy")
+    return Operand(name, _settled(image_view(home.place, storage.format)))
 
 
 def _result(program: Program, group: Group) -> View:
     place = program.layout.homes[id(group.output)].place
     if len(place.shape) == 2:
         place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
-    return image_view(place, program.layout.format_of(place.buffer))
+    return _settled(image_view(place, program.layout.format_of(place.buffer)))
+
+
+def _settled(view: View) -> View:
+    """`view` with the strides of axes of one entry as in images whose pixels follow each other."""
+    view = replace(view, channel_stride=view.channel_stride if view.channels > 1 else 1)
+    view = replace(view, pixel_stride=view.pixel_stride if view.width > 1 else max(view.pixel_stride, view.channels))
+    view = replace(view, row_stride=view.row_stride if view.height > 1 else view.width * view.pixel_stride)
+    return replace(view, batch_stride=view.batch_stride if view.batch > 1 else view.height * view.row_stride)
+
+
+def _is_even(view: View) -> bool:
+    rows = view.row_stride == view.width * view.pixel_stride
+    return rows and view.batch_stride == view.height * view.row_stride
 
 
 def _matrix(program: Program, value: ir.Value) -> View:

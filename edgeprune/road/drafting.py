@@ -11,6 +11,7 @@ from edgeprune.ir.cost import model_cost
 from edgeprune.lowering.build import build
 from edgeprune.lowering.lower import lower
 from edgeprune.options import Options
+from edgeprune.passes.intervals import remove_dead
 from edgeprune.passes.recognise import fitted_levels
 from edgeprune.pattern import parse_pattern
 from edgeprune.progress import Progress
@@ -44,7 +45,7 @@ class Drafter:
 
     def draft(self, model: ir.Model, progress: Progress) -> Draft:
         """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
-        written = self.judge.write(model)
+        written = remove_dead(self.judge.write(model)).model
         name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
         plan = lower(written, self.target, progress=progress)
         built = build(plan, self.target, progress=progress, name=name)

@@ -111,6 +111,10 @@ float floorf(float x) { return (float)floor(x); }
 float ceilf(float x) { return (float)ceil(x); }
 float roundf(float x) { return (float)round(x); }
 float rintf(float x) { return (float)rint(x); }
+long lrintf(float x) {
+    /* In single precision alone: many microcontrollers have no other. */
+    return (long)(x < 0x1p22f && x > -0x1p22f ? (x + 0x1.8p23f) - 0x1.8p23f : x);
+}
 float nearbyintf(float x) { return (float)rint(x); }
 float roundevenf(float x) { return (float)rint(x); }
 float fmodf(float x, float y) { return (float)fmod(x, y); }
