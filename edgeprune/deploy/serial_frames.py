@@ -73,4 +73,5 @@ def _parsed(part: bytes) -> list[Frame]:
     body, (checksum,) = plain[: -_TAIL.size], _TAIL.unpack(plain[-_TAIL.size :])
     if zlib.crc32(body) != checksum:
         return []
-    return [Frame(*_HEAD.unpack_from(body), body[_HEAD.size :])]
+    number, kind, session = _HEAD.unpack_from(body)
+    return [Frame(number, kind, session, body[_HEAD.size :])]

@@ -70,7 +70,7 @@ def run_program(
     seconds: float,
     folder: Path,
     where: str,
-    heard: Callable[[str], None] | None = None,
+    heard: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Run `argv` in `folder`; `heard` gets each line. Its children end with it.
 
@@ -97,7 +97,7 @@ def run_program(
         _end(process)
 
 
-def _listen(process: subprocess.Popen[bytes], end: float, heard: Callable[[str], None] | None) -> Outcome:
+def _listen(process: subprocess.Popen[bytes], end: float, heard: Callable[[str], None]) -> Outcome:
     assert process.stdout is not None
     kept, line = b"", b""
     with process.stdout as stream, selectors.DefaultSelector() as selector:
@@ -111,7 +111,7 @@ def _listen(process: subprocess.Popen[bytes], end: float, heard: Callable[[str],
             kept = (kept + part)[-_KEPT:]
             *lines, line = re.split(rb"[\r\n]+", line + part)
             line = line[-_READ:]
-            for whole in lines if heard else ():
+            for whole in lines:
                 heard(whole.decode("utf-8", "replace"))
     try:
         code = process.wait(max(0.0, end - time.monotonic()))

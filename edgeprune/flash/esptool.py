@@ -102,7 +102,7 @@ class EsptoolFlasher:
         progress("flash", image.size, image.size, "")
 
     def _run(
-        self, port: str, argv: list[str], folder: Path, seconds: float, heard: Callable[[str], None] | None = None
+        self, port: str, argv: list[str], folder: Path, seconds: float, heard: Callable[[str], None] = lambda line: None
     ) -> Outcome:
         start = [sys.executable, "-m", "esptool", "--port", port, "--baud", str(self._baud)]
         start += ["--before", self._before, "--connect-attempts", "3", "--no-stub"]
