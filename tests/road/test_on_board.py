@@ -18,9 +18,9 @@ from stand_in_runner import stand_in_runner
 from tiny_library import build_tiny_library
 
 from edgeprune import flow
+from edgeprune.deploy.edge_run import LIBRARY
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
-from edgeprune.deploy.edge_run import LIBRARY
 from edgeprune.package.format import MODEL, write_package
 from edgeprune.package.manifest import Port
 from edgeprune.road import on_board
