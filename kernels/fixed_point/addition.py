@@ -16,6 +16,7 @@ from edgeprune.kernels import script
 from edgeprune.kernels.abi import Format, Kernel, Machine, View
 from edgeprune.kernels.fixed_point.arithmetic import Multiplier, multiplier_of, rescaled
 from edgeprune.kernels.fixed_point.rescaling import (
+    Held,
     bounded,
     elements,
     int32_of,
@@ -30,7 +31,14 @@ from edgeprune.kernels.script import Memory
 _FINER = 20
 """Bits below the inputs' grids that their sum keeps."""
 _REACH = 255
+_HALF = Multiplier(1 << 30, 0)
 _GROUP = 4
+_MOVED = 7
+"""Bits by which an input less its zero still fits int16."""
+_LEAST_SHIFT = -29
+"""Below it the product of an input is nothing on the common grid."""
+_ORDER = ((0, "b"), (1, "b"), (0, "t"), (1, "t"))
+"""Of each element of a word, its pair and its half there."""
 _PAIRED = ("smlad", "mve")
 _UPPER_BYTES = 0xFF00FF00
 
@@ -72,11 +80,11 @@ class Addition:
         result = rescaled(total, self.output.value, self.output.shift) + self.zeros[2]
         return np.clip(result, self.low, self.high).astype(np.int8)
 
-    def finished(self, left: Any, right: Any) -> Any:
-        """The int32 expression of a result from both inputs on the common grid."""
-        total = left + right if self.sign > 0 else left - right
-        result = rescaled_by(total, self.output, 2 * _REACH << (_FINER - 1), self.zeros[2])
-        return bounded(result, self.low, self.high)
+    def finished(self, total: Any, held: Held) -> Any:
+        """The int32 expression of a result from the sum on the common grid."""
+        return bounded(
+            rescaled_by(total, self.output, 2 * _REACH << (_FINER - 1), self.zeros[2], held), self.low, self.high
+        )
 
 
 def build_fixed_addition(left: View, right: View, y: View, low: int, high: int, machine: Machine) -> Kernel:
@@ -95,71 +103,80 @@ def build_fixed_subtraction(left: View, right: View, y: View, low: int, high: in
 def _built(left: View, right: View, y: View, addition: Addition, machine: Machine) -> Kernel:
     if not all(one_line(view) and elements(view) == elements(y) for view in (left, right, y)):
         raise ValueError("an addition of integers needs inputs and output of one size, each in one line")
-    func = _function(elements(y), (left.offset, right.offset, y.offset), addition, machine.dot in _PAIRED)
+    offsets = (left.offset, right.offset, y.offset)
+    func, constants = _function(elements(y), offsets, addition, machine.dot in _PAIRED)
     distances = tuple(view.offset - y.offset for view in (left, right))
-    return Kernel(func, -(-elements(y) // _GROUP), label="fixed addition", overlaps=distances)
+    return Kernel(func, -(-elements(y) // _GROUP), (constants,), "fixed addition", overlaps=distances)
 
 
 @lru_cache(maxsize=256)
-def _function(size: int, offsets: tuple[int, int, int], addition: Addition, paired: bool) -> Any:
+def _function(size: int, offsets: tuple[int, int, int], addition: Addition, paired: bool) -> tuple[Any, np.ndarray]:
+    """The function over (left, right, constants, y), and its constants."""
+    constants = np.zeros(0, np.int32)
+
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        whole_groups, rest = divmod(size, _GROUP)
+        nonlocal constants
+        groups, rest = divmod(size, _GROUP)
+        held, y = Held(memories[2]), memories[3]
 
         def group(unit: Any, count: int) -> None:
             places = [unit * _GROUP + offset for offset in offsets]
-            four = _paired_group if paired and count == _GROUP else _group
-            for number, value in enumerate(four(addition, memories, places, count)):
-                memories[2].store(places[2] + number, tirx.Cast("int8", value))
+            sums = _paired_sums if paired and count == _GROUP else _sums
+            totals = sums(addition, memories, places, count, held)
+            values = [script.let(addition.finished(total, held)) for total in totals]
+            for number, value in enumerate(values):
+                y.store(places[2] + number, tirx.Cast("int8", value))
 
-        with script.serial(begin, tirx.min(end, whole(whole_groups)) if rest else end) as unit:
+        with script.serial(begin, tirx.min(end, whole(groups)) if rest else end) as unit:
             group(unit, _GROUP)
         if rest:
-            with script.script.If(end > whole_groups), script.script.Then():
-                group(whole(whole_groups), rest)
+            with script.script.If(end > groups), script.script.Then():
+                group(whole(groups), rest)
+        constants = held.array
 
-    return script.kernel_function(["int8", "int8", "int8"], body)
+    func = script.kernel_function(["int8", "int8", "int32", "int8"], body)
+    return func, constants
 
 
-def _group(addition: Addition, memories: list[Memory], places: list[Any], count: int) -> list[Any]:
-    """`count` results, one after the other."""
+def _sums(addition: Addition, memories: list[Memory], places: list[Any], count: int, held: Held) -> list[Any]:
+    """`count` sums on the common grid, one after the other."""
 
     def finer(number: int, factor: Multiplier, element: int) -> Any:
-        value = tirx.Cast("int32", memories[number].load(places[number] + element))
-        return script.let(_finer(value - whole(addition.zeros[number]), factor))
+        value = tirx.Cast("int32", memories[number].load(places[number] + element)) - addition.zeros[number]
+        if factor == _HALF:
+            return value << (_FINER - 1)
+        return rescaled_by(value << _FINER, factor, _REACH << _FINER, 0, held)
 
-    return [
-        script.let(addition.finished(finer(0, addition.left, each), finer(1, addition.right, each)))
-        for each in range(count)
-    ]
-
-
-def _finer(value: Any, factor: Multiplier) -> Any:
-    """An input, its zero taken off, on the common grid."""
-    return rescaled_by(value << _FINER, factor, _REACH << _FINER)
+    found = []
+    for element in range(count):
+        left, right = finer(0, addition.left, element), finer(1, addition.right, element)
+        found.append(script.let(left + right if addition.sign > 0 else left - right))
+    return found
 
 
-def _paired_group(addition: Addition, memories: list[Memory], places: list[Any], count: int) -> list[Any]:
-    """Four results with the instructions for pairs of int16; results in order."""
-    sides = [
-        _finer_four(word(memories[number], places[number]), addition.zeros[number], factor)
-        for number, factor in ((0, addition.left), (1, addition.right))
-    ]
-    return [script.let(addition.finished(*pair)) for pair in zip(*sides, strict=True)]
+def _paired_sums(addition: Addition, memories: list[Memory], places: list[Any], count: int, held: Held) -> list[Any]:
+    """Four sums on the common grid with the instructions for pairs of int16; one input is halved, exactly."""
+    exact = 0 if addition.left == _HALF else 1
+    signs, factors = (1, addition.sign), (addition.left, addition.right)
+    pairs = [_moved_pairs(word(memories[side], places[side]), addition.zeros[side]) for side in (0, 1)]
+    factor, sign, times = factors[1 - exact], signs[1 - exact], signs[exact] << (_FINER - 1 - _MOVED)
+    totals = []
+    for pair, half in _ORDER:
+        other = pairs[1 - exact][pair]
+        if factor == _HALF:
+            start = intrinsic(f"smul{half}b", other, whole(sign << (_FINER - 1 - _MOVED)))
+        elif factor.value == 0 or factor.shift < _LEAST_SHIFT:
+            start = whole(0)
+        else:
+            rounded = intrinsic(f"smlaw{half}", held(factor.value), other, held(1 << (1 - factor.shift)))
+            start = rounded >> (2 - factor.shift)
+            start = start if sign > 0 else -start
+        totals.append(script.let(intrinsic(f"smla{half}b", pairs[exact][pair], whole(times), start)))
+    return totals
 
 
-def _finer_four(loaded: Any, zero: int, factor: Multiplier) -> list[Any]:
-    """Four inputs on the common grid.
-
-    (x - zero) * 2**7 fits int16, and a product of 32 by 16 bits gives its upper 32 bits at once.
-    """
-    if factor.shift < -29 or factor.value == 0:
-        return [whole(0)] * _GROUP
+def _moved_pairs(loaded: Any, zero: int) -> tuple[Any, Any]:
+    """Elements 0 and 2, and 1 and 3, of a word, less `zero`, times 2**_MOVED: pairs of int16."""
     zeros = int32_of((zero & 0xFF) << 8 | (zero & 0xFF) << 24)
-    mask = int32_of(_UPPER_BYTES)
-    odd = script.let(intrinsic("shsub16", loaded & mask, zeros))
-    even = script.let(intrinsic("shsub16", (loaded << 8) & mask, zeros))
-    half, shift = whole(1 << (1 - factor.shift)), 2 - factor.shift
-    return [
-        script.let(intrinsic(name, whole(factor.value), pair, half) >> shift)
-        for name, pair in (("smlawb", even), ("smlawb", odd), ("smlawt", even), ("smlawt", odd))
-    ]
+    even = script.let(intrinsic("shsub16", (loaded << 8) & int32_of(_UPPER_BYTES), zeros))
+    return even, script.let(intrinsic("shsub16", loaded & int32_of(_UPPER_BYTES), zeros))

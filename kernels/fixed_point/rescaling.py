@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels import script
@@ -36,30 +37,53 @@ def bounded(value: Any, low: int, high: int) -> Any:
     return tirx.min(tirx.max(value, whole(low)), whole(high))
 
 
-def rescaled_by(total: Any, factor: Multiplier, reach: int, zero: int = 0) -> Any:
+class Held:
+    """int32 constants that a kernel reads from memory: LLVM multiplies by those it knows in two instructions more."""
+
+    def __init__(self, memory: script.Memory) -> None:
+        self._memory = memory
+        self._values: list[int] = []
+
+    def __call__(self, value: int) -> Any:
+        """The expression of a constant."""
+        if value not in self._values:
+            self._values.append(value)
+        return self._memory.load(self._values.index(value))
+
+    @property
+    def array(self) -> np.ndarray:
+        """The constants asked for so far, as the kernel reads them; at least one."""
+        return np.array(self._values or [0], np.int32)
+
+
+def rescaled_by(total: Any, factor: Multiplier, reach: int, zero: int, held: Held) -> Any:
     """`zero` plus the int32 expression `total`, of at most `reach` in size, times `factor`, rounded once, half upward.
 
     Source: the TFLite 8-bit quantization specification, in its single-rounding form.
     """
-    if factor.value == 0:
+    if factor.value == 0 or 31 - factor.shift >= reach.bit_length() + 32:
         return whole(zero)
     moved = max(0, factor.shift + 2)
     shift = moved - 1 - factor.shift
     if (reach << moved) > _LARGEST:
-        return _wide(total, factor) + whole(zero) if zero else _wide(total, factor)
-    high = high_word(total << whole(moved) if moved else total, whole(factor.value))
-    if 31 - factor.shift >= reach.bit_length() + 32:
-        return whole(zero)
-    if shift > _MOST or not zero:
-        rounded = (high + whole(1 << (shift - 1))) >> shift
-        return rounded + whole(zero) if zero else rounded
-    return (high + whole((1 << (shift - 1)) + (zero << shift))) >> shift
+        return _wide(total, factor) + whole(zero)
+    high = high_word(total << whole(moved) if moved else total, held(factor.value))
+    if shift <= _MOST:
+        return (high + held((1 << (shift - 1)) + (zero << shift))) >> shift
+    return ((high + held(1 << (shift - 1))) >> shift) + whole(zero)
 
 
 def _wide(total: Any, factor: Multiplier) -> Any:
     shift = 31 - factor.shift
     product = tirx.Cast("int64", total) * tirx.IntImm("int64", factor.value)
     return tirx.Cast("int32", (product + tirx.IntImm("int64", 1 << (shift - 1))) >> tirx.IntImm("int64", shift))
+
+
+def kept(value: Any) -> Any:
+    """An int32 expression computed here and held in a register; see `script.keep`."""
+    memory = script.local_array(1, "int32")
+    memory.store(0, value)
+    return memory.load(0)
 
 
 def intrinsic(name: str, *arguments: Any) -> Any:
@@ -82,3 +106,8 @@ def elements(view: View) -> int:
 def word(memory: script.Memory, index: Any) -> Any:
     """Four int8 from `index` on as one int32."""
     return script.let(tirx.reinterpret("int32", memory.load(index, 4)))
+
+
+def rotated(value: Any, bits: int) -> Any:
+    """A word rotated right."""
+    return tirx.call_llvm_pure_intrin("int32", "llvm.fshr.i32", value, value, whole(bits)) if bits else value
