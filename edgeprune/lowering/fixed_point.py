@@ -11,12 +11,18 @@ import onnx_ir as ir
 from edgeprune.kernels.abi import Activation, Format, Kernel, View
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.depthwise.problem import Depthwise
+from edgeprune.kernels.fixed_point.addition import build_fixed_addition
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
+from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
+from edgeprune.kernels.fixed_point.product import build_fixed_product
+from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
+from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
 from edgeprune.kernels.pool.problem import Pool
 from edgeprune.lowering.activations import activation_of
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.geometry import Window, window_of
-from edgeprune.lowering.groups import Group
+from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
 from edgeprune.lowering.operands import Operand, image_operand, matrix_operand, places_of
@@ -85,16 +91,12 @@ def _linear(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
 def _product(
     program: Program, group: Group, problem: Conv2d, numbers: Numbers, x: Operand
 ) -> tuple[Kernel, list[str]] | None:
-    from edgeprune.kernels.fixed_point.product import build_fixed_product
-
     requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
     weights = numbers.weights.astype(np.int8)
     return build_fixed_product(problem, weights, numbers.bias, requantize, program.machine), [x.buffer]
 
 
 def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-    from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
-
     numbers, window = program.fixed.get(id(group.anchor)), window_of(group)
     if numbers is None or window is None:
         return None
@@ -119,8 +121,6 @@ def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     x, y = _image(program, group.inputs[0]), _result(program, group)
     if window is None or group.epilogue or not (x.view.format.quantized and y.format.quantized):
         return None
-    from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
-
     return build_fixed_pool(_pool_problem(group, window, x.view, y), program.machine), [x.buffer]
 
 
@@ -139,9 +139,6 @@ def _pool_problem(group: Group, window: Window, x: View, y: View) -> Pool:
 
 
 def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-    from edgeprune.kernels.fixed_point.addition import build_fixed_addition
-    from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
-
     place = program.layout.homes[id(group.output)].place
     operands = [_beside(program, value, place) for value in group.inputs]
     y = _line(place, 0, place.size, program.layout.format_of(place.buffer))
@@ -156,8 +153,6 @@ def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
 
 
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-    from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
-
     x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
     if x.offsets is not None or x.view.channel_stride != 1:
         return None

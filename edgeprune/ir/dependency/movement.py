@@ -32,12 +32,14 @@ def movement(trace: Trace, node: ir.Node) -> None:
 
 
 def _table(trace: Trace, node: ir.Node) -> None:
-    """Rows of a constant table (an embedding): its columns are new units."""
+    """Rows of a constant table (an embedding): its columns are new units; other moves of constants label nothing."""
     for value in node.inputs[1:]:
         trace.pin_value(value, f"{where(node)} reads them as numbers of rows")
+    if node.op_type != "Gather":
+        return
     table, indices, result = stored(node.inputs[0]), node.inputs[1], node.outputs[0]
     axis = node.attributes.get_int("axis", 0)
-    if node.op_type != "Gather" or table is None or table.ndim != 2 or axis % 2 != 0 or indices is None:
+    if table is None or table.ndim != 2 or axis % 2 != 0 or indices is None:
         return
     last = len(static_shape(result)) - 1
     trace.fresh(result, last)
