@@ -18,6 +18,8 @@ _OVERHEAD = 32
 _SLACK_SECONDS = 0.25
 _POLL_SECONDS = 1.0
 _TRIES = 5
+_SEQUENCE = 16
+"""Where in the mailbox the word stands that starts a run: its answer may be lost, and the board be deaf already."""
 
 
 class SerialMemory:
@@ -68,16 +70,17 @@ class SerialMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes from `address` on. Errors: probe-lost, board-reset, memory-fault."""
-        parts = []
-        for start in range(address, address + size, self._body):
-            length = min(self._body, address + size - start)
+        parts, step = [], self._largest()
+        for start in range(address, address + size, step):
+            length = min(step, address + size - start)
             parts.append(self._ask(READ, struct.pack("<2I", start, length), length))
         return b"".join(parts)
 
     def write(self, address: int, data: bytes) -> None:
         """Put `data` at `address`. Errors: probe-lost, board-reset, memory-fault."""
-        for start in range(0, len(data), self._body):
-            part = data[start : start + self._body]
+        step = self._largest()
+        for start in range(0, len(data), step):
+            part = data[start : start + step]
             told = self._ask(WRITE, struct.pack("<I", address + start) + part, 4)
             self._running = any(told)
 
@@ -92,6 +95,12 @@ class SerialMemory:
         if self._line is not None:
             self._line.close()
         self._line = None
+
+    def _largest(self) -> int:
+        """The most bytes of one request, known once there is a connection."""
+        if self._line is None:
+            self.connect()
+        return self._body
 
     def _ask(self, kind: int, body: bytes, size: int) -> bytes:
         """The body, of `size` bytes, of the answer to a request."""
@@ -115,13 +124,11 @@ class SerialMemory:
 
     def _answered(self, request: Frame, size: int) -> Frame:
         """Send until an answer comes; while a model runs, rarely and for longer."""
-        if self._line is None:
-            self.connect()
-            request = request._replace(session=self._session)
         assert self._line is not None
         content = encode(request)
         seconds = _SLACK_SECONDS + 10 * (len(content) + size + _OVERHEAD) / self._baud
-        end = time.monotonic() + (self._busy_seconds if self._running else 0.0) + _TRIES * seconds
+        deaf = self._running or request.body[:4] == struct.pack("<I", self.mailbox_address + _SEQUENCE)
+        end = time.monotonic() + (self._busy_seconds if deaf else 0.0) + _TRIES * seconds
         while (left := end - time.monotonic()) > 0:
             if self._running:
                 self._hear(min(_POLL_SECONDS, left), None)
@@ -130,8 +137,8 @@ class SerialMemory:
             if answer is not None:
                 self._running = False
                 return answer
-        told = "it did not finish" if self._running else "it does not answer"
-        raise probe_lost(self._device, f"{told}, asked for {self._busy_seconds:g} s" if self._running else told)
+        told = f"it did not finish, asked for {self._busy_seconds:g} s" if deaf else "it does not answer"
+        raise probe_lost(self._device, told)
 
     def _hear(self, seconds: float, number: int | None) -> Frame | None:
         """The answer `number` within `seconds`; the note that a run has ended ends the waiting too."""

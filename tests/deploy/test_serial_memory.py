@@ -126,13 +126,40 @@ def test_a_model_is_run(board):
     reached.close()
 
 
+def test_it_is_reached_at_its_first_use(board):
+    reached = memory(board())
+    arena = MailboxClient(reached, reached.mailbox_address).state().arena_address
+    for _ in range(2):
+        reached.close()
+        reached.write(arena, bytes(range(200)))
+        reached.close()
+        assert reached.read(arena, 200) == bytes(range(200))
+
+
 def test_a_run_that_takes_longer_than_an_answer(board, monkeypatch):
     monkeypatch.setattr(serial_memory, "_POLL_SECONDS", 0.2)
     reached = memory(board())
     assert infer(reached, b"abcd", argument=2500) == (5000, b"bcde")
 
 
-@pytest.mark.parametrize("seed", range(4))
+def test_a_run_whose_start_was_not_answered(board, monkeypatch):
+    monkeypatch.setattr(serial_memory, "_SLACK_SECONDS", 0.05)
+    reached = memory(board())
+    hear, lost = reached._hear, []
+
+    def deaf(seconds, number):
+        answer = hear(seconds, number)
+        if answer and answer.body == struct.pack("<I", 1) and not lost:
+            lost.append(answer)
+            return None
+        return answer
+
+    monkeypatch.setattr(reached, "_hear", deaf)
+    assert infer(reached, b"abcd", argument=1500) == (3000, b"bcde")
+    assert lost
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_lost_and_added_bytes(board, seed, monkeypatch):
     monkeypatch.setattr(serial_memory, "_SLACK_SECONDS", 0.05)
     monkeypatch.setattr(serial_memory, "_POLL_SECONDS", 0.1)
