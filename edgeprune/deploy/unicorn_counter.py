@@ -58,7 +58,7 @@ class BlockCounter:
         self._attach(machine)
 
     def take(self) -> list[int]:
-        """Instructions of each region, in order, since they were last taken. Raises EdgepruneError (emulator-failed)."""
+        """Instructions of each region, in order, since last taken. Raises EdgepruneError (emulator-failed)."""
         count = self._counter.region_count
         if self._counter.outside or count > _MOST_REGIONS:
             what = "code outside flash is not counted" if self._counter.outside else f"{count} regions are too many"
