@@ -63,9 +63,11 @@ class Chip:
     """The nRF52840, which survives its probes.
 
     `stuck` maps flash addresses to bits that stay 0; one that `refuses` returns an error from whatever it shall run.
+    Without `control_port` it is a chip of another maker.
     """
 
-    def __init__(self, part=0x52840, locked=False):
+    def __init__(self, part=0x52840, locked=False, control_port=True):
+        self.control_port = control_port
         self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self.uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)
         self.uc.mem_map(FLASH, FLASH_BYTES)
@@ -320,9 +322,9 @@ class EmulatedProbe(DebugProbe):
 
     def _read_ap(self, addr):
         port, register = addr >> 24, addr & 0xFC
-        if port == 1:
+        if port == 1 and self.chip.control_port:
             return {0xFC: 0x02880000, 0x0C: int(not self.chip.locked)}.get(register, 0)
-        if port > 1:
+        if port >= 1:
             return 0
         if register == 0x0C:
             return self._transfer(None)

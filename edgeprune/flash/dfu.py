@@ -22,7 +22,7 @@ from edgeprune.device.failures import (
 )
 from edgeprune.errors import EdgepruneError
 from edgeprune.flash.flasher import Flashed, require_fits
-from edgeprune.flash.image import Image, Segment
+from edgeprune.flash.image import LARGEST_SECTOR, Image, Segment
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ class DfuFlasher:
             device = self._device(program, chip, folder)
             argv = [program, "-d", chip.dfu, "-a", device.setting]
             argv += ["-S", device.serial] if device.serial else []
-            for segment in image.segments:
-                _write(argv, segment, image, chip, folder, progress)
-            for segment in reversed(image.segments):
-                _verify(argv, segment, chip, folder, leave=segment is image.segments[0])
-            progress("flash", image.size, image.size, "")
+            joined = image.joined(LARGEST_SECTOR)
+            for segment in joined.segments:
+                _write(argv, segment, joined, chip, folder, progress)
+            for segment in reversed(joined.segments):
+                _verify(argv, segment, chip, folder, leave=segment is joined.segments[0])
+            progress("flash", joined.size, joined.size, "")
         return Flashed(str(device), image.size, "read-back")
 
     def _device(self, program: str, chip: Chip, folder: Path) -> _Device:

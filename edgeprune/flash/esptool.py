@@ -30,6 +30,7 @@ from edgeprune.progress import Progress, silent
 if TYPE_CHECKING:
     from edgeprune.chip import Chip
 
+_SECTOR = 4096
 _BASE_SECONDS, _BYTES_PER_SECOND = 60.0, 4000
 _FOUND = re.compile(r"(?:Detecting chip type\.*|Connected to|Chip type:?)\s+(ESP\d+[A-Z0-9-]*)", re.IGNORECASE)
 _WRONG = re.compile(r"This chip is ([A-Za-z0-9-]+), not", re.IGNORECASE)
@@ -65,7 +66,7 @@ class EsptoolFlasher:
         with tempfile.TemporaryDirectory(prefix="edgeprune-flash-") as name:
             folder = Path(name)
             found = self._identify(port, chip, folder)
-            self._write(port, image, chip, folder, progress)
+            self._write(port, image.joined(_SECTOR), chip, folder, progress)
         return Flashed(found, image.size, "hashed")
 
     def _identify(self, port: str, chip: Chip, folder: Path) -> str:

@@ -13,6 +13,9 @@ from edgeprune.errors import EdgepruneError
 ERASED = 0xFF
 """What a byte of flash reads as after it was erased."""
 
+LARGEST_SECTOR = 1 << 18
+"""The largest piece that flash of these chips is erased in."""
+
 _WIDEST_GAP = 1 << 20
 
 
@@ -59,6 +62,27 @@ class Image:
             parts += [bytes([ERASED]) * (segment.address - place), segment.data]
             place = segment.end
         return b"".join(parts)
+
+    def joined(self, gap: int) -> Image:
+        """The same with gaps of fewer than `gap` bytes filled as erased flash, so that no sector is in two segments."""
+        parts: list[tuple[int, bytes]] = []
+        place = None
+        for segment in self.segments:
+            if place is not None and segment.address - place < gap:
+                parts.append((place, bytes([ERASED]) * (segment.address - place)))
+            parts.append((segment.address, segment.data))
+            place = segment.end
+        return image_of(parts)
+
+    def pages(self, size: int) -> list[tuple[int, bytes]]:
+        """(address, bytes) of the whole pages of `size` bytes that it touches, in order; gaps are as erased flash."""
+        pages: dict[int, bytearray] = {}
+        for segment in self.segments:
+            for address in range(segment.address - segment.address % size, segment.end, size):
+                page = pages.setdefault(address, bytearray([ERASED]) * size)
+                start, end = max(segment.address, address), min(segment.end, address + size)
+                page[start - address : end - address] = segment.data[start - segment.address : end - segment.address]
+        return [(address, bytes(pages[address])) for address in sorted(pages)]
 
     def sha256(self) -> str:
         """The hash of addresses and bytes, in hexadecimal."""

@@ -20,7 +20,7 @@ from edgeprune.device.failures import (
 )
 from edgeprune.errors import EdgepruneError
 from edgeprune.flash.flasher import Flashed, require_fits
-from edgeprune.flash.image import Image
+from edgeprune.flash.image import LARGEST_SECTOR, Image
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -92,17 +92,17 @@ def _identify(start: list[str], chip: Chip, folder: Path) -> str:
 
 
 def _write(start: list[str], image: Image, chip: Chip, folder: Path) -> None:
-    commands = ["init", "reset halt"]
-    for number, segment in enumerate(image.segments):
+    commands, joined = ["init", "reset halt"], image.joined(LARGEST_SECTOR)
+    for number, segment in enumerate(joined.segments):
         (folder / f"{number}.bin").write_bytes(segment.data)
         commands.append(f"flash write_image erase {number}.bin {segment.address:#x} bin")
-    for number, segment in enumerate(image.segments):
+    for number, segment in enumerate(joined.segments):
         commands.append(f"verify_image {number}.bin {segment.address:#x} bin")
     argv = [*start, "-c", "; ".join([*commands, "reset run", "shutdown"])]
     outcome = run_program(argv, _SECONDS + image.size / _BYTES_PER_SECOND, folder, "probe")
     if outcome.code:
         raise refused(outcome, _rules(chip, connected=True))
-    _require_said(outcome, chip, image)
+    _require_said(outcome, chip, joined)
 
 
 def _require_said(outcome: Outcome, chip: Chip, image: Image) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
 from functools import reduce
 from operator import xor
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from edgeprune.device.failures import (
 )
 from edgeprune.device.port import Line, choose_port, usb_ids
 from edgeprune.flash.flasher import Flashed, require_fits
-from edgeprune.flash.image import Image, Segment
+from edgeprune.flash.image import Image
 from edgeprune.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -75,12 +74,10 @@ class Stm32UartFlasher:
             )
         loader.require_readable(chip.flash.start)
         loader.erase(_EXTENDED_ERASE in commands)
-        done = 0
-        for segment in image.segments:
-            for address, data in _chunks(segment):
-                loader.write(address, data)
-                done += len(data)
-                progress("flash", min(done, image.size), image.size, "")
+        pages = image.pages(_CHUNK)
+        for number, (address, page) in enumerate(pages, 1):
+            loader.write(address, page)
+            progress("flash", image.size * number // len(pages), image.size, "")
         _verify(loader, image, progress)
         if not self._start(loader.line, boot=False):
             loader.go(chip.flash.start)
@@ -207,15 +204,6 @@ def _verify(loader: _Bootloader, image: Image, progress: Progress) -> None:
                 raise verify_failed(loader.chip, loader.where, why)
             done += len(wanted)
             progress("verify", done, image.size, "")
-
-
-def _chunks(segment: Segment) -> Iterator[tuple[int, bytes]]:
-    """Pieces that begin on multiples of 8 (the widest unit of these flashes), filled up as erased flash."""
-    start = segment.address - segment.address % 8
-    data = b"\xff" * (segment.address - start) + segment.data
-    data += b"\xff" * (-len(data) % 8)
-    for place in range(0, len(data), _CHUNK):
-        yield start + place, data[place : place + _CHUNK]
 
 
 def _checked(data: bytes) -> bytes:

@@ -18,11 +18,11 @@ _NOT_FLASH, _HAS_FAMILY = 0x1, 0x2000
 
 def encode(image: Image, family: int) -> bytes:
     """The image as UF2 for chips of `family`: whole pages of 256 bytes, their gaps as erased flash."""
-    pages = _pages(image)
+    pages = image.pages(_PAYLOAD)
     blocks = []
-    for number, address in enumerate(sorted(pages)):
+    for number, (address, page) in enumerate(pages):
         facts = (_FIRST, _SECOND, _HAS_FAMILY, address, _PAYLOAD, number, len(pages), family)
-        blocks.append(_HEADER.pack(*facts) + bytes(pages[address]).ljust(_CAPACITY, b"\0") + _END.pack(_LAST))
+        blocks.append(_HEADER.pack(*facts) + page.ljust(_CAPACITY, b"\0") + _END.pack(_LAST))
     return b"".join(blocks)
 
 
@@ -47,17 +47,6 @@ def decode(content: bytes) -> tuple[Image, int]:
     if len(families) != 1 or len(set(numbers)) != len(numbers):
         raise _invalid("its blocks belong to several files")
     return image_of(found), families.pop()
-
-
-def _pages(image: Image) -> dict[int, bytearray]:
-    """The pages that the image touches, by their addresses."""
-    pages: dict[int, bytearray] = {}
-    for segment in image.segments:
-        for address in range(segment.address - segment.address % _PAYLOAD, segment.end, _PAYLOAD):
-            page = pages.setdefault(address, bytearray(b"\xff" * _PAYLOAD))
-            start, end = max(segment.address, address), min(segment.end, address + _PAYLOAD)
-            page[start - address : end - address] = segment.data[start - segment.address : end - segment.address]
-    return pages
 
 
 def _invalid(why: str) -> EdgepruneError:

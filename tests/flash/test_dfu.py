@@ -11,7 +11,7 @@ from edgeprune.flash.image import image_of
 
 F446 = load_chip("stm32f446re")
 FIRST, SECOND = b"vectors" * 100, b"data" * 5
-IMAGE = image_of([(0x08000000, FIRST), (0x08002000, SECOND)])
+IMAGE = image_of([(0x08000000, FIRST), (0x08060000, SECOND)])
 LINE = (
     'Found DFU: [0483:df11] ver=2200, devnum=31, cfg=1, intf=0, path="2-1", alt={alt}, name="@{name}", '
     'serial="{serial}"\n'
@@ -35,7 +35,7 @@ def dfu(tmp_path, monkeypatch):
         "-D", says="Erase done.\nDownload\t[=====    ]  50%   350 bytes\rDownload done.\nFile downloaded successfully\n"
     )
     program.when("-U", "0x08000000", says="Upload done.\n", writes={"-U": FIRST})
-    program.when("-U", "0x08002000", says="Upload done.\n", writes={"-U": SECOND})
+    program.when("-U", "0x08060000", says="Upload done.\n", writes={"-U": SECOND})
     program.when("--version", says="dfu-util 0.11\n")
     return program
 
@@ -54,7 +54,7 @@ def test_written_and_read_back(dfu):
     start = ["-d", "0483:df11", "-a", "0", "-S", "336032683536", "-s"]
     places = [call[call.index("-s") + 1] for call in dfu.calls[2:]]
     assert all(call[:7] == start for call in dfu.calls[2:])
-    assert places == ["0x08000000", "0x08002000", "0x08002000:20", "0x08000000:700:leave"]
+    assert places == ["0x08000000", "0x08060000", "0x08060000:20", "0x08000000:700:leave"]
     assert told == [("flash", 350, 720, ""), ("flash", 710, 720, ""), ("flash", 720, 720, "")]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import struct
+from itertools import pairwise
 
 import pytest
 from flash_chips import chip
@@ -33,11 +34,31 @@ def test_segments_are_ordered_and_joined(pieces, seed):
     random.Random(seed).shuffle(given_)
     image = image_of(given_)
     assert bytes_of(image) == {address + i: b for address, data in given_ for i, b in enumerate(data)}
-    assert all(low.end < high.address for low, high in zip(image.segments, image.segments[1:], strict=False))
+    assert all(low.end < high.address for low, high in pairwise(image.segments))
     whole = image.binary()
     assert len(whole) == image.end - image.start
     assert all(whole[address - image.start] == b for address, b in bytes_of(image).items())
     assert whole.count(0xFF) >= len(whole) - image.size
+
+
+@given(PIECES, st.integers(1, 300))
+def test_joined_segments_stand_apart(pieces, gap):
+    image = image_of([(place * 100, data) for place, data in pieces.items()])
+    joined = image.joined(gap)
+    both = bytes_of(joined) | bytes_of(image)
+    assert both == bytes_of(joined)
+    assert {byte for address, byte in both.items() if address not in bytes_of(image)} <= {0xFF}
+    assert all(low.end + gap <= high.address for low, high in pairwise(joined.segments))
+
+
+@given(PIECES, st.sampled_from([8, 64, 256]))
+def test_pages_are_whole(pieces, size):
+    image = image_of([(place * 100, data) for place, data in pieces.items()])
+    pages = dict(image.pages(size))
+    assert {address // size * size for address in bytes_of(image)} == set(pages) and list(pages) == sorted(pages)
+    found = {address + i: byte for address, page in pages.items() for i, byte in enumerate(page)}
+    assert len(found) == size * len(pages)
+    assert found == dict.fromkeys(found, 255) | bytes_of(image)
 
 
 def test_neighbours_become_one_segment():

@@ -12,7 +12,7 @@ from edgeprune.flash.image import image_of
 from edgeprune.flash.openocd import OpenocdFlasher
 
 L4 = load_chip("stm32l4r5zi")
-IMAGE = image_of([(0x08000000, b"vectors" * 100), (0x08002000, b"data" * 5)])
+IMAGE = image_of([(0x08000000, b"vectors" * 100), (0x08100000, b"data" * 5)])
 HEAD = "Open On-Chip Debugger 0.12.0\nInfo : clock speed 500 kHz\n"
 IDENTIFIED = (
     HEAD + "Info : STLINK V2J37M27 (API v2) VID:PID 0483:374B\n0xe0042000: 20016470 \nshutdown command invoked\n"
@@ -54,8 +54,8 @@ def test_written_and_verified(openocd):
     assert version == ["--version"] and identify == [*start, "init; mdw 0xe0042000 1; shutdown"]
     assert write == [
         *start,
-        "init; reset halt; flash write_image erase 0.bin 0x8000000 bin; flash write_image erase 1.bin 0x8002000 bin; "
-        "verify_image 0.bin 0x8000000 bin; verify_image 1.bin 0x8002000 bin; reset run; shutdown",
+        "init; reset halt; flash write_image erase 0.bin 0x8000000 bin; flash write_image erase 1.bin 0x8100000 bin; "
+        "verify_image 0.bin 0x8000000 bin; verify_image 1.bin 0x8100000 bin; reset run; shutdown",
     ]
     assert told == [("flash", 0, 720, ""), ("flash", 720, 720, "")]
 
@@ -88,6 +88,13 @@ def test_another_chip_is_not_erased(openocd):
         "  hint:  check which board is plugged in, or name the board that it is"
     )
     assert not any("write_image" in word for call in openocd.calls for word in call)
+
+
+def test_segments_that_could_share_a_sector_are_one_file(openocd):
+    openocd.when("write_image", says="verified 8212 bytes in 0.01s\n")
+    close = image_of([(0x08000000, b"vectors" * 100), (0x08002000, b"data" * 5)])
+    assert OpenocdFlasher().flash(close, L4).size == 720
+    assert openocd.calls[-1][-1].count("write_image") == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +159,7 @@ def test_nothing_of_the_users_becomes_a_command(openocd):
     assert failure(OpenocdFlasher("x; exec rm")).what == "'x; exec rm' is no serial number of a probe"
     assert openocd.calls == []
     for script in ("", "/etc/passwd", "target/../x.cfg; exec", "target/a b.cfg"):
-        error = failure(of=chip("odd", flash=(0x08000000, 1 << 20), openocd=script))
+        error = failure(of=chip("odd", flash=(0x08000000, 2 << 20), openocd=script))
         assert (error.code, error.what) == ("flasher-missing", "a script of OpenOCD's for odd is not installed")
 
 
@@ -166,7 +173,7 @@ def test_nothing_of_the_users_becomes_a_command(openocd):
 )
 def test_the_probe_of_each_maker(openocd, script, files):
     openocd.when("write_image", says=VERIFIED)
-    done = OpenocdFlasher().flash(IMAGE, chip("some", flash=(0x08000000, 1 << 20), openocd=script))
+    done = OpenocdFlasher().flash(IMAGE, chip("some", flash=(0x08000000, 2 << 20), openocd=script))
     call = openocd.calls[-1]
     assert [value for option, value in pairwise(call) if option == "-f"] == files
     assert done.identity == "not asked"

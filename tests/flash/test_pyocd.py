@@ -110,6 +110,14 @@ def test_another_chip_is_not_touched():
     assert not board.erased and board.flash() == b"\xff" * len(board.flash())
 
 
+def test_a_chip_of_another_maker_is_not_touched():
+    board = Chip(part=0x12345, control_port=False)
+    with plugged_in(EmulatedProbe(board)):
+        error = failure(ProbeFlasher())
+    assert error.code == "chip-mismatch" and "one with FICR.INFO.PART 0x12345, the firmware is for" in error.what
+    assert not board.erased
+
+
 def test_a_locked_chip_is_not_unlocked():
     board = Chip(locked=True)
     with plugged_in(EmulatedProbe(board)):

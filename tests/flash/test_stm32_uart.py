@@ -58,7 +58,7 @@ def test_written_read_back_and_started(plug):
     done = flasher(peer).flash(IMAGE, F446, lambda *step: told.append(step))
     assert (done.identity, done.size, done.verified) == ("id 0x421", 1071, "read-back")
     assert holds(peer) and peer.erased and peer.started == 0
-    assert set(peer.flash[1008:0x2000]) == {0xFF}
+    assert set(peer.flash[1001:0x2000]) == {0xFF}
     assert told[-1] == ("verify", 1071, 1071, "") and ("flash", 1071, 1071, "") in told
 
 
