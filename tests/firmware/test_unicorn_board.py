@@ -192,3 +192,26 @@ def test_a_stack_that_grows_too_large_ends_in_an_error():
     ))  # fmt: skip
     _, runner = started(firmware)
     assert "a write at 0x1fff" in refused(lambda: runner.run_rows(tiny_inputs(1))).what
+
+
+def test_a_core_with_caches_shares_what_the_host_reads_and_writes():
+    """Lines of arena and mailbox go back to memory: the arena before a run and after it, the mailbox last of all."""
+    firmware = tiny_firmware("emulated-m7")
+    board, runner = started(firmware)
+    shared = []
+    board._machine.hook_add(
+        unicorn.UC_HOOK_MEM_WRITE,
+        lambda _machine, _access, _place, _size, value, _data: shared.append(value & 0xFFFFFFFF),
+        begin=0xE000EF70,
+        end=0xE000EF73,
+    )
+    runner.run_rows(tiny_inputs(1))
+    arena = [firmware.arena_address // 32 * 32 + line for line in range(0, firmware.model.arena_bytes, 32)]
+    mailbox = [firmware.mailbox_address + line for line in (0, 32, 64)]
+    assert [line for line in shared if line in arena] == 2 * arena
+    assert shared[-3:] == shared[:3] == mailbox
+    assert set(arena) < set(shared[: len(mailbox) + len(arena) + 1])
+
+
+def test_cores_without_caches_do_nothing_of_the_kind():
+    assert b"\x70\xef\x00\xe0" not in tiny_firmware("emulated-m4").elf
