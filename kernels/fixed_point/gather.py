@@ -13,7 +13,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, HIDE, spread_name
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE, spread_name
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK
 from edgeprune.kernels.script import Memory, either, let, serial
 
 _UNROLLED = 16
@@ -198,8 +199,8 @@ class _Pixel:
         byte = self._image.format.zero & 0xFF
         odd, even = halves_of(byte * 0x01010101, self.gather.packed)
         with rolled(words) as word:
-            self._store(block + word, 0, _constant(odd))
-            self._store(block + word, 1, _constant(even))
+            self._store(block + word, 0, constant_word(odd))
+            self._store(block + word, 1, constant_word(even))
 
     def _store(self, block: Any, half: int, value: Any) -> None:
         self.scratch.store(self._word(block, half), tirx.reinterpret("int8x4", value), 4)
@@ -245,7 +246,12 @@ class _Pixel:
 
 def rolled(count: int) -> Any:
     """A loop over [0, count) that LLVM cannot unroll, since it does not see the count."""
-    return serial(0, 1 if count == 1 else tirx.call_pure_extern("int32", HIDE, tirx.IntImm("int32", count)))
+    return serial(0, 1 if count == 1 else hidden(tirx.IntImm("int32", count)))
+
+
+def hidden(value: Any) -> Any:
+    """An int32 value of which LLVM knows nothing."""
+    return tirx.call_pure_extern("int32", HIDE, value)
 
 
 def repeats(words: int) -> int:
@@ -276,7 +282,8 @@ def _pair(low: int, high: int) -> int:
     return (low & 0xFFFF) | (high & 0xFFFF) << 16
 
 
-def _constant(word: int) -> Any:
+def constant_word(word: int) -> Any:
+    """The int32 constant of these 32 bits."""
     return tirx.IntImm("int32", word - (1 << 32) if word >> 31 else word)
 
 
@@ -287,7 +294,7 @@ def _odd(word: Any) -> Any:
 def _even_packed(word: Any) -> Any:
     swapped = _intrinsic("llvm.bswap.i32", word)
     halves = _intrinsic("llvm.fshr.i32", swapped, swapped, tirx.IntImm("int32", 16))
-    return halves ^ _constant(0x7F007F)
+    return halves ^ constant_word(0x7F007F)
 
 
 def _logical_right(word: Any, bits: int) -> Any:

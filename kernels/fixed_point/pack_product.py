@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Loop, skip_unit
-from edgeprune.kernels.fixed_point.product_variant import first_channels, kept_blocks
+from edgeprune.kernels.fixed_point.product_variant import block_order, first_channels, kept_blocks
 
 SCALE = 256
 """What packed sums are times the sums."""
@@ -66,13 +67,17 @@ def words_of(blocks: np.ndarray, packed: bool) -> np.ndarray:
     return np.ascontiguousarray(pairs.astype("<i2")).view(np.uint8)
 
 
-def pack_stream(weights: Sums, requantize: Requantize, tile: Channels) -> tuple[np.ndarray, np.ndarray]:
+def pack_stream(
+    problem: Conv2d, weights: Sums, requantize: Requantize, tile: Channels
+) -> tuple[np.ndarray, np.ndarray]:
     """The stream of `Channels`, int32 [words], and where each group begins in it, int32 [groups + 1]."""
     loop = tile.loop
-    kept, words = (
-        kept_blocks(weights.weights, loop.channels),
-        words_of(np.moveaxis(weights.blocks(), 2, 3), loop.packed),
-    )
+    kept = kept_blocks(weights.weights, loop.channels)
+    words = words_of(np.moveaxis(weights.blocks(), 2, 3), loop.packed)
+    places = None
+    if loop.line:
+        order, places = block_order(problem, loop.line)
+        kept, words = kept[:, :, order], words[:, order]
     firsts = first_channels(words.shape[2], loop.channels)
     steps = np.append(np.diff(firsts), 0).astype(np.int32)
     scaled, starts = rescale(requantize, loop.packed), weights.start(loop.packed)
@@ -81,7 +86,7 @@ def pack_stream(weights: Sums, requantize: Requantize, tile: Channels) -> tuple[
     for group, tiles in enumerate(kept):
         for first, used, step in zip(firsts, tiles, steps, strict=True):
             own = words[group, :, first : first + loop.channels]
-            turns = _sparse(own, used, loop) if loop.sparse else _dense(own, loop)
+            turns = _sparse(own, used, places, loop) if loop.sparse else _dense(own, loop)
             channels = slice(group * words.shape[2] + first, group * words.shape[2] + first + loop.channels)
             out += starts[channels].tobytes()
             out += np.int32(len(turns)).tobytes() if tile.sized and tile.turns != 1 else b""
@@ -95,24 +100,36 @@ def _dense(words: np.ndarray, loop: Loop) -> bytes:
     return bytes(filled.tobytes())
 
 
-def _sparse(words: np.ndarray, used: np.ndarray, loop: Loop) -> bytes:
-    """Turns of a header and blocks of weights; blocks of zeros bridge what a header's byte cannot skip."""
-    reach = _SKIP // skip_unit(loop)
-    entries: list[tuple[int, np.ndarray]] = []
-    nothing, place = np.zeros(words.shape[1:], np.uint8), 0
-    for block in np.flatnonzero(used):
-        while block - place > reach:
-            entries.append((reach, nothing))
-            place += reach + 1
-        entries.append((int(block) - place, words[block]))
-        place = int(block) + 1
+def _sparse(words: np.ndarray, used: np.ndarray, places: np.ndarray | None, loop: Loop) -> bytes:
+    """Turns of a header and blocks of weights."""
+    nothing = np.zeros(words.shape[1:], np.uint8)
+    entries = [(skip, nothing if block is None else words[block]) for skip, block in _skips(used, places, loop)]
     entries += [(0, nothing)] * (-len(entries) % loop.turn if entries else loop.turn)
     out = bytearray()
     for first in range(0, len(entries), loop.turn):
         turn = entries[first : first + loop.turn]
-        out += bytes(skip * skip_unit(loop) for skip, _ in turn).ljust(loop.header_bytes, b"\0")
-        out += b"".join(own.tobytes() for _, own in turn)
+        header = b"".join(skip.to_bytes(loop.skip_bytes, "little") for skip, _ in turn)
+        out += header.ljust(loop.header_bytes, b"\0") + b"".join(own.tobytes() for _, own in turn)
     return bytes(out)
+
+
+def _skips(used: np.ndarray, places: np.ndarray | None, loop: Loop) -> Iterator[tuple[int, int | None]]:
+    """What is skipped before each block that is used, as headers say it; None bridges what a byte cannot skip."""
+    blocks = [int(block) for block in np.flatnonzero(used)]
+    if places is not None:
+        before = 0
+        for block in blocks:
+            yield int(places[block]) - before, block
+            before = int(places[block])
+        return
+    unit = skip_unit(loop)
+    reach, place = _SKIP // unit, 0
+    for block in blocks:
+        while block - place > reach:
+            yield reach * unit, None
+            place += reach + 1
+        yield (block - place) * unit, block
+        place = block + 1
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.gather import Gather
+from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Clip, Loop
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
@@ -71,17 +72,18 @@ def build_loop(
 ) -> Kernel:
     """The kernel of `problem` with the given loop; other arguments as of `build_fixed_product`."""
     tile = channels_of(problem, loop, _clip(requantize, loop.packed))
-    kept = kept_blocks(weights, loop.channels)
+    kept, unit = kept_blocks(weights, loop.channels), problem.y.width if loop.line else loop.pixels
+    gather = Lines(problem, loop.packed) if loop.line else Gather(problem, loop.pixels, loop.packed)
     return Kernel(
         func=product_function(problem, tile),
-        units=tile_count(problem, loop.pixels),
-        constants=pack_stream(Sums.of(problem, weights, bias), requantize, tile),
+        units=tile_count(problem, unit),
+        constants=pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile),
         label=f"fixed product {loop}",
         macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
         dense_macs=problem.dense_macs,
         cycles=instructions(problem, kept, tile),
-        scratch_bytes=Gather(problem, loop.pixels, loop.packed).scratch_bytes,
-        overlaps=(product_overlap(problem, loop.pixels),),
+        scratch_bytes=gather.scratch_bytes,
+        overlaps=(product_overlap(problem, unit),),
     )
 
 

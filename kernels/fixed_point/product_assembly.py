@@ -36,6 +36,17 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Line:
+    """Inputs that lie as rows of scratch of `words` words, rather than gathered for each tile.
+
+    Rows of odd and even halves alternate. The columns of taps beside each other begin `places` words into a row.
+    """
+
+    words: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Loop:
     """The multiplication of a tile: `channels` times `pixels` sums, `turn` blocks in each turn of the loop."""
 
@@ -44,11 +55,12 @@ class Loop:
     turn: int
     sparse: bool
     packed: bool = True
+    line: Line | None = None
 
     def __str__(self) -> str:
         """For labels."""
         kind = ("sparse" if self.sparse else "dense") + ("" if self.packed else " plain")
-        return f"{self.channels}x{self.pixels}x{self.turn} {kind}"
+        return f"{self.channels}x{self.pixels}x{self.turn} {kind}" + (" lines" if self.line else "")
 
     @property
     def sums(self) -> int:
@@ -67,8 +79,18 @@ class Loop:
 
     @property
     def header_bytes(self) -> int:
-        """What precedes a turn's weights where blocks are skipped: how many before each, one byte each, in words."""
-        return -(-self.turn // 4) * 4 if self.sparse else 0
+        """What precedes a turn's weights where blocks are skipped: what is skipped before each, filled up to words."""
+        return -(-self.turn * self.skip_bytes // 4) * 4 if self.sparse else 0
+
+    @property
+    def skip_bytes(self) -> int:
+        """Bytes of one entry of a header."""
+        return 2 if self.line else 1
+
+    @property
+    def first_step(self) -> int:
+        """Bytes from where the inputs' pointer begins to the first block."""
+        return 0 if self.line is None or self.sparse else _steps(self.line)[0]
 
     @property
     def turn_instructions(self) -> int:
@@ -146,7 +168,7 @@ def channels_function(tile: Channels) -> str:
     arguments = "ptr %stream, ptr %inputs, ptr %outputs, ptr %end"
     return (
         f"define internal i32 @{tile.name}(ptr %stream, ptr %end, ptr %inputs, ptr %outputs) alwaysinline {{\n"
-        f"  %r = call {{ {kinds} }} {_assembly(lines, constraints)}({arguments})\n  ret i32 0\n}}\n"
+        f"  %r = call {{ {kinds} }} {assembly(lines, constraints)}({arguments})\n  ret i32 0\n}}\n"
     )
 
 
@@ -205,20 +227,28 @@ def _turn(loop: Loop, names: _Names, alone: bool = False) -> list[str]:
         for half in (0, 1):
             lines += _factors(loop, names, half)
             for pixel in range(0, loop.pixels, 2):
-                lines += _pixels(loop, names, pixel)
+                lines += _pixels(loop, names, number, half, pixel)
     value = names.values[0]
     return lines if alone else [*lines, f"ldr {value}, [sp]", f"cmp {names.weights}, {value}", "bne 1b"]
 
 
+def _steps(line: Line) -> list[int]:
+    """Bytes from each block's inputs to the next ones, taps beside each other first, in ascending order."""
+    ordered = sorted(line.places)
+    before = [ordered[-1] - 2 * line.words, *ordered[:-1]]
+    return [4 * (place - last) for place, last in zip(ordered, before, strict=True)]
+
+
 def _skip(loop: Loop, names: _Names, number: int) -> list[str]:
     value, inputs = names.values[0], names.inputs
-    back = number * loop.channels * BLOCK + loop.header_bytes - number
+    back = number * (loop.channels * BLOCK - loop.skip_bytes) + loop.header_bytes
     place = f"[{names.weights}, #-{back}]" if number else f"[{names.weights}], #{loop.header_bytes}"
-    return [f"ldrb {value}, {place}", f"add {inputs}, {inputs}, {value}, lsl #{_shift(loop)}"]
+    load = "ldrh" if loop.line else "ldrb"
+    return [f"{load} {value}, {place}", f"add {inputs}, {inputs}, {value}, lsl #{_shift(loop)}"]
 
 
 def _shift(loop: Loop) -> int:
-    return (loop.block_bytes & -loop.block_bytes).bit_length() - 1
+    return 2 if loop.line else (loop.block_bytes & -loop.block_bytes).bit_length() - 1
 
 
 def skip_unit(loop: Loop) -> int:
@@ -242,9 +272,9 @@ def _loads(registers: Sequence[str], pointer: str) -> list[str]:
     return [*lines, f"ldr {registers[-1]}, [{pointer}], #4"] if len(registers) % 2 else lines
 
 
-def _pixels(loop: Loop, names: _Names, pixel: int) -> list[str]:
+def _pixels(loop: Loop, names: _Names, number: int, half: int, pixel: int) -> list[str]:
     at_hand = names.values[: min(2, loop.pixels - pixel)]
-    lines = _loads(at_hand, names.inputs)
+    lines = _inputs(loop, names, number, half, pixel) if loop.line else _loads(at_hand, names.inputs)
     for offset, value in enumerate(at_hand):
         for channel, factor in enumerate(names.factors):
             total = names.sums[channel * loop.pixels + pixel + offset]
@@ -252,40 +282,18 @@ def _pixels(loop: Loop, names: _Names, pixel: int) -> list[str]:
     return lines
 
 
-def spread_function(pixels: int, repeat: int, packed: bool) -> str:
-    """LLVM's text of `i32 name(ptr from, ptr to, i32 turns)`, turns > 0: blocks of bytes to the int16 pairs of a pixel.
-
-    A turn does `repeat` blocks.
-    """
-    names = source, target, count, mask, even, odd = [f"${{{i}}}" for i in range(6)]
-    step = BLOCK * pixels
-    second = [f"rev16 {even}, {odd}", f"eor {even}, {mask}"] if packed else [f"sxtb16 {even}, {odd}"]
-    block = [f"ldr {odd}, [{source}], #4", *second, f"sxtb16 {odd}, {odd}, ror #8",
-             f"str {odd}, [{target}], #{step}", f"str {even}, [{target}], #{step}"]  # fmt: skip
-    lines = ["1:", *block * repeat, f"subs {count}, #1", "bne 1b"]
-    kinds = "{ ptr, ptr, i32, i32, i32, i32 }"
-    constraints = ["=&r"] * len(names) + ["0", "1", "2", "3", "~{cc}", "~{memory}"]
-    return (
-        f"define internal i32 @{spread_name(pixels, repeat, packed)}(ptr %from, ptr %to, i32 %turns) alwaysinline {{\n"
-        f"  %r = call {kinds} {_assembly(lines, constraints)}(ptr %from, ptr %to, i32 %turns, i32 {0x7F007F})\n"
-        f"  %n = extractvalue {kinds} %r, 2\n  ret i32 %n\n}}\n"
-    )
+def _inputs(loop: Loop, names: _Names, number: int, half: int, pixel: int) -> list[str]:
+    """The inputs of one or two pixels from rows of scratch; the pointer stays at the block's first."""
+    assert loop.line is not None
+    both = loop.pixels - pixel > 1
+    place = f"[{names.inputs}, #{4 * (pixel + half * loop.line.words)}]"
+    if not loop.sparse and half == pixel == 0:
+        steps = _steps(loop.line)
+        place = f"[{names.inputs}, #{steps[number % len(steps)]}]!"
+    return [f"ldrd {names.values[0]}, {names.values[1]}, {place}" if both else f"ldr {names.values[0]}, {place}"]
 
 
-def spread_name(pixels: int, repeat: int, packed: bool) -> str:
-    """The name of `spread_function`."""
-    return f"edge_spread_{pixels}x{repeat}" + ("" if packed else "_plain")
-
-
-HIDE = "edge_hidden"
-HIDE_FUNCTION = f"""define internal i32 @{HIDE}(i32 %value) alwaysinline {{
-  %r = call i32 asm "", "=r,0"(i32 %value)
-  ret i32 %r
-}}
-"""
-"""LLVM's text of a function that gives back its argument, so that no loop is unrolled because its count is known."""
-
-
-def _assembly(lines: Sequence[str], constraints: Sequence[str]) -> str:
+def assembly(lines: Sequence[str], constraints: Sequence[str]) -> str:
+    """LLVM's inline assembly."""
     text = "\\0A\\09".join(lines)
     return f'asm sideeffect "{text}", "{",".join(constraints)}"'

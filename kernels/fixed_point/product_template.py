@@ -9,8 +9,10 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather import Gather, gather_tile, repeats, rolled, spread_counts
-from edgeprune.kernels.fixed_point.product_assembly import HIDE_FUNCTION, Channels, channels_function, spread_function
+from edgeprune.kernels.fixed_point.gather import Gather, gather_tile, hidden, repeats, rolled, spread_counts
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION, spread_function
+from edgeprune.kernels.fixed_point.gather_lines import Lines
+from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
 from edgeprune.kernels.script import Memory, kernel_function, let, serial
 
 DTYPES = ("int8", "int32", "int32", "int8", "int8")
@@ -19,29 +21,65 @@ DTYPES = ("int8", "int32", "int32", "int8", "int8")
 
 @lru_cache(maxsize=512)
 def product_function(problem: Conv2d, tile: Channels) -> Any:
-    """The PrimFunc of `problem`; a unit is a tile of output pixels."""
+    """The PrimFunc of `problem`; a unit is a tile of output pixels, or a row where inputs lie in lines."""
+    return _by_rows(problem, tile) if tile.loop.line else _by_tiles(problem, tile)
+
+
+def _by_tiles(problem: Conv2d, tile: Channels) -> Any:
     loop = tile.loop
     gather = Gather(problem, loop.pixels, loop.packed)
     counts = sorted({repeats(words) for words in spread_counts(gather)})
     spreads = [spread_function(loop.pixels, count, loop.packed) for count in counts]
-    functions = "\n".join([channels_function(tile), *spreads, HIDE_FUNCTION])
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        x, stream, begins, scratch, y = memories
-        with script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", functions), serial(begin, end) as number:
-            start = let(tirx.min(number * loop.pixels, problem.pixels - loop.pixels))
+        x, scratch = memories[0], memories[3]
+        with _importing([channels_function(tile), *spreads]), serial(begin, end) as number:
+            start = let(tile_start(number, problem.pixels, loop.pixels))
             with rolled(problem.groups) as group:
                 gather_tile(gather, x, scratch, start, group)
-                place = problem.y.offset + start * problem.y.pixel_stride + group * problem.group_outputs
-                pointers = [
-                    _address(stream, begins.load(group)),
-                    _address(stream, begins.load(group + 1)),
-                    _address(scratch, 0),
-                    _address(y, place),
-                ]
-                script.evaluate(tirx.call_extern("int32", tile.name, *pointers))
+                _channels(problem, tile, memories, start, group, 0)
 
     return kernel_function(DTYPES, body)
+
+
+def _by_rows(problem: Conv2d, tile: Channels) -> Any:
+    lines, width, pixels = Lines(problem, tile.loop.packed), problem.y.width, tile.loop.pixels
+
+    def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        x, scratch = memories[0], memories[3]
+        with _importing([channels_function(tile), lines.spread.function()]):
+            lines.blank(scratch)
+            with serial(begin, end) as number, rolled(problem.groups) as group:
+                image, row = let(tirx.truncdiv(number, problem.y.height)), let(tirx.truncmod(number, problem.y.height))
+                lines.gather(x, scratch, image, row, group)
+                with rolled(-(-width // pixels)) as part:
+                    column = let(tile_start(part, width, pixels))
+                    _channels(problem, tile, memories, number * width + column, group, column * 4)
+
+    return kernel_function(DTYPES, body)
+
+
+def _importing(functions: list[str]) -> Any:
+    """A scope in which these LLVM functions may be called."""
+    return script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", "\n".join([*functions, HIDE_FUNCTION]))
+
+
+def _channels(problem: Conv2d, tile: Channels, memories: list[Memory], pixel: Any, group: Any, inputs: Any) -> None:
+    """All channels of a group for the tile from output `pixel` on, whose inputs begin `inputs` bytes into scratch."""
+    _, stream, begins, scratch, y = memories
+    place = problem.y.offset + pixel * problem.y.pixel_stride + group * problem.group_outputs
+    pointers = [
+        _address(stream, begins.load(group)),
+        _address(stream, begins.load(group + 1)),
+        _address(scratch, inputs - tile.loop.first_step),
+        _address(y, place),
+    ]
+    script.evaluate(tirx.call_extern("int32", tile.name, *pointers))
+
+
+def tile_start(number: Any, size: int, tile: int) -> Any:
+    """Where tile `number` begins, the last no later than it must; LLVM does not see for which that is."""
+    return number * tile if size % tile == 0 else tirx.min(hidden(number) * tile, size - tile)
 
 
 def _address(memory: Memory, index: Any) -> Any:

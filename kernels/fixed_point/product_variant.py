@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Clip, Loop
+from edgeprune.kernels.fixed_point.gather_lines import Lines
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Clip, Line, Loop
 
 TILES = ((2, 4), (1, 8), (2, 3), (2, 2), (4, 1), (1, 4), (2, 1), (1, 2), (1, 1))
 """Output channels times pixels, in registers at once."""
@@ -15,6 +16,8 @@ TILES = ((2, 4), (1, 8), (2, 3), (2, 2), (4, 1), (1, 4), (2, 1), (1, 2), (1, 1))
 TURNS = (1, 2, 3, 4, 5, 7)
 """Blocks in a turn of the loop."""
 
+_LONGEST = 8
+_ROW_SETUP, _TILE_SETUP = 30.0, 24.0
 _PIXEL_SETUP = 30.0
 _SPREAD = 6.9
 
@@ -58,6 +61,28 @@ def loops(problem: Conv2d, packed: bool) -> Iterator[Loop]:
             yield Loop(channels, pixels, turn, True, packed)
             if turn <= blocks:
                 yield Loop(channels, pixels, turn, False, packed)
+        yield from _line_loops(problem, channels, pixels, packed)
+
+
+def _line_loops(problem: Conv2d, channels: int, pixels: int, packed: bool) -> Iterator[Loop]:
+    lines = Lines(problem, packed)
+    if not lines.possible or pixels > problem.y.width:
+        return
+    line, columns, blocks = lines.line, problem.kernel[1], reduction_blocks(problem)
+    for turn in TURNS:
+        yield Loop(channels, pixels, turn, True, packed, line)
+    for turn in {columns * rows for rows in (1, 2, 4)}:
+        if blocks % turn == 0 and turn <= _LONGEST:
+            yield Loop(channels, pixels, turn, False, packed, line)
+
+
+def block_order(problem: Conv2d, line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks in the order of their place in rows of scratch, and these places in words."""
+    rows, columns, words = problem.kernel[0], problem.kernel[1], problem.group_inputs // BLOCK
+    row, block, column = (index.ravel() for index in np.indices((rows, words, columns)))
+    column = np.argsort(line.places)[column]
+    places = (row * words + block) * 2 * line.words + np.array(line.places)[column]
+    return (row * columns + column) * words + block, places
 
 
 def turns_of(kept: np.ndarray, loop: Loop) -> np.ndarray:
@@ -78,6 +103,10 @@ def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:
     turns = turns_of(kept, loop)
     turn = loop.turn_instructions - (3 if tile.turns == 1 else 0)
     channels = float(turns.sum()) * turn + turns.size * tile.tile_instructions
+    if loop.line:
+        rows, tiles = problem.y.batch * problem.y.height, -(-problem.y.width // loop.pixels)
+        gather = problem.groups * (_ROW_SETUP + Lines(problem, loop.packed).instructions)
+        return rows * (tiles * (channels + problem.groups * _TILE_SETUP) + gather)
     gather = problem.groups * loop.pixels * (_PIXEL_SETUP + blocks * _SPREAD)
     return tile_count(problem, loop.pixels) * (channels + gather)
 

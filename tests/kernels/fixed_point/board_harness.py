@@ -250,6 +250,8 @@ def _linked(function: object, target: Target) -> _Image:
     with tempfile.TemporaryDirectory() as folder:
         path, script, linked, bytes_ = (Path(folder, f"kernel.{end}") for end in ("o", "ld", "elf", "c"))
         compile_object({"kernel": function}, target, path)
+        if _stands_alone(path):
+            return _Image(*_loaded(path, _CODE), _text_bytes(path))
         script.write_text(_SCRIPT)
         bytes_.write_text(_BYTES)
         zig = [sys.executable, "-m", "ziglang"]
@@ -263,14 +265,23 @@ def _linked(function: object, target: Target) -> _Image:
         return _Image(*_loaded(linked), _text_bytes(path))
 
 
-def _loaded(path: Path) -> tuple[bytes, int]:
+def _stands_alone(path: Path) -> bool:
+    """Whether the code of an object runs wherever it is put, so that there is nothing to link."""
+    with path.open("rb") as file:
+        names = [section.name for section in ELFFile(file).iter_sections()]
+        return ".rel.text" not in names and not any(name.startswith(".rodata") for name in names)
+
+
+def _loaded(path: Path, moved: int = 0) -> tuple[bytes, int]:
     with path.open("rb") as file:
         elf = ELFFile(file)
         code = next(s for s in elf.iter_sections() if s.name == ".text")
         symbol = elf.get_section_by_name(".symtab").get_symbol_by_name("kernel")[0]
-        return code.data(), symbol["st_value"] & ~1
+        return code.data(), (symbol["st_value"] & ~1) + moved
 
 
 def _text_bytes(path: Path) -> int:
+    """Bytes of code that linking keeps."""
     with path.open("rb") as file:
-        return sum(s["sh_size"] for s in ELFFile(file).iter_sections() if s.name.startswith((".text", ".rodata")))
+        sections = [s for s in ELFFile(file).iter_sections() if s.name == ".text" or s.name.startswith(".rodata")]
+        return sum(s["sh_size"] for s in sections)

@@ -18,6 +18,7 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.product import build_fixed_product, build_loop, build_plain, estimate_fixed_product
 from edgeprune.kernels.fixed_point.product_assembly import Loop
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
+from edgeprune.kernels.fixed_point.product_variant import loops
 from edgeprune.kernels.fixed_point.reference import product_reference
 
 
@@ -103,7 +104,7 @@ def test_layers(name: str, density: float) -> None:
     check(case.build, [case.image], case.want)
 
 
-@settings(max_examples=5, derandomize=True)
+@settings(max_examples=3, derandomize=True)
 @given(st.data())
 def test_any_problem(data: Any) -> None:
     small, pair = st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -134,6 +135,27 @@ def test_loops(tile: tuple[int, int, int]) -> None:
     case = make((1, 3, 7, 10), 9, (2, 2), density=0.5, factor=0.004)
     for sparse, packed in ((tile[1] > 3, True), (tile[1] <= 3, tile[2] > 2)):
         on_board(case.build_loop(Loop(*tile, sparse, packed)), [case.image], case.want)
+
+
+LINES: dict[str, dict[str, Any]] = {
+    "three taps": {"shape": (1, 4, 9, 8), "outputs": 4, "kernel": (3, 3), "pads": (1, 1, 1, 1)},
+    "stride two": {"shape": (2, 7, 16, 4), "outputs": 3, "kernel": (3, 3), "strides": (2, 2), "pads": (0, 0, 1, 1)},
+    "stride beyond the kernel": {"shape": (1, 7, 17, 12), "outputs": 2, "strides": (3, 3)},
+    "dilations": {"shape": (1, 7, 13, 4), "outputs": 4, "kernel": (2, 3), "strides": (1, 2), "dilations": (3, 3),
+                  "pads": (1, 4, 2, 5)},
+    "groups": {"shape": (1, 3, 6, 16), "outputs": 2, "kernel": (3, 2), "groups": 2, "pads": (2, 1, 2, 0)},
+    "many channels": {"shape": (1, 2, 4, 76), "outputs": 3, "kernel": (2, 2), "pads": (0, 0, 1, 1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "sparse"), [*zip(LINES, [True, False] * 3, strict=True)])
+def test_inputs_in_lines(name: str, sparse: bool) -> None:
+    case = make(**LINES[name], density=0.5, factor=0.004)
+    found = [loop for loop in loops(case.problem, packed=True) if loop.line and loop.sparse == sparse]
+    chosen = np.random.default_rng(len(name)).choice(len(found), 3, replace=False)
+    for number, loop in enumerate(found[i] for i in chosen):
+        kernel = case.build_loop(replace(loop, packed=number > 0))
+        on_board(kernel, [case.image], case.want)
 
 
 def test_weights_and_sums_too_wide_to_pack() -> None:
@@ -204,7 +226,7 @@ def written_over(kernel: Kernel, image: np.ndarray, want: np.ndarray, distance: 
 
 def test_overlap_of_tiles_by_brute_force() -> None:
     generator = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(8):
         kernel, strides, pads = (tuple(generator.integers(low, 4, 2)) for low in (1, 1, 0))
         groups = int(generator.integers(1, 3))
         shape = (int(generator.integers(1, 3)), *generator.integers(4, 7, 2), groups * int(generator.integers(1, 4)))
