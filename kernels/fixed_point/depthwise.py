@@ -29,7 +29,10 @@ def build_fixed_depthwise(
     ring, folded = Ring(problem), fold(weights, bias, x.format.zero, requantize)
     macs = y.batch * y.height * y.width * y.channels * problem.taps
     if machine.dot in _PAIRED:
-        func, constants = pairs_function(problem, requantize, folded.shift), (Pairs(problem).packed(folded),)
+        func, constants = (
+            pairs_function(problem, requantize, folded.shift),
+            (Pairs(problem).packed(folded, requantize),),
+        )
         scratch, label = 4 * row_words(ring) * ring.slots * x.channels, "pairs"
     else:
         func, constants = single_function(problem, requantize, folded.shift), tuple(pack_single(folded))

@@ -17,23 +17,14 @@ from edgeprune.kernels import script
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.depthwise_assembly import ChannelsOfTile, Product
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring, even_tiles, offsets_of
-from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish
+from edgeprune.kernels.fixed_point.depthwise_scale import Folded, finish, rounding
 from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
 _GROUP = 4
-_HALVES = ("b", "t")
-
-
-@dataclass(frozen=True)
-class _Product:
-    """What one word of inputs adds to one output: the weight word, and which half of each (0, 1), or both (None)."""
-
-    output: int
-    word: int
-    halves: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -69,32 +60,44 @@ class Pairs:
                 parts.append((tap, None))
         return parts
 
-    def products(self, outputs: int) -> list[tuple[int, list[_Product]]]:
+    def products(self, outputs: int) -> list[tuple[int, list[Product]]]:
         """For `outputs` neighbours, the first at an even place: words of a row, and what is done with each."""
         words = self.words
         place = {tap: (index, half) for index, pair in enumerate(words) for half, tap in enumerate(pair)}
-        found: dict[int, list[_Product]] = {}
+        found: dict[int, list[Product]] = {}
         for output in range(outputs):
             first = output * self.problem.strides[1]
             for tap, joined in self._split(first % 2):
                 position = first + tap * self.problem.dilations[1]
                 if joined is None:
                     index, half = place[tap]
-                    product = _Product(output, index, (position % 2, half))
+                    product = Product(output, index, (position % 2, half))
                 else:
-                    product = _Product(output, words.index((tap, joined)), None)
+                    product = Product(output, words.index((tap, joined)), None)
                 found.setdefault(position // 2, []).append(product)
         return sorted(found.items())
 
-    def packed(self, folded: Folded) -> np.ndarray:
-        """int32, per channel: bias, value, [shift,] then the weight words of each row of taps."""
+    def packed(self, folded: Folded, requantize: Requantize) -> np.ndarray:
+        """int32, per channel: bias, the weight words of each row of taps, value, and rounding constant or shift."""
         rows, columns = self.problem.kernel
         taps = folded.weights.reshape(-1, rows, columns)
         empty = np.zeros(taps.shape[:2], np.int32)
         pairs = [(taps[:, :, low], empty if high is None else taps[:, :, high]) for low, high in self.words]
         halves = np.stack([np.stack(pair, axis=-1) for pair in pairs], axis=2).astype("<i2")
         words = np.ascontiguousarray(halves).view("<i4").reshape(len(taps), -1)
-        return np.concatenate([channel_words(folded), words], axis=1).astype(np.int32).ravel()
+        last = folded.shifts if folded.shift is None else np.full(len(taps), rounding(requantize, folded.shift))
+        entries = np.column_stack([folded.bias, words, folded.values, last])
+        return entries.astype(np.int32).ravel()
+
+    @property
+    def entry(self) -> int:
+        """Words of a channel's constants."""
+        return 3 + len(self.words) * self.problem.kernel[0]
+
+    @property
+    def pixels(self) -> int:
+        """Outputs of a tile at most, such that it and a row's weights fit the registers; even."""
+        return max(2, min(_PIXELS, (8 - len(self.words)) // 2 * 2))
 
 
 def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None) -> Any:
@@ -219,39 +222,75 @@ class _Maker:
     scratch: Memory
     y: Memory
 
+    @property
+    def pairs(self) -> Pairs:
+        """How the taps share words."""
+        return Pairs(self.problem)
+
     def row(self, image: Any, row: Any, slots: Sequence[Any]) -> None:
         """One output row; the channels of a tile come one after the other, so that its weights are read in order."""
-        offsets = offsets_of(slots, row_words(self.ring))
-        pairs = Pairs(self.problem)
-        for start, tiles, size in even_tiles(self.problem.y.width, _PIXELS):
-            with script.serial(0, tiles) as tile:
+        words = row_words(self.ring)
+        tiles = even_tiles(self.problem.y.width, self.pairs.pixels)
+        fixed = [self._assembly(slots, size) for _, _, size in tiles]
+        offsets = [] if all(fixed) else offsets_of(slots, words)
+        for (start, count, size), assembly in zip(tiles, fixed, strict=True):
+            with script.serial(0, count) as tile:
                 column = start + tile * size
-                with script.serial(0, self.problem.y.channels) as channel:
-                    self._tile(pairs, (image, channel, row, column), offsets, size)
+                if assembly:
+                    self._channels(assembly, image, row, column)
+                else:
+                    with script.serial(0, self.problem.y.channels) as channel:
+                        self._tile((image, channel, row, column), offsets, size)
 
-    def _tile(self, pairs: Pairs, at: Sequence[Any], offsets: Sequence[Any], pixels: int) -> None:
-        channel, column = at[1], at[3]
-        own = 2 if self.shift is not None else 3
-        words = len(pairs.words)
-        entry = script.let(channel * (own + words * self.problem.kernel[0]))
+    def _assembly(self, slots: Sequence[Any], pixels: int) -> ChannelsOfTile | None:
+        """The tile as assembly, where it can be."""
+        if self.shift is None or not all(isinstance(slot, int) for slot in slots):
+            return None
+        words = row_words(self.ring)
+        tile = ChannelsOfTile(
+            pixels=pixels,
+            weights=len(self.pairs.words),
+            reads=tuple((word, tuple(products)) for word, products in self.pairs.products(pixels)),
+            rows=tuple(slot * words for slot in slots),
+            step=self.ring.slots * words,
+            stride=self.problem.y.pixel_stride,
+            shift=self.shift,
+            low=self.requantize.low,
+            high=self.requantize.high,
+        )
+        return tile if tile.possible else None
+
+    def _channels(self, tile: ChannelsOfTile, image: Any, row: Any, column: Any) -> None:
+        problem = self.problem
+        first = column * problem.strides[1] // 2 + (tile.first - tile.step)
+        pointers = [
+            tirx.address_of(memory.buffer[index])
+            for memory, index in (
+                (self.weights, 0),
+                (self.weights, self.pairs.entry * problem.y.channels),
+                (self.scratch, first),
+                (self.y, element(problem.y, image, 0, row, column)),
+            )
+        ]
+        with script.script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", tile.function()):
+            script.script.evaluate(tirx.call_extern("int32", tile.name, *pointers))
+
+    def _tile(self, at: Sequence[Any], offsets: Sequence[Any], pixels: int) -> None:
+        channel, column, words = at[1], at[3], len(self.pairs.words)
+        entry = script.let(channel * self.pairs.entry)
         base = script.let(channel * (self.ring.slots * row_words(self.ring)) + column * self.problem.strides[1] // 2)
         bias = script.let(self.weights.load(entry))
         sums = [bias] * pixels
         for tap_row, offset in enumerate(offsets):
-            first = entry + (own + tap_row * words)
+            first = entry + (1 + tap_row * words)
             taps = [script.let(self.weights.load(first + word)) for word in range(words)]
-            for word, products in pairs.products(pixels):
+            for word, products in self.pairs.products(pixels):
                 value = script.let(self.scratch.load(base + (offset + word)))
                 for product in products:
                     total = sums[product.output]
-                    sums[product.output] = script.let(_accumulated(value, taps[product.word], total, product.halves))
-        value = script.let(self.weights.load(entry + 1))
-        shift = script.let(self.weights.load(entry + 2)) if self.shift is None else None
+                    arguments = (value, taps[product.word], total)
+                    sums[product.output] = script.let(intrinsic(product.instruction, *arguments))
+        value, last = (script.let(self.weights.load(entry + (self.pairs.entry - back))) for back in (2, 1))
         for pixel, total in enumerate(sums):
             place = element(self.problem.y, at[0], channel, at[2], column + pixel)
-            finish(self.y, place, total, value, shift, self.requantize, self.shift)
-
-
-def _accumulated(values: Any, weights: Any, total: Any, halves: tuple[int, int] | None) -> Any:
-    name = "smlad" if halves is None else f"smla{_HALVES[halves[0]]}{_HALVES[halves[1]]}"
-    return intrinsic(f"{name}", values, weights, total)
+            finish(self.y, place, total, value, last, self.requantize, self.shift)

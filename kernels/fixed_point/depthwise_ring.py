@@ -17,7 +17,7 @@ from edgeprune.kernels import script
 from edgeprune.kernels.abi import View
 from edgeprune.kernels.depthwise.problem import Depthwise
 
-_PHASES = 3
+_PHASES = 5
 """Positions in the ring that get code of their own; beyond that slots are found at run time."""
 
 

@@ -70,13 +70,17 @@ def _common_shift(weights: np.ndarray, bias: np.ndarray, totals: np.ndarray) -> 
     return None
 
 
-def rescaled_value(total: Any, value: Any, total_shift: Any, requantize: Requantize, shift: int | None) -> Any:
-    """The int32 expression, within [low, high], of a folded sum; `total_shift` is used where `shift` is None."""
+def rounding(requantize: Requantize, shift: int) -> int:
+    """What is added to the high word before it is shifted: half a step, and the output's zero."""
+    return (1 << (shift - 1)) + (requantize.zero << shift)
+
+
+def rescaled_value(total: Any, value: Any, last: Any, requantize: Requantize, shift: int | None) -> Any:
+    """The int32 expression, within [low, high], of a folded sum; `last` is its rounding constant, or where `shift` is
+    None its own shift."""
     if shift is None:
-        return _wide(total, value, total_shift, requantize)
-    constant = (1 << (shift - 1)) + (requantize.zero << shift)
-    high = high_word(total, value) + tirx.IntImm("int32", constant)
-    return bounded(high >> shift, requantize.low, requantize.high)
+        return _wide(total, value, last, requantize)
+    return bounded((high_word(total, value) + last) >> shift, requantize.low, requantize.high)
 
 
 def _wide(total: Any, value: Any, shift: Any, requantize: Requantize) -> Any:
@@ -96,8 +100,8 @@ def channel_words(folded: Folded) -> np.ndarray:
 
 
 def finish(
-    memory: script.Memory, index: Any, total: Any, value: Any, shift: Any, requantize: Requantize, common: int | None
+    memory: script.Memory, index: Any, total: Any, value: Any, last: Any, requantize: Requantize, common: int | None
 ) -> None:
     """Write the int8 of one folded sum at `index`."""
-    result = rescaled_value(total, value, shift, requantize, common)
+    result = rescaled_value(total, value, last, requantize, common)
     memory.store(index, tirx.Cast("int8", result))

@@ -17,7 +17,8 @@ from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring, offsets_of
-from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish
+from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish, rounding
+from edgeprune.kernels.fixed_point.rescaling import whole
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
@@ -104,10 +105,11 @@ class _Kernel:
                 for pixel, tap in uses:
                     sums[pixel] = script.let(sums[pixel] + value * taps[tap])
         value = script.let(self.entries.load(channel * width + 1))
-        shift = script.let(self.entries.load(channel * width + 2)) if self.shift is None else None
+        last = script.let(self.entries.load(channel * width + 2)) if self.shift is None else None
+        last = whole(rounding(self.requantize, self.shift)) if self.shift is not None else last
         for pixel, total in enumerate(sums):
             place = element(problem.y, image, channel, row, column + pixel)
-            finish(self.y, place, total, value, shift, self.requantize, self.shift)
+            finish(self.y, place, total, value, last, self.requantize, self.shift)
 
 
 def _whole(value: Any) -> Any:
