@@ -26,7 +26,11 @@ needs_system = pytest.mark.skipif(
 )
 
 CACHE = "/root/.cache/edgeprune/board"
-_LEFT = f'cd /root; find . -type f ! -path "./.ssh/*" | grep -v "^./.cache/edgeprune/board/cache/[0-9a-f]*$"; ls {CACHE}/runs'
+_LEFT = f"""
+cd /root
+find . -type f ! -path "./.ssh/*" | grep -v "^./.cache/edgeprune/board/cache/[0-9a-f]*$"
+ls {CACHE}/runs
+"""
 _FREE = "free=$(df -Pk /root | awk 'END { print $4 }')"
 _DROP = """
 while ! cat /proc/[0-9]*/cmdline 2> /dev/null | tr '\\0' '\\n' | grep -qFf /tmp/word; do usleep 20000; done

@@ -51,13 +51,13 @@ class SystemTransport:
         """As SshTransport; what `edge-run bench` prints has instructions in place of times.
 
         They are those of the whole system: the program's own and, between them, the kernel's for its clock.
+        Raises EdgepruneError (emulated-threads) besides.
         """
-        ssh = self._connected()
         program = next((place for place, word in enumerate(argv) if word.endswith("/edge-run")), None)
         if program is None or "bench" not in argv[program : program + 2]:
-            return ssh.run(argv, seconds, stdin)
+            return self._connected().run(argv, seconds, stdin)
         require_one_thread(argv)
-        ran = ssh.run(fixed_runs(argv, _RUNS), seconds, stdin)
+        ran = self._connected().run(fixed_runs(argv, _RUNS), seconds, stdin)
         return ran if ran.code else Ran(0, instructions(ran.stdout), ran.stderr)
 
     def upload(self, content: bytes, path: str, seconds: float) -> None:

@@ -20,9 +20,7 @@ from stand_in_runner import stand_in_runner
 from tiny_library import build_tiny_library
 from tiny_ports import PORTS, check_run
 
-from edgeprune.deploy.connect import transport_of
 from edgeprune.deploy.edge_run import BoardRunner
-from edgeprune.deploy.session import Session
 from edgeprune.errors import EdgepruneError
 
 
