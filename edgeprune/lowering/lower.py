@@ -19,7 +19,7 @@ from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plain_pools import make_pools_plain
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
-from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
+from edgeprune.lowering.quantization import Quantized, copy_outputs, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
 from edgeprune.lowering.strided import dense
 from edgeprune.lowering.trace import Trace, trace_movements
@@ -45,6 +45,8 @@ def lower(
     quantized = without_quantization(model, target.dot, stored_ports=target.bare)
     if fixed_point:
         make_pools_plain(quantized)
+        if not quantized.stored_ports:
+            copy_outputs(quantized)
     model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))

@@ -110,6 +110,18 @@ def store_after(found: Quantized, value: ir.Value, grid: Format | None) -> ir.Va
     return stored
 
 
+def copy_outputs(found: Quantized) -> None:
+    """Let every output on a grid be a copy in real numbers of what is stored on it."""
+    graph = found.model.graph
+    for value in [value for value in graph.outputs if id(value) in found.grids]:
+        node = new_node(STORE_OP, [value], name=f"{value.name}_real", like=value)
+        node.domain = STORE_DOMAIN
+        _insert_after(graph, value, node)
+        name = value.name
+        _replace_output(graph, value, node.outputs[0])
+        value.name = f"{name}_stored"
+
+
 def grid_of(node: ir.Node, dot: str) -> Format | None:
     """The grid of a QuantizeLinear or DequantizeLinear of a whole tensor to 8 bits; None for any other."""
     scale, zero = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
