@@ -34,21 +34,29 @@ def boards_verb(
     boards = [load_board(known) for known in ([name] if name is not None else board_names())]
     facts: list[dict[str, Any]] = [msgspec.to_builtins(board) for board in boards]
     devices: list[dict[str, str]] = []
+    plugged: dict[str, Any] = {}
     if detect:
         with console.work():
-            found, devices = _look(boards)
+            found, devices, plugged = _look(boards)
         facts = [known | seen for known, seen in zip(facts, found, strict=True)]
     if name is not None:
         console.result(facts[0], fact_table(f"Board {name}", _shown(facts[0])))
         return
     tables = [_table(facts, detect), *([_device_table(devices)] if devices else [])]
-    console.result({"boards": facts, **({"adb_devices": devices} if detect else {})}, *tables)
+    tables += [_plugged_table(plugged["plugged_in"])] if plugged.get("plugged_in") else []
+    console.result({"boards": facts, **({"adb_devices": devices} | plugged if detect else {})}, *tables)
 
 
-def _look(boards: list[Board]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    from edgeprune.road.detecting import adb_devices, detect
+def _look(boards: list[Board]) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
+    from edgeprune.road.detecting import adb_devices, detect, plugged_in
 
-    return detect(boards), adb_devices()
+    seen, problems = plugged_in(boards)
+    return detect(boards), adb_devices(), {"plugged_in": seen, "not_looked_for": problems}
+
+
+def _plugged_table(seen: list[dict[str, Any]]) -> Any:
+    rows = [(one["kind"], one["address"], one["description"], ", ".join(one["boards"])) for one in seen]
+    return name_table(("plugged in", "address", "what it says", "could be"), rows)
 
 
 def _table(facts: list[dict[str, Any]], detected: bool) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from edgeprune.board import BARE, Board, load_board
 from edgeprune.chip import load_chip
 from edgeprune.compiled import Package
-from edgeprune.deploy.mailbox_runner import MailboxRunner
+from edgeprune.deploy.bare_runner import EMULATED, running
 from edgeprune.errors import EdgepruneError
 from edgeprune.firmware.link import Firmware, link_firmware
 from edgeprune.progress import Progress, silent
@@ -19,7 +19,6 @@ from edgeprune.road.assembly import Draft
 from edgeprune.road.board_use import OnBoard, require_package
 
 HEADER = "edge_model.h"
-_EMULATED = ("unicorn", "qemu")
 
 
 def firmware_for(package: Package, board: Board) -> Firmware:
@@ -37,6 +36,7 @@ def firmware_for(package: Package, board: Board) -> Firmware:
         step_count=len(manifest.layers),
         digest=digest_of(package),
         bootloader_bytes=board.bootloader_bytes,
+        uart=board.transport == "uart",
     )
 
 
@@ -84,37 +84,18 @@ def open_on_bare(
             raise EdgepruneError("board-architecture", what, where=str(path), hint=hint)
         firmware = firmware_for(package, board)
         facts: dict[str, Any] = {"flash_bytes": firmware.flash_bytes, "ram_bytes": firmware.ram_bytes}
-        if write and board.transport not in _EMULATED:
+        if write and board.transport not in EMULATED:
             facts |= _written(firmware, board, progress)
-        with _running(firmware, board) as runner:
+        with running(firmware, board) as runner:
             runner.require_library(digest_of(package))
-            kind = "emulated" if board.transport in _EMULATED else "measured"
+            kind = "emulated" if board.transport in EMULATED else "measured"
             yield OnBoard(package, board, kind, runner, facts=facts)
 
 
 def _written(firmware: Firmware, board: Board, progress: Progress) -> dict[str, Any]:
     """Flash the board; what is to be told of it."""
+    from edgeprune.flash.connect import flasher_for
     from edgeprune.flash.image import image_of_elf
-    from edgeprune.flash.pyocd import ProbeFlasher
 
-    done = ProbeFlasher(board.serial).flash(image_of_elf(firmware.elf), firmware.chip, progress)
+    done = flasher_for(board).flash(image_of_elf(firmware.elf), firmware.chip, progress)
     return {"identity": done.identity, "written_bytes": done.size, "verified_by": done.verified}
-
-
-@contextmanager
-def _running(firmware: Firmware, board: Board) -> Iterator[MailboxRunner]:
-    """The firmware, running on the board."""
-    if board.transport == "unicorn":
-        from edgeprune.deploy.unicorn_board import UnicornBoard
-
-        emulated = UnicornBoard(firmware.elf, firmware.chip)
-        yield MailboxRunner(emulated, firmware.mailbox_address, firmware.model, take_regions=emulated.take_regions)
-        return
-    from edgeprune.deploy.probe_memory import ProbeMemory
-
-    memory = ProbeMemory(firmware.chip, board.serial)
-    memory.connect()
-    try:
-        yield MailboxRunner(memory, firmware.mailbox_address, firmware.model)
-    finally:
-        memory.close()

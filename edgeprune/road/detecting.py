@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from edgeprune.board import Board
+from edgeprune.board import BARE, Board
+from edgeprune.deploy.bare_runner import EMULATED
 from edgeprune.deploy.connect import transport_of
 from edgeprune.deploy.facts import BoardFacts, check_fit, probe
 from edgeprune.errors import EdgepruneError
@@ -32,6 +33,14 @@ def detect(boards: Sequence[Board]) -> list[dict[str, Any]]:
         return list(pool.map(lambda board: _detected(board, devices), boards))
 
 
+def plugged_in(boards: Sequence[Board]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Probes, serial ports and drives with the boards they could be; and why some could not be looked for."""
+    from edgeprune.flash.detect import detect as look
+
+    seen, problems = look(boards)
+    return [one.as_dict() for one in seen], [problem.what for problem in problems]
+
+
 def adb_devices() -> list[dict[str, str]]:
     """The devices that adb sees, by `serial` and `state`; none where there is no adb."""
     if not _adb_is_there():
@@ -47,6 +56,10 @@ def adb_devices() -> list[dict[str, str]]:
 
 def _detected(board: Board, devices: list[dict[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {"detected": False, "detected_target": None, "problem": None}
+    if board.transport in EMULATED:
+        return {**found, "detected": True, "detected_target": board.target}
+    if board.transport in BARE:
+        return {**found, "problem": "see what is plugged in"}
     if board.transport == "ssh" and not board.host:
         return {**found, "problem": "it has no address yet"}
     if board.transport == "adb" and not devices:
