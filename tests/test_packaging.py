@@ -34,7 +34,7 @@ def installed_names() -> set[str]:
     names = set()
     for top, home in HOMES.items():
         for path in (ROOT / top).rglob("*"):
-            if path.suffix in (".py", ".c", ".h", ".toml"):
+            if path.suffix in (".py", ".c", ".h", ".sh", ".toml"):
                 names.add(f"{home}/{path.relative_to(ROOT / top).as_posix()}")
     return names
 
