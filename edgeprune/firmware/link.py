@@ -18,7 +18,7 @@ from edgeprune.target import Target
 from edgeprune.toolchain import baseline, compile_c
 
 STACK_BYTES = 4096
-_SOURCES = ("mailbox.c", "memory.c")
+_SOURCES = ("mailbox.c", "memory.c", "arithmetic.c")
 _STARTS = {"thumb": "start_cortex_m.c", "riscv32": "start_riscv.c"}
 _BOOTS = {"vectors": (), "rp2040": ("boot_rp2040.c",), "rp2350": ("boot_rp2350.c",), "esp32": ()}
 _HEADERS = ("mailbox.h", "counter.h")

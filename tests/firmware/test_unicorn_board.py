@@ -98,6 +98,17 @@ def test_counts_repeat_and_do_not_depend_on_the_inputs_before():
     assert told[0].instructions <= steps <= told[0].instructions + 20 * len(STEPS)
 
 
+def test_counts_that_depend_on_the_inputs_repeat():
+    waits = 'for (int i = 0; i < first[0] + 128; i++) __asm__ volatile("nop"); if (note) note(context, 0);'
+    board, runner = started(broken(waits))
+    told = []
+    for value in (-50.0, 50.0):
+        board.take_regions()
+        runner.run_rows({"first": np.full((1, 1, 8), value, np.float32), "second": np.zeros((1, 1, 8), np.float32)})
+        told += [*board.take_regions(), runner.bench(1).instructions]
+    assert told[0] != told[2] and told[1] == told[3]
+
+
 def test_data_was_copied_and_zeros_were_made():
     firmware = tiny_firmware()
     elf = read_elf(firmware.elf)
