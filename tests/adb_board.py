@@ -6,17 +6,22 @@ import socket
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = "/data/local/tmp"
+Shell = Callable[[str, bytes], tuple[int, bytes, bytes]]
+"""Runs a command with its standard input; gives its exit code and what it wrote."""
 
 
 class AdbServer:
     """Speaks to adb's clients at 127.0.0.1; a device's /data/local/tmp is the folder `folder`/SERIAL."""
 
-    def __init__(self, folder: Path, devices: dict[str, str]) -> None:
+    def __init__(self, folder: Path, devices: dict[str, str], shell: Shell | None = None) -> None:
+        """`shell`: runs commands and keeps files elsewhere, where /data/local/tmp is its own."""
         self.folder = folder
+        self.elsewhere = shell
         self.devices = devices
         self.fail_send = ""
         self.drop_on = ""
@@ -99,18 +104,24 @@ class Talk:
             if kind == 4:
                 break
             stdin += part
+        if self.server.elsewhere is not None:
+            return self.tell(*self.server.elsewhere(command, bytes(stdin)))
         home = self.server.home(self.serial)
         here = command.replace(ROOT, str(home))
         if self.server.drop_on and self.server.drop_on in command:
             self.server.drop_on = ""
             return
         done = subprocess.run(["sh", "-c", here], input=bytes(stdin), capture_output=True, cwd=home)
-        for kind, content in ((1, done.stdout), (2, done.stderr)):
-            content = content.replace(str(home).encode(), ROOT.encode())
+        written = (content.replace(str(home).encode(), ROOT.encode()) for content in (done.stdout, done.stderr))
+        self.tell(done.returncode, *written)
+
+    def tell(self, code: int, stdout: bytes, stderr: bytes) -> None:
+        """What a command left, in packets."""
+        for kind, content in ((1, stdout), (2, stderr)):
             for start in range(0, len(content), 4096):
                 part = content[start : start + 4096]
                 self.connection.sendall(struct.pack("<BI", kind, len(part)) + part)
-        self.connection.sendall(struct.pack("<BI", 3, 1) + bytes([done.returncode & 0xFF]))
+        self.connection.sendall(struct.pack("<BI", 3, 1) + bytes([code & 0xFF]))
 
     def sync(self, agree: bytes = b"OKAY") -> None:
         self.connection.sendall(agree)
@@ -119,7 +130,7 @@ class Talk:
         if kind == b"SEND":
             self.take(name.rpartition(",")[0])
         elif kind == b"RECV":
-            self.give(self.path(name))
+            self.give(name)
 
     def take(self, name: str) -> None:
         if self.server.fail_send:
@@ -132,13 +143,24 @@ class Talk:
             assert kind == b"DATA"
             assert size <= 65536
             content += self.read(size)
-        self.path(name).write_bytes(content)
+        if self.server.elsewhere is None:
+            self.path(name).write_bytes(content)
+        else:
+            code, _, said = self.server.elsewhere(f"cat > {name}", bytes(content))
+            if code:
+                return self.sync_fail(said.decode().strip())
         self.connection.sendall(b"OKAY" + bytes(4))
 
-    def give(self, path: Path) -> None:
-        if not path.is_file():
+    def give(self, name: str) -> None:
+        if self.server.elsewhere is not None:
+            code, content, _ = self.server.elsewhere(f"cat {name}", b"")
+            found = code == 0
+        else:
+            path = self.path(name)
+            found = path.is_file()
+            content = path.read_bytes() if found else b""
+        if not found:
             return self.sync_fail("open failed: No such file or directory")
-        content = path.read_bytes()
         for start in range(0, len(content), 65536):
             part = content[start : start + 65536]
             self.connection.sendall(b"DATA" + struct.pack("<I", len(part)) + part)

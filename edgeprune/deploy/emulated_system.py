@@ -21,7 +21,7 @@ from edgeprune.emulate.system_image import Keys, read_image
 from edgeprune.emulate.system_packages import require_packages, system_folder
 from edgeprune.target import load_target
 
-_RUNS = 5
+_RUNS = 3
 """Timed runs of a bench: the least of them is the one that the system's own clock interrupted least."""
 
 

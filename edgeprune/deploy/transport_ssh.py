@@ -197,7 +197,7 @@ class SshTransport:
         return Ran(code, _content(done[0]), _content(done[1]))
 
     async def _started(self, command: str) -> asyncssh.SSHClientProcess[bytes]:
-        """A command that runs; dropbear closes channels that are opened while another one ends, so it is asked again."""
+        """A command that runs. Asked again where refused: dropbear closes channels opened while another one ends."""
         for _ in range(_REFUSALS):
             try:
                 return await self._connections[-1].create_process(command, encoding=None)

@@ -1,4 +1,4 @@
-"""Debian's packages that the emulated system is made of: where they lie, whether they are the right ones, their files."""
+"""Debian's packages that the emulated system is made of: where they lie, their digests, their files."""
 
 from __future__ import annotations
 
