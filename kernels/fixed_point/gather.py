@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather_assembly import HIDE, spread_name
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE, fill_name, spread_name
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK
 from edgeprune.kernels.script import Memory, either, let, serial
 
@@ -196,11 +196,9 @@ class _Pixel:
         script.evaluate(tirx.call_extern("int32", name, *pointers, count))
 
     def _filled(self, block: Any, words: int) -> None:
-        byte = self._image.format.zero & 0xFF
-        odd, even = halves_of(byte * 0x01010101, self.gather.packed)
-        with rolled(words) as word:
-            self._store(block + word, 0, constant_word(odd))
-            self._store(block + word, 1, constant_word(even))
+        step = 2 * BLOCK * self.gather.pixels
+        for half, word in enumerate(zero_halves(self._image.format.zero, self.gather.packed)):
+            fill(self.scratch, self._word(block, half), constant_word(word), tirx.IntImm("int32", words), step)
 
     def _store(self, block: Any, half: int, value: Any) -> None:
         self.scratch.store(self._word(block, half), tirx.reinterpret("int8x4", value), 4)
@@ -269,6 +267,16 @@ def spread_counts(gather: Gather) -> set[int]:
     else:
         counts.add(gather.blocks)
     return counts
+
+
+def fill(memory: Memory, place: Any, value: Any, count: Any, step: int) -> None:
+    """Emit the storing of an int32 `value` every `step` bytes, from `place` on."""
+    script.evaluate(tirx.call_extern("int32", fill_name(step), tirx.address_of(memory.buffer[place]), value, count))
+
+
+def zero_halves(zero: int, packed: bool) -> tuple[int, int]:
+    """The two words of a block that holds `zero` throughout."""
+    return halves_of((zero & 0xFF) * 0x01010101, packed)
 
 
 def halves_of(word: int, packed: bool) -> tuple[int, int]:

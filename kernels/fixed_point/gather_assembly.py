@@ -77,6 +77,23 @@ def spread_name(pixels: int, repeat: int, packed: bool) -> str:
     return f"edge_spread_{pixels}x{repeat}" + ("" if packed else "_plain")
 
 
+def fill_function(step: int) -> str:
+    """LLVM's text of `i32 name(ptr to, i32 value, i32 count)`, count > 0: a word stored every `step` bytes."""
+    target, value, count = ("${0}", "${1}", "${2}")
+    lines = ["1:", f"str {value}, [{target}], #{step}", f"subs {count}, #1", "bne 1b"]
+    constraints = ["=&r"] * 3 + ["0", "1", "2", "~{cc}", "~{memory}"]
+    return (
+        f"define internal i32 @{fill_name(step)}(ptr %to, i32 %value, i32 %count) alwaysinline {{\n"
+        f"  %r = call {{ ptr, i32, i32 }} {assembly(lines, constraints)}(ptr %to, i32 %value, i32 %count)\n"
+        f"  %n = extractvalue {{ ptr, i32, i32 }} %r, 2\n  ret i32 %n\n}}\n"
+    )
+
+
+def fill_name(step: int) -> str:
+    """The name of `fill_function`."""
+    return f"edge_fill_{step}"
+
+
 HIDE = "edge_hidden"
 HIDE_FUNCTION = f"""define internal i32 @{HIDE}(i32 %value) alwaysinline {{
   %r = call i32 asm "", "=r,0"(i32 %value)

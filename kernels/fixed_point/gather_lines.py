@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather import constant_word, halves_of, rolled
+from edgeprune.kernels.fixed_point.gather import constant_word, fill, rolled, zero_halves
 from edgeprune.kernels.fixed_point.gather_assembly import Spread
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Line
 from edgeprune.kernels.script import Memory, either, let
@@ -119,9 +119,8 @@ class Lines:
                 either(inside, spread, lambda: self._blank_row(scratch, down))
 
     def _blank_row(self, scratch: Memory, down: Any) -> None:
-        halves = halves_of((self.problem.x.format.zero & 0xFF) * 0x01010101, self.packed)
         width = self.line.words
-        with rolled(self.words) as block, rolled(width) as column:
-            for half, word in enumerate(halves):
-                place = (down * self.tap_row_words + (block * 2 + half) * width + column) * 4
-                scratch.store(place, tirx.reinterpret("int8x4", constant_word(word)), 4)
+        with rolled(self.words) as block:
+            for half, word in enumerate(zero_halves(self.problem.x.format.zero, self.packed)):
+                place = (down * self.tap_row_words + (block * 2 + half) * width) * 4
+                fill(scratch, place, constant_word(word), tirx.IntImm("int32", width), 4)

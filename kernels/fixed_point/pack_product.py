@@ -79,7 +79,7 @@ def pack_stream(
         order, places = block_order(problem, loop.line)
         kept, words = kept[:, :, order], words[:, order]
     firsts = first_channels(words.shape[2], loop.channels)
-    steps = np.append(np.diff(firsts), 0).astype(np.int32)
+    steps = (np.append(np.diff(firsts), 0) - tile.moved).astype(np.int32)
     scaled, starts = rescale(requantize, loop.packed), weights.start(loop.packed)
     factors = scaled.factors(requantize.zero)
     begins, out = [0], bytearray()

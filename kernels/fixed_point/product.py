@@ -19,6 +19,7 @@ from edgeprune.kernels.fixed_point.product_plain import (
     plain_function,
     plain_instructions,
 )
+from edgeprune.kernels.fixed_point.product_shared import Kind, geometry, shareable, shared_function
 from edgeprune.kernels.fixed_point.product_template import product_function
 from edgeprune.kernels.fixed_point.product_variant import (
     channels_of,
@@ -30,6 +31,12 @@ from edgeprune.kernels.fixed_point.product_variant import (
 )
 
 _PAIRED = ("smlad",)
+_WORTH = 0.9
+"""A loop's own code is taken where it needs no more than this share of the instructions of shared code."""
+
+SHARED_TURNS = (1, 2, 4)
+"""Blocks in a turn of shared code, few so that it is shared."""
+
 _NEARLY = 1.01
 """Among loops that are nearly as fast as the fastest, the one with the fewest bytes is taken."""
 
@@ -46,7 +53,8 @@ def build_fixed_product(
     packed = Sums.of(problem, weights, bias).packable
     if machine.dot not in _PAIRED or not rescale(requantize, packed).possible:
         return build_plain(problem, weights, bias, requantize)
-    return build_loop(problem, weights, bias, requantize, choose(problem, weights, packed, requantize)[1])
+    _, loop, shared = choose(problem, weights, packed, requantize)
+    return build_loop(problem, weights, bias, requantize, loop, shared)
 
 
 def build_plain(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> Kernel:
@@ -68,17 +76,27 @@ def build_plain(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, r
 
 
 def build_loop(
-    problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, loop: Loop
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    requantize: Requantize,
+    loop: Loop,
+    shared: bool = False,
 ) -> Kernel:
-    """The kernel of `problem` with the given loop; other arguments as of `build_fixed_product`."""
-    tile = channels_of(problem, loop, _clip(requantize, loop.packed))
+    """The kernel of `problem` with the given loop, its code `shared` by other problems or its own.
+
+    Other arguments as of `build_fixed_product`.
+    """
+    tile = channels_of(problem, loop, _clip(requantize, loop.packed), shared)
     kept, unit = kept_blocks(weights, loop.channels), problem.y.width if loop.line else loop.pixels
     gather = Lines(problem, loop.packed) if loop.line else Gather(problem, loop.pixels, loop.packed)
+    stream, begins = pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile)
+    kind = Kind.of(problem, tile)
     return Kernel(
-        func=product_function(problem, tile),
+        func=shared_function(kind) if shared else product_function(problem, tile),
         units=tile_count(problem, unit),
-        constants=pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile),
-        label=f"fixed product {loop}",
+        constants=(stream, geometry(problem, kind, begins) if shared else begins),
+        label=f"fixed product {loop}" + (" shared" if shared else ""),
         macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
         dense_macs=problem.dense_macs,
         cycles=instructions(problem, kept, tile),
@@ -95,19 +113,32 @@ def estimate_fixed_product(problem: Conv2d, weights: np.ndarray, machine: Machin
     return choose(problem, weights, True, None)[0]
 
 
-def choose(problem: Conv2d, weights: np.ndarray, packed: bool, requantize: Requantize | None) -> tuple[float, Loop]:
-    """The loop for these weights, and the instructions of one run with it; without `requantize` a usual one."""
+def choose(
+    problem: Conv2d, weights: np.ndarray, packed: bool, requantize: Requantize | None
+) -> tuple[float, Loop, bool]:
+    """Instructions of one run with the loop for these weights, that loop, and whether its code is shared.
+
+    Code of its own must be worth its bytes. Without `requantize` a usual one is meant.
+    """
     kept = {channels: kept_blocks(weights, channels) for channels in (1, 2, 4) if channels <= problem.group_outputs}
     clip = Clip(None, -128, 127) if requantize is None else _clip(requantize, packed)
-    found = []
+    own: list[tuple[float, int, Loop, bool]] = []
+    common: list[tuple[float, int, Loop, bool]] = []
     for loop in loops(problem, packed):
-        tile = channels_of(problem, loop, clip)
+        shared = loop.line is None and loop.turn in SHARED_TURNS and shareable(problem)
+        tile, of_loop = channels_of(problem, loop, clip, shared), kept[loop.channels]
         if tile.reachable:
-            of_loop = kept[loop.channels]
-            found.append((instructions(problem, of_loop, tile), stream_bytes(of_loop, tile), loop))
+            found = common if shared else own
+            found.append((instructions(problem, of_loop, tile), stream_bytes(of_loop, tile), loop, shared))
+    choices = [_leanest(found) for found in (own, common) if found]
+    if len(choices) == 2 and choices[0][0] > _WORTH * choices[1][0]:
+        del choices[0]
+    return choices[0][0], choices[0][2], choices[0][3]
+
+
+def _leanest(found: list[tuple[float, int, Loop, bool]]) -> tuple[float, int, Loop, bool]:
     limit = min(found, key=lambda entry: entry[0])[0] * _NEARLY
-    cycles, _, loop = min((entry for entry in found if entry[0] <= limit), key=lambda entry: entry[1])
-    return cycles, loop
+    return min((entry for entry in found if entry[0] <= limit), key=lambda entry: entry[1])
 
 
 def _macs(problem: Conv2d, kept: np.ndarray, channels: int) -> int:

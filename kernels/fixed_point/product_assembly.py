@@ -23,7 +23,7 @@ BLOCK = 4
 """Elements along the reduction that a word of weights holds."""
 
 _FARTHEST = 4095
-_FRAME = 16
+_FRAME = 24
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,16 @@ class _Names:
     weights: str
     inputs: str
     factors: tuple[str, ...]
+    spare: str
     values: tuple[str, str]
 
     @classmethod
     def of(cls, loop: Loop) -> _Names:
-        names = [f"${{{i}}}" for i in range(loop.sums + 4 + loop.channels)]
         first = loop.sums + 2
+        names = [f"${{{i}}}" for i in range(first + max(loop.channels, 2) + 2)]
         return cls(
-            tuple(names[: loop.sums]), names[loop.sums], names[loop.sums + 1], tuple(names[first:-2]),
-            (names[-2], names[-1]),
+            tuple(names[: loop.sums]), names[loop.sums], names[loop.sums + 1],
+            tuple(names[first : first + loop.channels]), names[first + 1], (names[-2], names[-1]),
         )  # fmt: skip
 
 
@@ -122,13 +123,14 @@ class _Names:
 class Channels:
     """All output channels of a tile of pixels: `turns` of every tile of channels, None where they differ.
 
-    Outputs of neighbouring pixels are `stride` bytes apart. `ragged`: channels are no multiple of the loop's.
+    Outputs of neighbouring pixels are `stride` bytes apart; None where the caller says how many. `ragged`: channels are
+    no multiple of the loop's.
     """
 
     loop: Loop
     clip: Clip
     turns: int | None
-    stride: int
+    stride: int | None
     ragged: bool
 
     @property
@@ -144,7 +146,12 @@ class Channels:
     @property
     def reachable(self) -> bool:
         """Whether one instruction reaches from a tile's first output to each other."""
-        return (self.loop.pixels - 1) * self.stride + self.loop.channels <= _FARTHEST
+        return self.stride is None or (self.loop.pixels - 1) * self.stride + self.loop.channels <= _FARTHEST
+
+    @property
+    def moved(self) -> int:
+        """Bytes that the pointer to outputs has gone from channel to channel by the end of a tile."""
+        return self.loop.channels - 1 if self.stride is None else 0
 
     @property
     def tile_instructions(self) -> int:
@@ -154,21 +161,29 @@ class Channels:
 
 
 def channels_function(tile: Channels) -> str:
-    """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs)`, for at least one tile."""
+    """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs)`, for at least one tile.
+
+    It takes an i32 more where `stride` is None.
+    """
     loop, names = tile.loop, _Names.of(tile.loop)
     first, second = names.values
     lines = [
         f"sub sp, #{_FRAME}", f"str {names.inputs}, [sp, #4]", f"str {first}, [sp, #8]", f"str {second}, [sp, #12]",
+        *([f"str {names.spare}, [sp, #16]"] if tile.stride is None else []),
         *_begin(tile, names), *_turn(loop, names, tile.turns == 1), *_finish(tile, names), f"add sp, #{_FRAME}",
     ]  # fmt: skip
-    results = loop.sums + 4 + loop.channels
-    tied = [loop.sums, loop.sums + 1, results - 2, results - 1]
+    results = loop.sums + 4 + max(loop.channels, 2)
+    tied = {
+        loop.sums: "ptr %stream", loop.sums + 1: "ptr %inputs", results - 2: "ptr %outputs", results - 1: "ptr %end",
+    }  # fmt: skip
+    if tile.stride is None:
+        tied[loop.sums + 3] = "i32 %stride"
     constraints = ["=&r"] * results + [str(i) for i in tied] + ["~{cc}", "~{memory}"]
-    kinds = ", ".join("ptr" if i in tied else "i32" for i in range(results))
-    arguments = "ptr %stream, ptr %inputs, ptr %outputs, ptr %end"
+    kinds = ", ".join(tied[i].split()[0] if i in tied else "i32" for i in range(results))
+    parameters = "ptr %stream, ptr %end, ptr %inputs, ptr %outputs" + (", i32 %stride" if tile.stride is None else "")
     return (
-        f"define internal i32 @{tile.name}(ptr %stream, ptr %end, ptr %inputs, ptr %outputs) alwaysinline {{\n"
-        f"  %r = call {{ {kinds} }} {assembly(lines, constraints)}({arguments})\n  ret i32 0\n}}\n"
+        f"define internal i32 @{tile.name}({parameters}) alwaysinline {{\n"
+        f"  %r = call {{ {kinds} }} {assembly(lines, constraints)}({', '.join(tied.values())})\n  ret i32 0\n}}\n"
     )
 
 
@@ -194,19 +209,37 @@ def _finish(tile: Channels, names: _Names) -> list[str]:
     value, rounding = names.factors[0], names.values[1]
     shift = names.values[0]
     lines = [f"ldr {output}, [sp, #8]"]
+    if tile.stride is None:
+        lines.append(f"ldr {names.spare}, [sp, #16]")
     for channel in range(loop.channels):
+        lines += [f"add {output}, #1"] if channel and tile.stride is None else []
         lines += [f"ldrd {value}, {rounding}, [{names.weights}], #8", f"ldr {shift}, [{names.weights}], #4"]
         for pixel in range(loop.pixels):
             total = names.sums[channel * loop.pixels + pixel]
             lines += [f"smmla {total}, {total}, {value}, {rounding}", f"asr {total}, {total}, {shift}"]
             lines += _clipped(clip, total)
-            lines.append(f"strb {total}, [{output}, #{pixel * tile.stride + channel}]")
+            lines += _stored(tile, names, channel, pixel)
     if tile.ragged:
         lines += [f"ldr {value}, [{names.weights}], #4", f"add {output}, {value}"]
     else:
-        lines.append(f"add {output}, #{loop.channels}")
+        lines.append(f"add {output}, #{loop.channels - tile.moved}")
     return [*lines, f"str {output}, [sp, #8]", f"ldr {output}, [sp, #4]", f"ldr {value}, [sp, #12]",
             f"cmp {names.weights}, {value}", "bne 2b"]  # fmt: skip
+
+
+def _stored(tile: Channels, names: _Names, channel: int, pixel: int) -> list[str]:
+    """One result is stored; the sum of pixel 0 has been, and is free."""
+    total, output = names.sums[channel * tile.loop.pixels + pixel], names.inputs
+    if tile.stride is not None:
+        return [f"strb {total}, [{output}, #{pixel * tile.stride + channel}]"]
+    if pixel == 0:
+        return [f"strb {total}, [{output}]"]
+    stride, free = names.spare, names.sums[channel * tile.loop.pixels]
+    odd = pixel // (pixel & -pixel)
+    made = {1: [], 3: [f"add {free}, {stride}, {stride}, lsl #1"], 5: [f"add {free}, {stride}, {stride}, lsl #2"],
+            7: [f"rsb {free}, {stride}, {stride}, lsl #3"]}[odd]  # fmt: skip
+    index = stride if odd == 1 else free
+    return [*made, f"strb {total}, [{output}, {index}, lsl #{(pixel & -pixel).bit_length() - 1}]"]
 
 
 def _clipped(clip: Clip, total: str) -> list[str]:

@@ -10,7 +10,7 @@ from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather import Gather, gather_tile, hidden, repeats, rolled, spread_counts
-from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION, spread_function
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION, fill_function, spread_function
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
 from edgeprune.kernels.script import Memory, kernel_function, let, serial
@@ -30,10 +30,11 @@ def _by_tiles(problem: Conv2d, tile: Channels) -> Any:
     gather = Gather(problem, loop.pixels, loop.packed)
     counts = sorted({repeats(words) for words in spread_counts(gather)})
     spreads = [spread_function(loop.pixels, count, loop.packed) for count in counts]
+    spreads.append(fill_function(loop.block_bytes))
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         x, scratch = memories[0], memories[3]
-        with _importing([channels_function(tile), *spreads]), serial(begin, end) as number:
+        with importing([channels_function(tile), *spreads]), serial(begin, end) as number:
             start = let(tile_start(number, problem.pixels, loop.pixels))
             with rolled(problem.groups) as group:
                 gather_tile(gather, x, scratch, start, group)
@@ -47,7 +48,7 @@ def _by_rows(problem: Conv2d, tile: Channels) -> Any:
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         x, scratch = memories[0], memories[3]
-        with _importing([channels_function(tile), lines.spread.function()]):
+        with importing([channels_function(tile), lines.spread.function(), fill_function(4)]):
             lines.blank(scratch)
             with serial(begin, end) as number, rolled(problem.groups) as group:
                 image, row = let(tirx.truncdiv(number, problem.y.height)), let(tirx.truncmod(number, problem.y.height))
@@ -59,7 +60,7 @@ def _by_rows(problem: Conv2d, tile: Channels) -> Any:
     return kernel_function(DTYPES, body)
 
 
-def _importing(functions: list[str]) -> Any:
+def importing(functions: list[str]) -> Any:
     """A scope in which these LLVM functions may be called."""
     return script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", "\n".join([*functions, HIDE_FUNCTION]))
 

@@ -91,10 +91,13 @@ def turns_of(kept: np.ndarray, loop: Loop) -> np.ndarray:
     return np.maximum(-(-counts // loop.turn), 1)
 
 
-def channels_of(problem: Conv2d, loop: Loop, clip: Clip) -> Channels:
-    """What is done with a gathered tile."""
+def channels_of(problem: Conv2d, loop: Loop, clip: Clip, shared: bool) -> Channels:
+    """What is done with a gathered tile, by code that is `shared` by problems of other sizes or not."""
+    ragged = problem.group_outputs % loop.channels > 0
+    if shared:
+        return Channels(loop, clip, None, None, ragged)
     turns = None if loop.sparse else -(-reduction_blocks(problem) // loop.turn)
-    return Channels(loop, clip, turns, problem.y.pixel_stride, problem.group_outputs % loop.channels > 0)
+    return Channels(loop, clip, turns, problem.y.pixel_stride, ragged)
 
 
 def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:

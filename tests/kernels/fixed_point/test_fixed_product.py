@@ -35,8 +35,8 @@ class Case:
     def build(self, machine: Machine) -> Kernel:
         return build_fixed_product(self.problem, self.weights, self.bias, self.requantize, machine)
 
-    def build_loop(self, loop: Loop) -> Kernel:
-        return build_loop(self.problem, self.weights, self.bias, self.requantize, loop)
+    def build_loop(self, loop: Loop, shared: bool = False) -> Kernel:
+        return build_loop(self.problem, self.weights, self.bias, self.requantize, loop, shared)
 
     @property
     def want(self) -> np.ndarray:
@@ -156,6 +156,27 @@ def test_inputs_in_lines(name: str, sparse: bool) -> None:
     for number, loop in enumerate(found[i] for i in chosen):
         kernel = case.build_loop(replace(loop, packed=number > 0))
         on_board(kernel, [case.image], case.want)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_shared_code(name: str) -> None:
+    case = make(**LINES[name], density=0.5, factor=0.004)
+    kept = [Loop(1, 8, 2, True), Loop(2, 3, 1, False), Loop(1, 5, 4, True, packed=False), Loop(2, 4, 1, True)]
+    for loop in kept[len(name) % 2 :: 2]:
+        on_board(case.build_loop(loop, shared=True), [case.image], case.want)
+
+
+def test_layers_of_other_sizes_have_the_same_code() -> None:
+    kernels = [
+        make(shape, outputs, kernel, strides, pads=pads).build(machine("smlad"))
+        for shape, outputs, kernel, strides, pads in (
+            ((1, 6, 6, 32), 32, (3, 3), (1, 1), (1, 1, 1, 1)),
+            ((1, 8, 4, 48), 18, (3, 3), (2, 2), (0, 0, 1, 1)),
+            ((2, 7, 3, 64), 16, (1, 1), (2, 2), (0, 0, 0, 0)),
+        )
+    ]
+    assert all("shared" in kernel.label for kernel in kernels)
+    assert len({id(kernel.func) for kernel in kernels}) == 1
 
 
 def test_weights_and_sums_too_wide_to_pack() -> None:

@@ -1,0 +1,175 @@
+"""One function for all int8 products whose tiles are done alike: it reads the sizes of its problem from memory.
+
+Code is half of what a small network takes in flash; with the sizes among the constants, layers share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as script
+
+from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.fixed_point.gather import Gather, fill, hidden, repeats, zero_halves
+from edgeprune.kernels.fixed_point.gather_assembly import fill_function, spread_function, spread_name
+from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, channels_function
+from edgeprune.kernels.fixed_point.product_template import DTYPES, importing
+from edgeprune.kernels.script import Memory, either, kernel_function, let, serial
+
+_FIELDS = (
+    "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns", "words",
+    "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride", "right_stride",
+    "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero", "even_zero",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What code depends on: `pointwise` problems read one pixel for each output pixel, in the same order."""
+
+    tile: Channels
+    repeat: int
+    pointwise: bool
+
+    @classmethod
+    def of(cls, problem: Conv2d, tile: Channels) -> Kind:
+        """The kind of `problem`."""
+        same = problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
+        return cls(tile, repeats(problem.group_inputs // BLOCK), same)
+
+
+def shareable(problem: Conv2d) -> bool:
+    """Whether channels come in whole blocks."""
+    return problem.group_inputs % BLOCK == 0
+
+
+def geometry(problem: Conv2d, kind: Kind, begins: np.ndarray) -> np.ndarray:
+    """int32: the sizes of `problem` by `_FIELDS`, then where each group's stream begins."""
+    x, y, words = problem.x, problem.y, problem.group_inputs // BLOCK
+    gather = Gather(problem, kind.tile.loop.pixels, kind.tile.loop.packed)
+    run_words = gather.run // BLOCK
+    zeros = zero_halves(x.format.zero, kind.tile.loop.packed)
+    found = {
+        "pixels": problem.pixels, "groups": problem.groups, "inputs": problem.group_inputs,
+        "outputs": problem.group_outputs, "x_offset": x.offset, "x_pixel": x.pixel_stride, "y_offset": y.offset,
+        "y_pixel": y.pixel_stride, "turns": words // kind.repeat, "words": words, "y_width": y.width,
+        "y_height": y.height, "x_width": x.width, "x_height": x.height, "x_row": x.row_stride,
+        "x_batch": x.batch_stride, "rows": problem.kernel[0], "columns": problem.kernel[1],
+        "down_stride": problem.strides[0], "right_stride": problem.strides[1], "down_dilation": problem.dilations[0],
+        "right_dilation": problem.dilations[1], "top": problem.pads[0], "left": problem.pads[1],
+        "runs": gather.runs[1], "run_turns": run_words // kind.repeat, "run_words": run_words,
+        "odd_zero": zeros[0], "even_zero": zeros[1],
+    }  # fmt: skip
+    values = np.array([found[name] for name in _FIELDS], np.int64)
+    return np.concatenate([(values & 0xFFFFFFFF).astype(np.uint32).view(np.int32), begins])
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    kind: Kind
+    x: Memory
+    stream: Memory
+    sizes: Memory
+    scratch: Memory
+    y: Memory
+
+    def size(self, name: str) -> Any:
+        """A field of the geometry."""
+        return self.sizes.load(_FIELDS.index(name))
+
+
+@lru_cache(maxsize=512)
+def shared_function(kind: Kind) -> Any:
+    """The PrimFunc of all problems of this kind; a unit is a tile of output pixels."""
+    loop = kind.tile.loop
+    functions = [channels_function(kind.tile), spread_function(loop.pixels, kind.repeat, loop.packed)]
+    functions.append(fill_function(loop.block_bytes))
+
+    def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        kernel = _Kernel(kind, *memories)
+        with importing(functions), serial(begin, end) as number:
+            start = let(tirx.min(number * loop.pixels, kernel.size("pixels") - loop.pixels))
+            with serial(0, kernel.size("groups")) as group:
+                first = let(kernel.size("x_offset") + group * kernel.size("inputs"))
+                with serial(0, hidden(tirx.IntImm("int32", loop.pixels))) as pixel:
+                    gather = _same if kind.pointwise else _window
+                    gather(kernel, let(start + pixel), first, let(pixel * BLOCK))
+                _channels(kernel, start, group)
+
+    return kernel_function(DTYPES, body)
+
+
+def _same(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
+    _spread(kernel, first + pixel * kernel.size("x_pixel"), target, kernel.size("turns"))
+
+
+def _window(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
+    """All taps of one output pixel, in runs where they all lie in the image."""
+    size, block_bytes = kernel.size, kernel.kind.tile.loop.block_bytes
+    line, column = let(tirx.truncdiv(pixel, size("y_width"))), let(tirx.truncmod(pixel, size("y_width")))
+    image, row = let(tirx.truncdiv(line, size("y_height"))), let(tirx.truncmod(line, size("y_height")))
+    top, left = (
+        let(row * size("down_stride") - size("top")),
+        let(column * size("right_stride") - size("left")),
+    )
+    origin = let(first + image * size("x_batch"))
+    below = top + (size("rows") - 1) * size("down_dilation")
+    beside = left + (size("columns") - 1) * size("right_dilation")
+
+    def place(down: Any, right: Any) -> Any:
+        return origin + down * size("x_row") + right * size("x_pixel")
+
+    def walk(columns: Any, words: Any, visit: Callable[[Any, Any, Any], None]) -> None:
+        with serial(0, size("rows")) as tap_row, serial(0, columns) as tap:
+            down = let(top + tap_row * size("down_dilation"))
+            right = let(left + tap * size("right_dilation"))
+            visit(down, right, let(target + (tap_row * columns + tap) * words * block_bytes))
+
+    def whole(down: Any, right: Any, to: Any) -> None:
+        _spread(kernel, place(down, right), to, size("run_turns"))
+
+    def each(down: Any, right: Any, to: Any) -> None:
+        inside = tirx.all(down >= 0, down < size("x_height"), right >= 0, right < size("x_width"))
+        spread = lambda: _spread(kernel, place(down, right), to, size("turns"))  # noqa: E731
+        either(inside, spread, lambda: _blank(kernel, to))
+
+    within = tirx.all(top >= 0, below < size("x_height"), left >= 0, beside < size("x_width"))
+    either(
+        within,
+        lambda: walk(size("runs"), size("run_words"), whole),
+        lambda: walk(size("columns"), size("words"), each),
+    )
+
+
+def _spread(kernel: _Kernel, first: Any, target: Any, turns: Any) -> None:
+    loop = kernel.kind.tile.loop
+    name = spread_name(loop.pixels, kernel.kind.repeat, loop.packed)
+    pointers = [_address(kernel.x, first), _address(kernel.scratch, target)]
+    script.evaluate(tirx.call_extern("int32", name, *pointers, turns))
+
+
+def _blank(kernel: _Kernel, target: Any) -> None:
+    step = kernel.kind.tile.loop.block_bytes
+    for half, name in enumerate(("odd_zero", "even_zero")):
+        fill(kernel.scratch, target + half * (step // 2), kernel.size(name), kernel.size("words"), step)
+
+
+def _channels(kernel: _Kernel, start: Any, group: Any) -> None:
+    place = kernel.size("y_offset") + start * kernel.size("y_pixel") + group * kernel.size("outputs")
+    begin = len(_FIELDS) + group
+    pointers = [
+        _address(kernel.stream, kernel.sizes.load(begin)),
+        _address(kernel.stream, kernel.sizes.load(begin + 1)),
+        _address(kernel.scratch, 0),
+        _address(kernel.y, place),
+    ]
+    script.evaluate(tirx.call_extern("int32", kernel.kind.tile.name, *pointers, kernel.size("y_pixel")))
+
+
+def _address(memory: Memory, index: Any) -> Any:
+    return tirx.address_of(memory.buffer[index])
