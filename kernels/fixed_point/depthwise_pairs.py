@@ -20,11 +20,15 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise_assembly import ChannelsOfTile, Product
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring, even_tiles, offsets_of
 from edgeprune.kernels.fixed_point.depthwise_scale import Folded, finish, rounding
+from edgeprune.kernels.fixed_point.gather import rolled
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION
 from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
 _GROUP = 4
+_UNROLLED = 6
+"""Words of a row up to which it is widened without a loop."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,10 @@ def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None
     ring = Ring(problem)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        with script.script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", HIDE_FUNCTION):
+            images(memories, begin, end)
+
+    def images(memories: list[Memory], begin: Any, end: Any) -> None:
         x, weights, scratch, y = memories
         taker = _Taker(problem, ring, x, scratch)
         maker = _Maker(problem, ring, requantize, shift, weights, scratch, y)
@@ -150,28 +158,39 @@ class _Taker:
 
     def _channels(self, image: Any, row: Any, slot: Any, channel: Any, count: int) -> None:
         first, last = self.ring.columns
-        inner = range((first + 1) // 2, last // 2)
+        inner = range((first + 1) // 2, max((first + 1) // 2, last // 2))
         base = script.let((channel * self.ring.slots + slot) * row_words(self.ring))
         source = script.let(element(self.problem.x, image, channel, row, 0))
 
-        def word(index: Any, inside: tuple[bool, bool]) -> None:
-            self._word(base, source, index, inside, count)
+        def store(index: Any, inside: Sequence[tuple[bool, bool]]) -> None:
+            words = [self._word(source, index + number, pair, count) for number, pair in enumerate(inside)]
+            for number in range(count):
+                place = base + number * self.ring.slots * row_words(self.ring)
+                for offset, values in enumerate(words):
+                    self.scratch.store(place + (index + offset), values[number])
 
-        for index in range(row_words(self.ring)):
-            if index not in inner:
-                word(index, (first <= 2 * index < last, first <= 2 * index + 1 < last))
-        with script.serial(inner.start, max(inner.start, inner.stop)) as index:
-            word(index, (True, True))
+        def at_ends(start: int, stop: int) -> None:
+            for index in range(start, stop, 2):
+                pair = range(index, min(index + 2, stop))
+                store(index, [(first <= 2 * word < last, first <= 2 * word + 1 < last) for word in pair])
 
-    def _word(self, base: Any, source: Any, index: Any, inside: tuple[bool, bool], count: int) -> None:
-        """Two neighbouring columns of `count` channels."""
+        words = row_words(self.ring)
+        if words <= _UNROLLED:
+            at_ends(0, words)
+            return
+        begin = inner.start + inner.start % 2
+        turns = max(0, inner.stop - begin) // 2
+        at_ends(0, begin)
+        with script.serial(0, turns) as turn:
+            store(begin + 2 * turn, [(True, True)] * 2)
+        at_ends(begin + 2 * turns, words)
+
+    def _word(self, source: Any, index: Any, inside: tuple[bool, bool], count: int) -> list[Any]:
+        """Two neighbouring columns of `count` channels, a word each."""
         loaded = [self._pixel(source, 2 * index + half, count) if inside[half] else None for half in (0, 1)]
         if loaded == [None, None]:
-            values = [self._zeros()] * count
-        else:
-            values = _woven(loaded, self.problem.x.format.zero, count)
-        for number, value in enumerate(values):
-            self.scratch.store(base + (number * self.ring.slots * row_words(self.ring) + index), value)
+            return [self._zeros()] * count
+        return _woven(loaded, self.problem.x.format.zero, count)
 
     def _pixel(self, source: Any, position: Any, count: int) -> Any:
         place = source + (position - self.problem.pads[1]) * self.problem.x.pixel_stride
@@ -234,7 +253,7 @@ class _Maker:
         fixed = [self._assembly(slots, size) for _, _, size in tiles]
         offsets = [] if all(fixed) else offsets_of(slots, words)
         for (start, count, size), assembly in zip(tiles, fixed, strict=True):
-            with script.serial(0, count) as tile:
+            with rolled(count) as tile:
                 column = start + tile * size
                 if assembly:
                     self._channels(assembly, image, row, column)

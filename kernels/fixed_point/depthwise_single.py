@@ -18,7 +18,9 @@ from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring, offsets_of
 from edgeprune.kernels.fixed_point.depthwise_scale import Folded, channel_words, finish, rounding
-from edgeprune.kernels.fixed_point.rescaling import whole
+from edgeprune.kernels.fixed_point.gather import hidden
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION
+from edgeprune.kernels.fixed_point.rescaling import kept, whole
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
@@ -35,7 +37,8 @@ def single_function(problem: Depthwise, requantize: Requantize, shift: int | Non
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         kernel = _Kernel(problem, ring, requantize, shift, *memories)
-        with script.serial(begin, end) as image:
+        hide = script.script.attr(whole(0), "pragma_import_llvm", HIDE_FUNCTION)
+        with hide, script.serial(begin, end) as image:
             ring.walk(image, lambda row, slot: kernel.take(image, row, slot), kernel.blank,
                       lambda row, slots: kernel.row(image, row, slots))  # fmt: skip
 
@@ -109,7 +112,7 @@ class _Kernel:
         last = whole(rounding(self.requantize, self.shift)) if self.shift is not None else last
         for pixel, total in enumerate(sums):
             place = element(problem.y, image, channel, row, column + pixel)
-            finish(self.y, place, total, value, last, self.requantize, self.shift)
+            finish(self.y, place, kept(hidden(total)), value, last, self.requantize, self.shift)
 
 
 def _whole(value: Any) -> Any:

@@ -80,8 +80,8 @@ def build_fixed_pool(problem: Pool, machine: Machine) -> Kernel:
         raise ValueError("a pooling of integers needs two channels-last images")
     if any(window.high <= window.low for axis in (0, 1) for window in _windows(problem, axis)):
         raise ValueError("a pooling of integers has a window that lies wholly outside the image")
-    func, cells = _function(problem, machine.dot in _PAIRED), problem.kernel[0] * problem.kernel[1]
-    table = _factors(problem, cells) if _by_count(problem) else np.zeros((1, 2), np.int32)
+    func = _function(problem, machine.dot in _PAIRED)
+    table = _factors(problem) if _by_count(problem) else np.zeros((1, 2), np.int32)
     label = f"fixed {problem.kind} pool"
     return Kernel(func, y.batch * y.height, (table.ravel(),), label, overlaps=(_overlap(problem),))
 
@@ -94,9 +94,15 @@ def _by_count(problem: Pool) -> bool:
     return problem.kind == "average" and not one_grid(problem)
 
 
-def _factors(problem: Pool, cells: int) -> np.ndarray:
-    """int32 [cells + 1, 2]: value and total shift of the factor of each number of cells."""
-    found = [mean_factor(problem.x.format, problem.y.format, max(1, count)) for count in range(cells + 1)]
+def _counts(problem: Pool) -> range:
+    """From the fewest to the most cells that a window counts."""
+    axes = [[window.count for window in _windows(problem, axis)] for axis in (0, 1)]
+    return range(min(axes[0]) * min(axes[1]), max(axes[0]) * max(axes[1]) + 1)
+
+
+def _factors(problem: Pool) -> np.ndarray:
+    """int32 [counts, 2]: value and total shift of the factor of each number of cells."""
+    found = [mean_factor(problem.x.format, problem.y.format, count) for count in _counts(problem)]
     return np.array([(factor.value, 31 - factor.shift) for factor in found], np.int32)
 
 
@@ -210,7 +216,8 @@ class _Maker:
         if one_grid(problem):
             half = tirx.truncdiv(whole(count) if isinstance(count, int) else count, whole(2))
             return tirx.truncdiv(kept(tirx.Select(total > 0, total + half, total - half)), count)
-        return self._rescaled(total - count * zero, self.factors.load(count * 2), self.factors.load(count * 2 + 1))
+        place = (count - _counts(problem).start) * 2
+        return self._rescaled(total - count * zero, self.factors.load(place), self.factors.load(place + 1))
 
     def _rescaled(self, total: Any, value: Any, shift: Any) -> Any:
         one = tirx.IntImm("int64", 1)
