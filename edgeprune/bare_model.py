@@ -18,7 +18,7 @@ _MODEL = struct.Struct("<3IiIiIiI")
 class BareTensor:
     """One input or output in the arena, dense and row-major.
 
-    `dtype` is what is stored, as numpy names it, in `size` bytes; where `scale` is not 0, real = (stored - zero) * scale.
+    `dtype`, as numpy names it, is stored in `size` bytes; where `scale` is not 0, real = (stored - zero) * scale.
     """
 
     name: str
