@@ -240,6 +240,13 @@ def flash(package: Source, *, board: str, progress: Progress = silent) -> dict[s
     return flash_on_board(package, board, progress)
 
 
+def export(package: Source, output: Source, form: str, *, board: str | None = None) -> dict[str, Any]:
+    """A package for a microcontroller as a firmware image (elf, bin, hex, uf2; for `board`) or as a library."""
+    from edgeprune.road.exporting import export_package
+
+    return export_package(package, Path(output), form, board)
+
+
 def verify(
     package: Source,
     *,

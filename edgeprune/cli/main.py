@@ -23,6 +23,7 @@ from edgeprune.cli.console import show_error
 from edgeprune.cli.demo import demo_verb
 from edgeprune.cli.deploy import deploy_verb
 from edgeprune.cli.eval import eval_verb
+from edgeprune.cli.export import export_verb
 from edgeprune.cli.failures import failure, unknown_verb
 from edgeprune.cli.flash import flash_verb
 from edgeprune.cli.inspect import inspect_verb
@@ -64,6 +65,7 @@ def build_app() -> typer.Typer:
     app.command("bench")(bench_verb)
     app.command("deploy")(deploy_verb)
     app.command("flash")(flash_verb)
+    app.command("export")(export_verb)
     app.command("verify")(verify_verb)
     app.command("inspect")(inspect_verb)
     app.command("targets")(targets_verb)
