@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from tvm import tirx
+from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.abi import Format, Kernel, Machine, View
@@ -130,7 +131,7 @@ def _function(size: int, offsets: tuple[int, int, int], addition: Addition, pair
         with script.serial(begin, tirx.min(end, whole(groups)) if rest else end) as unit:
             group(unit, _GROUP)
         if rest:
-            with script.script.If(end > groups), script.script.Then():
+            with builder.If(end > groups), builder.Then():
                 group(whole(groups), rest)
         constants = held.array
 

@@ -28,14 +28,14 @@ def build_fixed_depthwise(
         raise ValueError("a depthwise convolution needs two channels-last images with the same channels")
     ring, folded = Ring(problem), fold(weights, bias, x.format.zero, requantize)
     macs = y.batch * y.height * y.width * y.channels * problem.taps
+    constants: tuple[np.ndarray, ...]
     if machine.dot in _PAIRED:
-        func, constants = (
-            pairs_function(problem, requantize, folded.shift),
-            (Pairs(problem).packed(folded, requantize),),
-        )
+        func = pairs_function(problem, requantize, folded.shift)
+        constants = (Pairs(problem).packed(folded, requantize),)
         scratch, label = 4 * row_words(ring) * ring.slots * x.channels, "pairs"
     else:
-        func, constants = single_function(problem, requantize, folded.shift), tuple(pack_single(folded))
+        func = single_function(problem, requantize, folded.shift)
+        constants = tuple(pack_single(folded))
         scratch, label = ring.positions * ring.slots * x.channels, "single"
     return Kernel(
         func, y.batch, constants, f"fixed depthwise {label}", macs, macs, scratch_bytes=scratch,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from tvm import tirx
+from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.depthwise.problem import Depthwise
@@ -26,6 +27,7 @@ from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
+_PHASES = 5
 _GROUP = 4
 _UNROLLED = 6
 """Words of a row up to which it is widened without a loop."""
@@ -106,10 +108,10 @@ class Pairs:
 
 def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None) -> Any:
     """The function over (x, weights, scratch, y); one unit is one image."""
-    ring = Ring(problem)
+    ring = Ring(problem, _PHASES)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        with script.script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", HIDE_FUNCTION):
+        with builder.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", HIDE_FUNCTION):
             images(memories, begin, end)
 
     def images(memories: list[Memory], begin: Any, end: Any) -> None:
@@ -291,8 +293,8 @@ class _Maker:
                 (self.y, element(problem.y, image, 0, row, column)),
             )
         ]
-        with script.script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", tile.function()):
-            script.script.evaluate(tirx.call_extern("int32", tile.name, *pointers))
+        with builder.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", tile.function()):
+            builder.evaluate(tirx.call_extern("int32", tile.name, *pointers))
 
     def _tile(self, at: Sequence[Any], offsets: Sequence[Any], pixels: int) -> None:
         channel, column, words = at[1], at[3], len(self.pairs.words)

@@ -12,20 +12,22 @@ from math import gcd
 from typing import Any
 
 from tvm import tirx
+from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.abi import View
 from edgeprune.kernels.depthwise.problem import Depthwise
 
-_PHASES = 5
-"""Positions in the ring that get code of their own; beyond that slots are found at run time."""
-
 
 @dataclass(frozen=True)
 class Ring:
-    """Which rows the ring of `problem` holds, and where."""
+    """Which rows the ring of `problem` holds, and where.
+
+    Up to `phases` positions in the ring get code of their own; beyond that slots are found at run time.
+    """
 
     problem: Depthwise
+    phases: int = 3
 
     @property
     def slots(self) -> int:
@@ -78,7 +80,7 @@ class Ring:
                 source = script.let(padded - problem.pads[0])
                 inside = tirx.all(source >= 0, source < problem.x.height)
                 script.either(inside, lambda: take(source, slot), lambda: blank(slot))
-            with script.script.If(row >= 0), script.script.Then():
+            with builder.If(row >= 0), builder.Then():
                 self._phases(row, compute)
 
     def _phases(self, row: Any, compute: Callable[..., None]) -> None:
@@ -96,7 +98,7 @@ class Ring:
             else:
                 script.either(tirx.truncmod(row, count) == phase, here, lambda: case(phase + 1))
 
-        if count <= _PHASES:
+        if count <= self.phases:
             case(0)
         else:
             compute(row, [script.let(tirx.truncmod(row * stride + tap * dilation, slots)) for tap in taps])

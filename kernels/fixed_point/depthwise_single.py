@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from tvm import tirx
+from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.depthwise.problem import Depthwise
@@ -37,7 +38,7 @@ def single_function(problem: Depthwise, requantize: Requantize, shift: int | Non
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         kernel = _Kernel(problem, ring, requantize, shift, *memories)
-        hide = script.script.attr(whole(0), "pragma_import_llvm", HIDE_FUNCTION)
+        hide = builder.attr(whole(0), "pragma_import_llvm", HIDE_FUNCTION)
         with hide, script.serial(begin, end) as image:
             ring.walk(image, lambda row, slot: kernel.take(image, row, slot), kernel.blank,
                       lambda row, slots: kernel.row(image, row, slots))  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from tvm import tirx
+from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.abi import Activation, Format, Kernel, Machine, View
@@ -107,7 +108,7 @@ def _function(size: int, first: int, to: int) -> Any:
         with script.serial(begin, tirx.min(end, whole(groups)) if rest else end) as unit:
             group(unit, _GROUP)
         if rest:
-            with script.script.If(end > groups), script.script.Then():
+            with builder.If(end > groups), builder.Then():
                 group(whole(groups), rest)
 
     return script.kernel_function(["int8", "int8", "int8"], body)

@@ -82,7 +82,7 @@ def test_any_size_within_bounds(size: int) -> None:
     check(lambda m: build_fixed_addition(views[0], views[1], views[2], -3, 90, m), arrays, want)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.data())
 def test_any_formats(data: st.DataObject) -> None:
     scale = st.floats(1e-6, 1e3)

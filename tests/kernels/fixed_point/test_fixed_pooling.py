@@ -76,7 +76,7 @@ def test_whole_images_and_images_too_large_for_pairs() -> None:
     agrees(problem_of("max", (2, 6, 5, 3), (6, 5)), 3)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.data())
 def test_any_window(data: st.DataObject) -> None:
     kernel = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
