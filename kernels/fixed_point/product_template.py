@@ -13,7 +13,7 @@ from edgeprune.kernels.fixed_point.gather import Gather, gather_tile, hidden, re
 from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION, fill_function, spread_function
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
-from edgeprune.kernels.script import Memory, kernel_function, let, serial
+from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial
 
 DTYPES = ("int8", "int32", "int32", "int8", "int8")
 """x, stream, where each group begins in it, scratch, y."""
@@ -35,7 +35,7 @@ def _by_tiles(problem: Conv2d, tile: Channels) -> Any:
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         x, scratch = memories[0], memories[3]
         with importing([channels_function(tile), *spreads]), serial(begin, end) as number:
-            start = let(tile_start(number, problem.pixels, loop.pixels))
+            start = tile_start(number, problem.pixels, loop.pixels)
             with rolled(problem.groups) as group:
                 gather_tile(gather, x, scratch, start, group)
                 _channels(problem, tile, memories, start, group, 0)
@@ -54,7 +54,7 @@ def _by_rows(problem: Conv2d, tile: Channels) -> Any:
                 image, row = let(tirx.truncdiv(number, problem.y.height)), let(tirx.truncmod(number, problem.y.height))
                 lines.gather(x, scratch, image, row, group)
                 with rolled(-(-width // pixels)) as part:
-                    column = let(tile_start(part, width, pixels))
+                    column = tile_start(part, width, pixels)
                     _channels(problem, tile, memories, number * width + column, group, column * 4)
 
     return kernel_function(DTYPES, body)
@@ -80,7 +80,11 @@ def _channels(problem: Conv2d, tile: Channels, memories: list[Memory], pixel: An
 
 def tile_start(number: Any, size: int, tile: int) -> Any:
     """Where tile `number` begins, the last no later than it must; LLVM does not see for which that is."""
-    return number * tile if size % tile == 0 else tirx.min(hidden(number) * tile, size - tile)
+    if size % tile == 0:
+        return let(number * tile)
+    held = local_array(1, "int32")
+    held.store(0, tirx.min(hidden(number) * tile, size - tile))
+    return held.load(0)
 
 
 def _address(memory: Memory, index: Any) -> Any:
