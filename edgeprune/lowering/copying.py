@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeprune.kernels.abi import View
+from edgeprune.kernels.abi import Format, View
 from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
+from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
 from edgeprune.lowering.layout import Storage
 from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.program import Program
@@ -29,6 +30,9 @@ def copy(
     Where the two buffers store numbers differently, each element is stored anew, after `steps`.
     """
     formats = program.layout.format_of(buffer), program.layout.format_of(target.buffer)
+    if program.target.arithmetic == "fixed" and _changes_grid(*formats) and not steps:
+        buffer, places = _on_other_grid(program, buffer, places, formats[1], name)
+        formats = formats[1], formats[1]
     move = _as_move(buffer, places, target) or _as_loops(places.reshape(-1), target.places().reshape(-1))
     anew = formats[0] != formats[1] or bool(steps)
     if move is None or (move.channels is not None and anew):
@@ -43,6 +47,30 @@ def copy(
         kernel = build_move(replace(move, x=x, y=y), program.machine)
     op = "Store" if anew else "Move"
     program.call(kernel, [buffer], [target.buffer], Layer(name, op, kernel.label), stem=op.lower())
+
+
+def _changes_grid(x: Format, y: Format) -> bool:
+    return x != y and x.dtype == y.dtype == "int8"
+
+
+def _on_other_grid(
+    program: Program, buffer: str, places: np.ndarray, grid: Format, name: str
+) -> tuple[str, np.ndarray]:
+    """A new buffer with the elements at `places`, in the order in which they lie, on `grid`; their places there."""
+    first, size = int(places.min()), int(places.max()) - int(places.min()) + 1
+    if size > places.size:
+        gathered = program.fresh(f"gathered:{name}")
+        program.add_storage(gathered, Storage(int(places.size), format=program.layout.format_of(buffer)))
+        target = dense(gathered, tuple(places.shape))
+        copy(program, buffer, places, target, name)
+        buffer, places, first, size = gathered, target.places(), 0, int(places.size)
+    changed = program.fresh(f"changed:{name}")
+    program.add_storage(changed, Storage(size, format=grid))
+    x = View(1, size, 1, 1, first, 0, 1, 0, 0, program.layout.format_of(buffer))
+    y = View(1, size, 1, 1, 0, 0, 1, 0, 0, grid)
+    kernel = build_fixed_table(x, y, fixed_table(None, x.format, grid), program.machine)
+    program.call(kernel, [buffer], [changed], Layer(name, "Store", kernel.label), stem="store")
+    return changed, places - first
 
 
 def separate(buffer: str, places: np.ndarray) -> tuple[Strided, np.ndarray | None] | None:

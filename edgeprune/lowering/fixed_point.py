@@ -25,10 +25,10 @@ from edgeprune.lowering.geometry import Window, window_of
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
-from edgeprune.lowering.operands import Operand, image_operand, matrix_operand, places_of
+from edgeprune.lowering.operands import Operand, dense_operand, image_operand, matrix_operand, places_of
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.quantization import Quantized
-from edgeprune.lowering.strided import Strided, image_view, matrix_view
+from edgeprune.lowering.strided import Strided, dense, image_view, matrix_view
 from edgeprune.lowering.trace import Trace
 
 _BOUNDS = ("Relu", "Clip")
@@ -79,11 +79,8 @@ def _linear(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     if numbers is None:
         return None
     x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
-    if x.offsets is not None:
-        found = _in_memory_order(x, numbers)
-        if found is None:
-            return None
-        x, numbers = found
+    ordered = None if x.offsets is None else _in_memory_order(x, numbers)
+    x, numbers = ordered or (_lines(program, group.inputs[0], x), numbers)
     problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, numbers.bias is not None)
     return _product(program, group, problem, numbers, x)
 
@@ -116,7 +113,6 @@ def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
 
 
 def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-
     window = window_of(group)
     x, y = _image(program, group.inputs[0]), _result(program, group)
     if window is None or group.epilogue or not (x.view.format.quantized and y.format.quantized):
@@ -141,7 +137,7 @@ def _pool_problem(group: Group, window: Window, x: View, y: View) -> Pool:
 def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     place = program.layout.homes[id(group.output)].place
     operands = [_beside(program, value, place) for value in group.inputs]
-    y = _line(place, 0, place.size, program.layout.format_of(place.buffer))
+    y = _line(place, place.offset, place.size, program.layout.format_of(place.buffer))
     if len(operands) == 2:
         left, right = (operand.view for operand in operands)
         kernel = build_fixed_addition(left, right, y, y.format.low, y.format.high, program.machine)
@@ -154,8 +150,7 @@ def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
 
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
-    if x.offsets is not None or x.view.channel_stride != 1:
-        return None
+    x = _lines(program, group.inputs[0], x)
     return build_fixed_softmax(x.view, y, program.machine), [x.buffer]
 
 
@@ -238,6 +233,16 @@ def _matrix(program: Program, value: ir.Value) -> View:
     view = matrix_view(place, program.layout.format_of(place.buffer))
     assert view is not None
     return view
+
+
+def _lines(program: Program, value: ir.Value, x: Operand) -> Operand:
+    """The rows `x` of `value` as lines of elements that lie together; a copy where they do not."""
+    if x.offsets is None and (x.view.channel_stride == 1 or x.view.channels == 1):
+        return Operand(x.buffer, replace(x.view, channel_stride=1))
+    buffer = dense_operand(program, value, x.view.format)
+    view = matrix_view(dense(buffer, shape_of(value)), x.view.format)
+    assert view is not None
+    return Operand(buffer, view)
 
 
 def _in_memory_order(x: Operand, numbers: Numbers) -> tuple[Operand, Numbers] | None:

@@ -35,6 +35,9 @@ IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "pointwis
 _ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax")
 """Kinds that take in nothing of what follows them."""
 
+LONGEST_ROW = 4096
+"""A softmax of as many integers as this or more is computed in real numbers."""
+
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
 
 
@@ -112,12 +115,17 @@ def _stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
     if not all(id(moved_from(value)) in grids for value in data):
         return group
     if node.op_type == "Softmax" and len(data) == 1:
-        last = len(shape_of(node.outputs[0])) - 1
-        kind: Kind = "softmax" if node.attributes.get_int("axis", -1) in (-1, last) else group.kind
-        return replace(group, kind=kind, inputs=tuple(data))
+        return replace(group, kind="softmax", inputs=tuple(data)) if _is_plain_softmax(node, grids) else group
     added = node.op_type == "Add" and len(data) == 2 and shape_of(data[0]) == shape_of(data[1])
     unary = activation_of(node) is not None and len(data) == 1
     return replace(group, kind="pointwise", inputs=tuple(data)) if added or unary else group
+
+
+def _is_plain_softmax(node: ir.Node, grids: Mapping[int, Format]) -> bool:
+    """Whether the softmax `node` is along the last axis, of few elements, and gives what TFLite's kernels give."""
+    shape, grid = shape_of(node.outputs[0]), grids[id(node.outputs[0])]
+    along = node.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
+    return along and shape[-1] < LONGEST_ROW and grid.zero == -128 and abs(grid.scale * 256 - 1) < 1e-6
 
 
 def is_image(value: ir.Value | None) -> bool:

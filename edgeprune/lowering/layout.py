@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgeprune.kernels.abi import FLOAT32, Format
 from edgeprune.lowering.geometry import Halo, window_of
 from edgeprune.lowering.groups import IMAGE_KINDS, Group, shape_of
 from edgeprune.lowering.quantization import Quantized
-from edgeprune.lowering.strided import Strided, beside, dense, fit, image_shape
+from edgeprune.lowering.strided import Strided, beside, dense, fit, image_shape, matrix_view
 from edgeprune.lowering.trace import Origin, Piece, Trace, keeps_pixels
 
 Mode = Literal["channels", "pixels"]
@@ -98,14 +99,31 @@ def plan_layout(
     if quantized.stored_ports:
         for buffer, value in [(input_buffer(value), value) for value in model.graph.inputs] + ports:
             layout.buffers[buffer] = _port_storage(value, quantized.grids.get(id(value), FLOAT32))
+    images = _image_roots(groups, trace)
     for group in reversed(groups):
         for value in group.outputs:
             if group.kind == "movement" and id(value) not in trace.assemblies:
                 continue
             format = stored_format(trace, quantized, value)
             hosts = [host for host in _hosts(layout, trace, ports, value) if layout.format_of(host[0].buffer) == format]
-            place_root(layout, value, group, halos.get(id(value), NO_HALO), hosts, format)
+            if id(group.anchor) in borderless:
+                hosts = [host for host in hosts if has_even_pixels(host[0])]
+            image = id(value) in images
+            place_root(layout, value, group, halos.get(id(value), NO_HALO), hosts, format, image)
     return layout
+
+
+def _image_roots(groups: Sequence[Group], trace: Trace) -> set[int]:
+    """The results that are stored as images, by identity: what works by element follows what it reads."""
+    found: set[int] = set()
+    for group in groups:
+        image = group.kind in IMAGE_KINDS
+        if group.kind == "pointwise":
+            image = any(id(trace.origin(value).root) in found for value in group.inputs)
+        for value in group.outputs:
+            moved = group.kind in ("movement", "store", "pointwise") and len(shape_of(value)) == 4
+            found.update({id(value)} if image or moved else ())
+    return found
 
 
 def _port_storage(value: ir.Value, format: Format) -> Storage:
@@ -143,15 +161,18 @@ def place_root(
     halo: Halo,
     hosts: Sequence[tuple[Strided, Halo]] = (),
     format: Format = FLOAT32,
+    image: bool = True,
 ) -> None:
-    """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own in `format`."""
+    """Give `value` a home: the first of `hosts` that its kernel can write, or a buffer of its own in `format`.
+
+    That has the layout of images where `value` is an `image`.
+    """
     for place, room in hosts:
         if all(have >= need for have, need in zip(room, halo, strict=True)) and writes(
             group, place, layout.mode_of(group)
         ):
             layout.homes[id(value)] = Home(place, room)
             return
-    image = group.kind in IMAGE_KINDS or (group.kind in ("movement", "store") and len(shape_of(value)) == 4)
     home, storage = new_home(f"value:{value.name}", shape_of(value), layout.mode_of(group), halo, image, format)
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
         storage = Storage(math.ceil(home.place.size * value.dtype.itemsize / 4))
@@ -192,13 +213,33 @@ def writes(group: Group, place: Strided, mode: Mode) -> bool:
         return place.is_dense
     if group.kind in ("movement", "store"):
         return True
-    if group.kind == "linear":
-        return place.strides[-1] == 1 or place.shape[-1] == 1
+    if group.kind in ("linear", "softmax"):
+        return matrix_view(place) is not None and (place.strides[-1] == 1 or place.shape[-1] == 1)
+    if group.kind == "pointwise":
+        return _is_filled(place)
     _, channels, height, width = image_shape(place.shape)
     _, channel_stride, _, pixel_stride = image_shape(place.strides, missing=0)
     if mode == "channels" or height * width == 1:
         return channel_stride == 1 or channels == 1
     return pixel_stride == 1 or width == 1
+
+
+def has_even_pixels(place: Strided) -> bool:
+    """Whether all pixels of all images lie equally far apart, in their order."""
+    batch, _, height, width = image_shape(place.shape)
+    image, _, row, pixel = image_shape(place.strides, missing=0)
+    outer = [pair for pair in ((batch, image), (height, row), (width, pixel)) if pair[0] > 1]
+    return all(stride == extent * inner for (_, stride), (extent, inner) in pairwise(outer))
+
+
+def _is_filled(place: Strided) -> bool:
+    """Whether the elements of `place` lie together without gaps, in whatever order."""
+    reach = 1
+    for stride, extent in sorted(zip(place.strides, place.shape, strict=True)):
+        if extent > 1 and stride != reach:
+            return False
+        reach *= extent
+    return True
 
 
 def _halos(groups: Sequence[Group], trace: Trace) -> dict[int, Halo]:
