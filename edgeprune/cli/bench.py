@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from edgeprune.cli.arguments import (
     Architecture,
     BoardName,
     BoardThreads,
+    DataCard,
     Dimensions,
     Json,
     PackagePath,
@@ -33,6 +35,10 @@ def bench_verb(
         str | None, typer.Option(metavar="MODEL", help="What the peers run; else the model inside the package.")
     ] = None,
     board: BoardName = "local",
+    mlperf_tiny: Annotated[
+        bool, typer.Option("--mlperf-tiny", help="On a microcontroller, by MLPerf Tiny's rules; writes its firmware.")
+    ] = False,
+    data: DataCard = None,
     arch: Architecture = None,
     dimension: Dimensions = None,
     threads: BoardThreads = None,
@@ -50,9 +56,11 @@ def bench_verb(
       edgeprune bench model.edge
       edgeprune bench model.edge --vs onnxruntime,openvino --model model.onnx --threads 2
       edgeprune bench model.edge --board raspberry-pi-4@192.168.1.7
+      edgeprune bench kws.edge --board emulated-m4 --mlperf-tiny --data kws.toml
     """
     check_board(board)
     peers = _peers(vs)
+    _check_mlperf(mlperf_tiny, data, peers)
     check_package(package)
     source = None if model is None else model_file(model, arch, dimension)
     from edgeprune import flow
@@ -60,9 +68,42 @@ def bench_verb(
     console = Console(as_json, quiet)
     with console.work() as progress:
         report = flow.bench(
-            package, vs=peers, model=source, threads=threads, board=board, seconds=seconds, progress=progress
+            package,
+            vs=peers,
+            model=source,
+            threads=threads,
+            board=board,
+            seconds=seconds,
+            mlperf_tiny=mlperf_tiny,
+            data=data,
+            progress=progress,
         )
+    if mlperf_tiny:
+        console.result(report, _mlperf_table(report))
+        return
     console.result(report, latency_table(str(package), report), *_board_table(report), *slowest_layers_table(report))
+
+
+def _check_mlperf(mlperf_tiny: bool, data: Path | None, peers: tuple[str, ...]) -> None:
+    if data is not None and not mlperf_tiny:
+        raise usage_error("option-conflict", "--data is for --mlperf-tiny", "--data", "leave it out; `eval` judges")
+    if peers and mlperf_tiny:
+        what = "other runtimes are measured on this machine only"
+        raise usage_error("option-conflict", what, "--vs", "leave --vs or --mlperf-tiny out")
+
+
+def _mlperf_table(report: dict[str, Any]) -> Any:
+    """What a runner of MLPerf Tiny found."""
+    told = report["mlperf_tiny"]
+    performance, accuracy = told["performance"], told["accuracy"]
+    facts: dict[str, Any] = {"benchmark": told["model"], "runs": len(performance["runs"])}
+    if "instructions" in performance:
+        facts["instructions"] = f"{performance['instructions']:,.0f} an inference ({performance['kind']})"
+    else:
+        facts["inferences a second"] = f"{performance['inferences_per_second']:.2f} ({performance['kind']})"
+    if accuracy is not None:
+        facts[accuracy["metric"]] = f"{accuracy['value']:.4f} of {accuracy['samples']} rows"
+    return fact_table(f"MLPerf Tiny on {report['board']}", facts)
 
 
 def _board_table(report: dict[str, Any]) -> list[Any]:

@@ -168,7 +168,9 @@ def _target(name: str, board: str | None) -> str:
     if name and wanted is not None and load_target(name).name != load_target(wanted).name:
         hint = "leave --target out: the board says it"
         raise usage_error("option-conflict", f"board {board} is a {wanted}, not a {name}", "--board", hint)
-    return load_target(name or wanted or "host").name if name != "host" else name
+    chosen = name or wanted or "host"
+    load_target(chosen)
+    return chosen
 
 
 def _presets(profile: str | None, ctx: typer.Context, has_data: bool) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Road:
             "bench": dict(BENCH),
             "deploy": {},
             "verify": {},
+            "flash": {},
+            "export": {},
             "inspect": dict(INSPECTION),
             "load_model": "a loaded model",
         }

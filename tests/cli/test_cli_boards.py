@@ -76,9 +76,30 @@ def test_deploy(cli, road, package):
     assert road.calls[0][2]["board"] == "kitchen"
     text = cli("deploy", package, "-b", "pi-like.toml").err
     assert "board-file-missing" in text
-    text = cli("flash", package, "--board", "kitchen").out
+    text = cli("deploy", package, "--board", "kitchen").out
     assert "models/net-0a1b2c3d" in text and "1.00 MB" in text and "outputs are the same" in text
     assert cli("deploy", package).code == 2
+
+
+def test_flash(cli, road, package):
+    written = {"flash_bytes": 40_960, "ram_bytes": 12_288, "identity": "DBGMCU_IDCODE 0x10006470"}
+    report = {"board": "nucleo-l4r5zi", **written, "verified": {"exact": True}}
+    road.answers["flash"] = report
+    assert cli("flash", package, "--board", "nucleo-l4r5zi", "--json").json == report
+    assert road.calls[0][2]["board"] == "nucleo-l4r5zi"
+    text = cli("flash", package, "--board", "nucleo-l4r5zi").out
+    assert "40.0 kB" in text and "0x10006470" in text and "outputs are the same" in text
+    assert cli("flash", package).code == 2
+
+
+def test_export(cli, road, package, tmp_path):
+    report = {"output": "model.uf2", "format": "uf2", "board": "raspberry-pi-pico", "bytes": 2048}
+    road.answers["export"] = report
+    target = tmp_path / "model.uf2"
+    assert cli("export", package, "-o", target, "--board", "raspberry-pi-pico", "--json").json == report
+    assert road.calls[0][1] == (package, target, "uf2")
+    assert "2.0 kB" in cli("export", package, "-o", tmp_path / "model.zip").out
+    assert road.calls[1][1][2] == "c"
 
 
 def test_verify(cli, road, package, card):

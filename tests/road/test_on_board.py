@@ -23,7 +23,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
 from edgeprune.package.format import MODEL, write_package
 from edgeprune.package.manifest import Port
-from edgeprune.road import on_board
+from edgeprune.road import linux_board
 from edgeprune.target import load_target
 
 INPUTS = (Port("first", (1, 2, 3), "float32"), Port("second", (1, 2), "int64"))
@@ -56,7 +56,7 @@ def library(tmp_path_factory):
 @pytest.fixture
 def stand_in(monkeypatch):
     """The tiny library is no ELF file that edge-run itself would take."""
-    monkeypatch.setattr(on_board, "build_runner", lambda target: stand_in_runner())
+    monkeypatch.setattr(linux_board, "build_runner", lambda target: stand_in_runner())
 
 
 @pytest.fixture
