@@ -214,9 +214,19 @@ def bench(
     threads: int | None = None,
     seconds: float = 5.0,
     board: str = HERE,
+    mlperf_tiny: bool = False,
+    data: Source | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Latency on this machine, in rounds that alternate with the runtimes `vs` on `model`; or on another board."""
+    """Latency on this machine, in rounds that alternate with the runtimes `vs` on `model`; or on another board.
+
+    With `mlperf_tiny` a microcontroller is measured as a runner of MLPerf Tiny does, and judged on the test rows of
+    `data`.
+    """
+    if mlperf_tiny:
+        from edgeprune.road.mlperf import mlperf_on_board
+
+        return mlperf_on_board(package, board, data, progress)
     if board != HERE:
         from edgeprune.road.on_board import bench_on_board
 

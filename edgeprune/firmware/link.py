@@ -12,6 +12,7 @@ from edgeprune.chip import Chip
 from edgeprune.elf import Elf, read_elf
 from edgeprune.errors import EdgepruneError
 from edgeprune.firmware.boot import seal
+from edgeprune.firmware.mlperf_tiny import SOURCES, MlperfTiny, check_clock
 from edgeprune.firmware.room import check_arena, check_room
 from edgeprune.firmware.script import linker_script
 from edgeprune.target import Target
@@ -21,7 +22,7 @@ STACK_BYTES = 4096
 _SOURCES = ("mailbox.c", "memory.c", "arithmetic.c")
 _STARTS = {"thumb": "start_cortex_m.c", "riscv32": "start_riscv.c"}
 _BOOTS = {"vectors": (), "rp2040": ("boot_rp2040.c",), "rp2350": ("boot_rp2350.c",), "esp32": ()}
-_HEADERS = ("mailbox.h", "counter.h")
+_HEADERS = ("mailbox.h", "counter.h", "uart.h", "mlperf_tiny.h", "long_arithmetic.h")
 # zig takes the symbols away unless some debug information was asked for before it was declined.
 _FLAGS = (
     *("-Os", "-std=gnu11", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-stack-protector"),
@@ -68,12 +69,14 @@ def link_firmware(
     bootloader_bytes: int = 0,
     stack_bytes: int = STACK_BYTES,
     uart: bool = False,
+    mlperf_tiny: MlperfTiny | None = None,
 ) -> Firmware:
     """The firmware of the static library `library` (libmodel.a) with its edge_model.h; the same input, the same bytes.
 
     `digest` is what tells the host which library it holds: the first 8 bytes of its SHA-256; with `uart` it is
-    asked over the chip's serial line too. Raises EdgepruneError: firmware-target, firmware-unsupported;
-    firmware-ram-full and firmware-flash-full with the numbers; firmware-facts; link-failed.
+    asked over the chip's serial line too. With `mlperf_tiny` EEMBC's runner is served instead, over that line or one
+    in memory. Raises EdgepruneError: firmware-target, firmware-unsupported, firmware-clock; firmware-ram-full and
+    firmware-flash-full with the numbers; firmware-facts; link-failed.
     """
     _check(chip, target)
     check_arena(chip, arena_bytes, stack_bytes)
@@ -86,12 +89,14 @@ def link_firmware(
         **({"EDGE_CACHES": 1} if target.cpu in _WITH_CACHES else {}),
         **({"EDGE_ESP32": 1} if chip.boot == "esp32" else {}),
     }
-    serial = ("uart.c", f"uart_{chip.uart}.c") if chip.uart and uart else ()
-    headers = (*_HEADERS, "uart.h") if serial else _HEADERS
-    sources = [_start(target), *_SOURCES, *_BOOTS[chip.boot], *serial]
-    files = {name: _source(name) for name in (*sources, *headers)}
+    sources = [_start(target), *_SOURCES, *_BOOTS[chip.boot], *_line_sources(chip, uart, mlperf_tiny)]
+    files = {name: _source(name) for name in (*sources, *_HEADERS)}
     files |= {"edge_model.h": header, "firmware.ld": linker_script(chip, stack_bytes, bootloader_bytes)}
-    content = _linked(target, files, library, [f"-D{name}={value}u" for name, value in facts.items()], sources)
+    defines = [f"-D{name}={value}u" for name, value in facts.items()]
+    if mlperf_tiny is not None:
+        check_clock(chip)
+        defines += mlperf_tiny.defines()
+    content = _linked(target, files, library, defines, sources)
     content = seal(content, chip)
     elf = read_elf(content)
     model = read_bare_model(elf)
@@ -115,6 +120,13 @@ def _linked(target: Target, files: dict[str, str], library: bytes, defines: list
             # What the core lacks, such as division, is in zig's own library, which takes a while to build.
             compile_c(target, [word for word in arguments if word != "-nostdlib"], folder)
         return (folder / "firmware.elf").read_bytes()
+
+
+def _line_sources(chip: Chip, uart: bool, mlperf_tiny: MlperfTiny | None) -> tuple[str, ...]:
+    """What serves a line, and what that line is; nothing where the mailbox is all."""
+    if mlperf_tiny is not None:
+        return (*SOURCES, f"uart_{chip.uart if chip.uart and uart else 'memory'}.c")
+    return ("uart.c", f"uart_{chip.uart}.c") if chip.uart and uart else ()
 
 
 def _start(target: Target) -> str:

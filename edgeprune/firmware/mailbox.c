@@ -13,7 +13,7 @@ static uint64_t total;
 /* A probe may see the memory behind the data cache: lines are written there and forgotten, so that each side reads what
    the other wrote. The host writes nothing while the model runs, and between runs no line here differs from memory. */
 #ifdef EDGE_CACHES
-static void share(const volatile void *from, uint32_t bytes) {
+void edge_share(const volatile void *from, uint32_t bytes) {
     enum { LINE = 32 };
     uint32_t address = (uint32_t)(uintptr_t)from, end = address + bytes;
     __asm__ volatile("dsb" ::: "memory");
@@ -22,16 +22,18 @@ static void share(const volatile void *from, uint32_t bytes) {
     __asm__ volatile("dsb\n isb" ::: "memory");
 }
 #else
-static inline void share(const volatile void *from, uint32_t bytes) { (void)from, (void)bytes; }
+void edge_share(const volatile void *from, uint32_t bytes) { (void)from, (void)bytes; }
 #endif
 
-static void share_mailbox(void) { share(&edge_mailbox, sizeof edge_mailbox); }
+static void share_mailbox(void) { edge_share(&edge_mailbox, sizeof edge_mailbox); }
 
 /* Between these two an emulator counts instructions. */
 __attribute__((noinline, used)) void edge_mark_begin(void) { edge_mark(0x70); }
 __attribute__((noinline, used)) void edge_mark_end(void) { edge_mark(0x71); }
 
 __attribute__((noinline, used, weak)) void edge_idle(void) { __asm__ volatile("" ::: "memory"); }
+
+__attribute__((noinline, weak)) void edge_talk(void) {}
 
 /* After each step of a profiled run. */
 static void profile(void *context, int32_t step) {
@@ -90,7 +92,7 @@ static void start_mailbox(void) {
     edge_mailbox.magic = EDGE_MAGIC;
     edge_mailbox.status = EDGE_READY;
     share_mailbox();
-    share(edge_arena, sizeof edge_arena);
+    edge_share(edge_arena, sizeof edge_arena);
 }
 
 void edge_serve(void) {
@@ -98,16 +100,17 @@ void edge_serve(void) {
     edge_start_counter();
     for (;;) {
         edge_idle();
+        edge_talk();
         share_mailbox();
         uint32_t sequence = edge_mailbox.sequence;
         if (sequence == edge_mailbox.done_sequence)
             continue;
         edge_mailbox.status = EDGE_BUSY;
-        share(edge_arena, sizeof edge_arena);
+        edge_share(edge_arena, sizeof edge_arena);
         edge_mailbox.error = obey(edge_mailbox.command, edge_mailbox.argument);
         edge_mailbox.status = edge_mailbox.error ? EDGE_FAILED : EDGE_DONE;
-        share(edge_arena, sizeof edge_arena);
-        share(step_cycles, sizeof step_cycles);
+        edge_share(edge_arena, sizeof edge_arena);
+        edge_share(step_cycles, sizeof step_cycles);
         edge_mailbox.done_sequence = sequence;
         share_mailbox();
     }

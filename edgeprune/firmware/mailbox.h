@@ -22,4 +22,11 @@ void edge_serve(void) __attribute__((noreturn));
 void edge_fault(void) __attribute__((noreturn));
 /* What comes again and again between two requests; a place for transports that must be served. */
 void edge_idle(void);
+/* What comes beside it: a place for those who run the model themselves. */
+void edge_talk(void);
+/* Has caches and memory agree on `bytes` from `from` on. */
+void edge_share(const volatile void *from, uint32_t bytes);
+/* Between these two an emulator counts instructions. */
+void edge_mark_begin(void);
+void edge_mark_end(void);
 #endif

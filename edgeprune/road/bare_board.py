@@ -14,6 +14,7 @@ from edgeprune.compiled import Package
 from edgeprune.deploy.bare_runner import EMULATED, running
 from edgeprune.errors import EdgepruneError
 from edgeprune.firmware.link import Firmware, link_firmware
+from edgeprune.firmware.mlperf_tiny import MlperfTiny
 from edgeprune.progress import Progress, silent
 from edgeprune.road.assembly import Draft
 from edgeprune.road.board_use import OnBoard, require_package
@@ -21,10 +22,11 @@ from edgeprune.road.board_use import OnBoard, require_package
 HEADER = "edge_model.h"
 
 
-def firmware_for(package: Package, board: Board) -> Firmware:
-    """The program that runs `package` on `board`.
+def firmware_for(package: Package, board: Board, mlperf_tiny: MlperfTiny | None = None) -> Firmware:
+    """The program that runs `package` on `board`, for a runner of MLPerf Tiny where it is to serve that.
 
-    Raises EdgepruneError: firmware-target, firmware-unsupported, firmware-ram-full, firmware-flash-full, link-failed.
+    Raises EdgepruneError: firmware-target, firmware-unsupported, firmware-clock, firmware-ram-full,
+    firmware-flash-full, link-failed.
     """
     manifest = package.manifest
     return link_firmware(
@@ -37,6 +39,7 @@ def firmware_for(package: Package, board: Board) -> Firmware:
         digest=digest_of(package),
         bootloader_bytes=board.bootloader_bytes,
         uart=board.transport == "uart",
+        mlperf_tiny=mlperf_tiny,
     )
 
 
@@ -85,14 +88,14 @@ def open_on_bare(
         firmware = firmware_for(package, board)
         facts: dict[str, Any] = {"flash_bytes": firmware.flash_bytes, "ram_bytes": firmware.ram_bytes}
         if write and board.transport not in EMULATED:
-            facts |= _written(firmware, board, progress)
+            facts |= write_firmware(firmware, board, progress)
         with running(firmware, board) as runner:
             runner.require_library(digest_of(package))
             kind = "emulated" if board.transport in EMULATED else "measured"
             yield OnBoard(package, board, kind, runner, facts=facts)
 
 
-def _written(firmware: Firmware, board: Board, progress: Progress) -> dict[str, Any]:
+def write_firmware(firmware: Firmware, board: Board, progress: Progress) -> dict[str, Any]:
     """Flash the board; what is to be told of it."""
     from edgeprune.flash.connect import flasher_for
     from edgeprune.flash.image import image_of_elf
