@@ -37,7 +37,8 @@ def network(quantized: bool) -> onnx.ModelProto:
             return constant(name, random.normal(0, 0.2, shape).astype(np.float32))
         stored = constant(f"{name}_stored", random.integers(-127, 128, shape).astype(np.int8))
         scale = constant(f"{name}_scale", np.float32(0.004))
-        nodes.append(helper.make_node("DequantizeLinear", [stored, scale, constant(f"{name}_zero", np.int8(0))], [name]))
+        zero = constant(f"{name}_zero", np.int8(0))
+        nodes.append(helper.make_node("DequantizeLinear", [stored, scale, zero], [name]))
         return name
 
     def layer(op, source, name, shape, scale, **attributes):

@@ -27,7 +27,7 @@ def make_pools_plain(found: Quantized) -> None:
         before, source, factor = _backward(node)
         after, result, (scale, offset) = _forward(found, node)
         grid, first = found.grids.get(id(result)), None if source is None else found.grids.get(id(source))
-        if not (before or after) or grid is None or first is None or not _same_steps(grid, first):
+        if not (before or after) or source is None or grid is None or first is None or not _same_steps(grid, first):
             continue
         ends = (
             steps * (factor * scale - 1) + offset / grid.scale
@@ -53,7 +53,7 @@ def _forward(found: Quantized, node: ir.Node) -> tuple[list[ir.Node], ir.Value, 
     nodes: list[ir.Node] = []
     value, scale, offset = node.outputs[0], 1.0, 0.0
     while len(value.uses()) == 1 and not value.is_graph_output():
-        user = value.uses()[0].node
+        user = next(iter(value.uses())).node
         scalar, _ = _scalar(user) if user.op_type in ("Mul", "Add") else (None, None)
         if scalar is None or (id(value) in found.grids and not _rereads(found, value, user)):
             break
