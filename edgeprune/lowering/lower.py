@@ -19,8 +19,9 @@ from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plain_pools import make_pools_plain
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
-from edgeprune.lowering.quantization import Quantized, copy_outputs, store_after, without_quantization
+from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
+from edgeprune.lowering.stored_ports import copy_outputs, store_ports
 from edgeprune.lowering.strided import dense
 from edgeprune.lowering.trace import Trace, trace_movements
 from edgeprune.progress import Progress, silent
@@ -42,10 +43,12 @@ def lower(
     """
     _refuse_empty(model)
     fixed_point = target.arithmetic == "fixed"
-    quantized = without_quantization(model, target.dot, stored_ports=target.bare)
+    quantized = without_quantization(model, target.dot)
+    if target.bare:
+        store_ports(quantized)
     if fixed_point:
         make_pools_plain(quantized)
-        if not quantized.stored_ports:
+        if not target.bare:
             copy_outputs(quantized)
     model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)

@@ -66,15 +66,14 @@ def is_store(node: ir.Node) -> bool:
     return node.op_type == STORE_OP and node.domain == STORE_DOMAIN
 
 
-def without_quantization(model: ir.Model, dot: str, stored_ports: bool = False) -> Quantized:
+def without_quantization(model: ir.Model, dot: str) -> Quantized:
     """`model` in real numbers; activations are stored as machines with the integer product `dot` like them.
 
-    What fits no grid of 8 bits for a whole tensor stays as it is, for TVM. With `stored_ports` an input of the model
-    that is quantized before anything else is given as it is stored.
+    What fits no grid of 8 bits for a whole tensor stays as it is, for TVM.
     """
     if not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph):
-        return Quantized(model, stored_ports=stored_ports)
-    found = Quantized(copy_model(model), stored_ports=stored_ports)
+        return Quantized(model)
+    found = Quantized(copy_model(model))
     for node in list(found.model.graph):
         if node.op_type == "DequantizeLinear" and _is_constant(node):
             _make_real(found, node)
@@ -84,9 +83,6 @@ def without_quantization(model: ir.Model, dot: str, stored_ports: bool = False) 
     for node in list(found.model.graph):
         if node.op_type == "QuantizeLinear":
             _take_pair(found, node, dot)
-    if stored_ports:
-        for value in found.model.graph.inputs:
-            _store_input(found, value)
     _sink_stores(found)
     return found
 
@@ -99,27 +95,15 @@ def store_after(found: Quantized, value: ir.Value, grid: Format | None) -> ir.Va
     node = new_node(STORE_OP, [value], name=f"{name}_store", like=value)
     node.domain = STORE_DOMAIN
     stored = node.outputs[0]
-    _insert_after(graph, value, node)
+    insert_after(graph, value, node)
     for use in uses:
         use.node.replace_input_with(use.idx, stored)
     if value.is_graph_output():
-        _replace_output(graph, value, stored)
+        replace_output(graph, value, stored)
         value.name = f"{name}_computed"
     if grid is not None:
         found.grids[id(stored)] = grid
     return stored
-
-
-def copy_outputs(found: Quantized) -> None:
-    """Let every output on a grid be a copy in real numbers of what is stored on it."""
-    graph = found.model.graph
-    for value in [value for value in graph.outputs if id(value) in found.grids]:
-        node = new_node(STORE_OP, [value], name=f"{value.name}_real", like=value)
-        node.domain = STORE_DOMAIN
-        _insert_after(graph, value, node)
-        name = value.name
-        _replace_output(graph, value, node.outputs[0])
-        value.name = f"{name}_stored"
 
 
 def grid_of(node: ir.Node, dot: str) -> Format | None:
@@ -164,7 +148,7 @@ def _make_real(found: Quantized, node: ir.Node) -> None:
     found.integers[id(real)] = kept
     output = node.outputs[0]
     if output.is_graph_output():
-        _replace_output(graph, output, real)
+        replace_output(graph, output, real)
     ir.convenience.replace_all_uses_with(output, real)
     graph.remove(node, safe=True)
 
@@ -185,7 +169,7 @@ def _move_constant(found: Quantized, node: ir.Node) -> None:
         real = new_constant(found.model.graph, f"{output.name}_real", moved.whole.astype(np.float32) * moved.scale)
         found.integers[id(real)] = moved
         if output.is_graph_output():
-            _replace_output(found.model.graph, output, real)
+            replace_output(found.model.graph, output, real)
         ir.convenience.replace_all_uses_with(output, real)
     found.model.graph.remove(node, safe=True)
 
@@ -251,35 +235,9 @@ def _read_from(found: Quantized, reader: ir.Node, value: ir.Value) -> None:
     output = reader.outputs[0]
     if output.is_graph_output():
         taken = value.is_graph_output() or value.is_graph_input() or _is_moved(value)
-        _replace_output(graph, output, _copied(found, value, reader) if taken else value)
+        replace_output(graph, output, _copied(found, value, reader) if taken else value)
     ir.convenience.replace_all_uses_with(output, value)
     graph.remove(reader, safe=True)
-
-
-def _store_input(found: Quantized, value: ir.Value) -> None:
-    """Put the input `value` on the grid that every reader of its elements stores them on, if there is one."""
-    stores = _readers_of_elements(value)
-    grids = {found.grids[id(node.outputs[0])] for node in stores if is_store(node)}
-    if len(grids) != 1 or not all(is_store(node) and not node.outputs[0].is_graph_output() for node in stores):
-        return
-    for store in stores:
-        source = store.inputs[0]
-        assert source is not None
-        ir.convenience.replace_all_uses_with(store.outputs[0], source)
-        found.model.graph.remove(store, safe=True)
-    found.grids[id(value)] = grids.pop()
-
-
-def _readers_of_elements(value: ir.Value) -> list[ir.Node]:
-    """The nodes that read `value`, or what nodes that only move its elements make of it."""
-    readers: list[ir.Node] = []
-    for use in value.uses():
-        moves = is_movement(use.node) and use.node.op_type != "Concat"
-        found = (
-            [other for output in use.node.outputs for other in _readers_of_elements(output)] if moves else [use.node]
-        )
-        readers += [node for node in found if node not in readers]
-    return readers
 
 
 def _is_moved(value: ir.Value) -> bool:
@@ -295,7 +253,8 @@ def _copied(found: Quantized, value: ir.Value, before: ir.Node) -> ir.Value:
     return store.outputs[0]
 
 
-def _replace_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+def replace_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Let `new` be the output of `graph` that `old` is, under its name."""
     name, old.name = old.name, None
     new.name = name
     for index, value in enumerate(graph.outputs):
@@ -303,7 +262,8 @@ def _replace_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
             graph.outputs[index] = new
 
 
-def _insert_after(graph: ir.Graph, value: ir.Value, node: ir.Node) -> None:
+def insert_after(graph: ir.Graph, value: ir.Value, node: ir.Node) -> None:
+    """Put `node` behind what computes `value`, or first where that is an input."""
     producer = value.producer()
     if producer is not None:
         graph.insert_after(producer, node)
