@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -13,7 +13,7 @@ from edgeprune.ir.weights import WeightedLayer, weighted_layers
 from edgeprune.kernels.abi import Activation, Format, Rounded
 from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
 from edgeprune.lowering.movement import is_movement
-from edgeprune.lowering.quantization import is_store, moved_from
+from edgeprune.lowering.quantization import is_store
 
 Kind = Literal[
     "conv2d",
@@ -77,12 +77,14 @@ class Group:
 
 
 def find_groups(
-    model: ir.Model, grids: Mapping[int, Format] = MappingProxyType({}), fixed_point: bool = False
+    model: ir.Model,
+    grids: Mapping[int, Format] = MappingProxyType({}),
+    stored_kind: Callable[[Group, Mapping[int, Format]], Group] | None = None,
 ) -> list[Group]:
     """The groups of `model` in an order in which they can run; every node is in exactly one.
 
-    `grids` has the values, by identity, that are rounded where they are computed. With `fixed_point` such a value
-    is where a group ends, and what works on values of grids alone is of kinds of its own.
+    `grids` has the values, by identity, that are rounded where they are computed. With `stored_kind` such a value
+    is where a group ends, and it says of what kind a group is that works on values of grids alone.
     """
     layers = {id(layer.node): layer for layer in weighted_layers(model)}
     outputs = {id(value) for value in model.graph.outputs}
@@ -93,10 +95,10 @@ def find_groups(
         if id(node) in taken:
             continue
         group = _anchor(node, layers.get(id(node)), images)
-        if fixed_point:
-            group = _stored_kind(group, grids)
+        if stored_kind is not None:
+            group = stored_kind(group, grids)
         if group.kind not in _ALONE:
-            ends = {*outputs, *grids} if fixed_point else outputs
+            ends = outputs if stored_kind is None else {*outputs, *grids}
             group = _extend(group, ends, taken, grids)
         taken.update(id(member) for member in group.nodes)
         groups.append(group)
@@ -104,28 +106,6 @@ def find_groups(
         if group.kind in IMAGE_KINDS or moved or (group.kind == "store" and is_image(group.output)):
             images.update(id(value) for value in group.outputs)
     return _in_order(groups)
-
-
-def _stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
-    """`group` as what integers alone can compute, where all that it reads and writes is on a grid."""
-    node = group.anchor
-    data = [value for value in node.inputs if value is not None and value.const_value is None]
-    if group.kind not in ("region", "elementwise") or id(node.outputs[0]) not in grids or not data:
-        return group
-    if not all(id(moved_from(value)) in grids for value in data):
-        return group
-    if node.op_type == "Softmax" and len(data) == 1:
-        return replace(group, kind="softmax", inputs=tuple(data)) if _is_plain_softmax(node, grids) else group
-    added = node.op_type == "Add" and len(data) == 2 and shape_of(data[0]) == shape_of(data[1])
-    unary = activation_of(node) is not None and len(data) == 1
-    return replace(group, kind="pointwise", inputs=tuple(data)) if added or unary else group
-
-
-def _is_plain_softmax(node: ir.Node, grids: Mapping[int, Format]) -> bool:
-    """Whether the softmax `node` is along the last axis, of few elements, and gives what TFLite's kernels give."""
-    shape, grid = shape_of(node.outputs[0]), grids[id(node.outputs[0])]
-    along = node.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
-    return along and shape[-1] < LONGEST_ROW and grid.zero == -128 and abs(grid.scale * 256 - 1) < 1e-6
 
 
 def is_image(value: ir.Value | None) -> bool:

@@ -21,6 +21,7 @@ from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
+from edgeprune.lowering.stored_kind import stored_kind
 from edgeprune.lowering.stored_ports import copy_outputs, store_ports
 from edgeprune.lowering.strided import dense
 from edgeprune.lowering.trace import Trace, trace_movements
@@ -65,7 +66,8 @@ def lower(
 
 def _settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
     """The groups of the model, where what cannot store integers itself is followed by a store."""
-    groups = find_groups(quantized.model, quantized.grids, fixed_point)
+    kind = stored_kind if fixed_point else None
+    groups = find_groups(quantized.model, quantized.grids, kind)
     wanting = [
         value
         for group in groups
@@ -75,7 +77,7 @@ def _settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
     ]
     for value in wanting:
         store_after(quantized, value, quantized.grids.pop(id(value)))
-    return find_groups(quantized.model, quantized.grids, fixed_point) if wanting else groups
+    return find_groups(quantized.model, quantized.grids, kind) if wanting else groups
 
 
 def _integer_groups(quantized: Quantized, groups: Sequence[Group], trace: Trace) -> set[int]:
