@@ -35,9 +35,6 @@ IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "pointwis
 _ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax")
 """Kinds that take in nothing of what follows them."""
 
-LONGEST_ROW = 4096
-"""A softmax of as many integers as this or more is computed in real numbers."""
-
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
 
 

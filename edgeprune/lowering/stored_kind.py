@@ -8,10 +8,12 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from edgeprune.kernels.abi import Format
-from edgeprune.kernels.fixed_point.softmax import LONGEST_ROW
 from edgeprune.lowering.activations import activation_of
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.quantization import moved_from
+
+LONGEST_ROW = 4096
+"""A softmax of as many integers as this or more is computed in real numbers."""
 
 
 def stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
