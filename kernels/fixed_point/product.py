@@ -11,6 +11,7 @@ from edgeprune.kernels.fixed_point.gather import Gather
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Clip, Loop
+from edgeprune.kernels.fixed_point.product_mve import build_vector_product, estimate_vector_product, vectors_possible
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_plain import (
     PLAIN_AT_ONCE,
@@ -30,7 +31,7 @@ from edgeprune.kernels.fixed_point.product_variant import (
     tile_count,
 )
 
-_PAIRED = ("smlad",)
+_PAIRED, _VECTORS = ("smlad", "mve"), "mve"
 _WORTH = 0.9
 """A loop's own code is taken where it needs no more than this share of the instructions of shared code."""
 
@@ -50,6 +51,8 @@ def build_fixed_product(
     output pixels. Raises ValueError where a view is not channels-last and dense, or a bias leaves int32.
     """
     _check(problem)
+    if machine.dot == _VECTORS and vectors_possible(requantize):
+        return build_vector_product(problem, weights, bias, requantize)
     packed = Sums.of(problem, weights, bias).packable
     if machine.dot not in _PAIRED or not rescale(requantize, packed).possible:
         return build_plain(problem, weights, bias, requantize)
@@ -107,6 +110,8 @@ def build_loop(
 
 def estimate_fixed_product(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
     """Instructions of one run of the best variant; `weights` as of `build_fixed_product`."""
+    if machine.dot == _VECTORS:
+        return estimate_vector_product(problem, weights)
     if machine.dot not in _PAIRED:
         channels = min(PLAIN_AT_ONCE, problem.group_outputs)
         return plain_instructions(problem, kept_blocks(weights, channels), channels)
