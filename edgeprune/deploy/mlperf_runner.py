@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgeprune.deploy.mlperf_protocol import Kind, Message, Value, load_commands, parse_line
+from edgeprune.device.failures import readable
 from edgeprune.errors import EdgepruneError
 
 LEAST_SECONDS = 10.0
 LEAST_RUNS = 10
 """What one measurement takes at least, by the rules."""
 
-_CONNECT_TRIES, _CONNECT_SECONDS = 5, 1.0
+_CONNECT_TRIES, _CONNECT_SECONDS, _QUIET_SECONDS = 5, 1.0, 0.05
+_INTRODUCTION: tuple[Kind, ...] = ("name", "profile", "model")
+_MISUNDERSTOOD = ("mlperf-timeout", "mlperf-line", "mlperf-refused", "mlperf-order", "board-reset")
 _SLACK = 1.1
 _DRIFT = 0.05
 _LONGEST_LINE = 1 << 16
@@ -73,19 +76,23 @@ class MlperfRunner:
     def connect(self) -> Device:
         """Find the device, whatever it said and was told before. Raises EdgepruneError (mlperf-silent)."""
         for _ in range(_CONNECT_TRIES):
-            self._drop()
-            self._send("name")
             try:
-                name = str(self._last("name", self._gather("name", _CONNECT_SECONDS)))
+                return self._introduced()
             except EdgepruneError as error:
-                if error.code not in ("mlperf-timeout", "mlperf-line", "mlperf-refused", "board-reset", "mlperf-order"):
+                if error.code not in _MISUNDERSTOOD:
                     raise
-                continue
-            told = self._ask("profile")
-            return Device(name, str(self._last("profile", told)), str(self._last("model", told)))
         hint = "flash the firmware again; see that the baud rate in the board's file is the firmware's"
         what = "no firmware of MLPerf Tiny answers"
         raise EdgepruneError("mlperf-silent", what, where=self._line.device, hint=hint)
+
+    def _introduced(self) -> Device:
+        """What the device answers once it has said all that it had to say before."""
+        told = []
+        for command in ("name", "profile"):
+            self._drop()
+            self._send(command)
+            told += self._gather(command, _CONNECT_SECONDS)
+        return Device(*(str(self._last(kind, told)) for kind in _INTRODUCTION))
 
     def timestamp(self) -> int:
         """Microseconds by the device's clock, modulo 2^32."""
@@ -114,7 +121,7 @@ class MlperfRunner:
         if kinds != wanted:
             raise self._disorder(f"'{' '.join(kinds)}'", command)
         if told[0].value != warmup or told[2].value != count:
-            raise self._disorder(f"{told[0].value} warmups and {told[2].value} inferences", command)
+            raise self._disorder(f"{_whole(told[0].value)} warmups and {_whole(told[2].value)} inferences", command)
         passed = (_whole(told[4].value) - _whole(told[3].value)) % _MICROSECONDS
         return Inference(count, passed, between, _reals(told[6].value))
 
@@ -178,7 +185,7 @@ class MlperfRunner:
         """What `line` says. Raises EdgepruneError: mlperf-line; mlperf-refused; board-reset."""
         message = parse_line(line, self._line.device)
         if message.kind == "error":
-            what = f"the board refuses '{command[:40]}': {message.value}"
+            what = f"the board refuses '{command[:40]}': {readable(str(message.value))}"
             hint = "flash the package again, then retry"
             raise EdgepruneError("mlperf-refused", what, where=self._line.device, hint=hint)
         if message.kind in ("timestamp-mode", "init-done"):
@@ -200,7 +207,8 @@ class MlperfRunner:
 
     def _drop(self) -> None:
         """Forget what has been said, and what the device was in the middle of."""
-        while self._line.read(0.05):
+        end = self._clock() + _CONNECT_SECONDS
+        while self._line.read(_QUIET_SECONDS) and self._clock() < end:
             pass
         self._received = b""
 
