@@ -81,7 +81,9 @@ def pack_stream(
     firsts = first_channels(words.shape[2], loop.channels)
     steps = (np.append(np.diff(firsts), 0) - tile.moved).astype(np.int32)
     scaled, starts = rescale(requantize, loop.packed), weights.start(loop.packed)
-    factors = scaled.factors(requantize.zero)
+    shifts, factors = (scaled.shifts - 1).astype(np.uint8), scaled.factors(requantize.zero)
+    if tile.brief:
+        factors = factors[:, :1]
     begins, out = [0], bytearray()
     for group, tiles in enumerate(kept):
         for first, used, step in zip(firsts, tiles, steps, strict=True):
@@ -89,10 +91,20 @@ def pack_stream(
             turns = _sparse(own, used, places, loop) if loop.sparse else _dense(own, loop)
             channels = slice(group * words.shape[2] + first, group * words.shape[2] + first + loop.channels)
             out += starts[channels].tobytes()
-            out += np.int32(len(turns)).tobytes() if tile.sized and tile.turns != 1 else b""
+            out += _heading(tile, shifts[channels], len(turns))
             out += turns + factors[channels].tobytes() + (step.tobytes() if tile.ragged else b"")
         begins.append(len(out) // 4)
     return np.frombuffer(bytes(out), np.int32), np.array(begins, np.int32)
+
+
+def _heading(tile: Channels, shifts: np.ndarray, size: int) -> bytes:
+    """The words before a tile's turns of `size` bytes."""
+    own = size.to_bytes(4, "little") if tile.apart else b""
+    if not tile.brief:
+        return own
+    if tile.apart or not tile.sized:
+        return shifts.tobytes().ljust(4, b"\0") + own
+    return shifts.tobytes().ljust(2, b"\0") + size.to_bytes(2, "little")
 
 
 def _dense(words: np.ndarray, loop: Loop) -> bytes:

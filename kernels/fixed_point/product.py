@@ -96,9 +96,9 @@ def build_loop(
     stream, begins = pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile)
     kind = Kind.of(problem, tile)
     return Kernel(
-        func=shared_function(kind) if shared else product_function(problem, tile),
+        func=shared_function(kind) if shared else product_function(problem, tile, requantize.zero),
         units=tile_count(problem, unit),
-        constants=(stream, geometry(problem, kind, begins) if shared else begins),
+        constants=(stream, geometry(problem, kind, requantize.zero, begins) if shared else begins),
         label=f"fixed product {loop}" + (" shared" if shared else ""),
         macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
         dense_macs=problem.dense_macs,

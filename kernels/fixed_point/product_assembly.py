@@ -9,9 +9,10 @@ w2 + 256*w3): it multiplies the inputs (b1, b3) as it is, and its low bytes, sig
 (256*b0 - b1 + 127, 256*b2 - b3 + 127), which is REV16 and an exclusive or. Together that is 256 times the sum, and
 127 times the even weights, which the bias takes back.
 
-Weights are one stream. A tile of channels takes from it: where each channel's sums start; the bytes of its weights,
-where they differ from tile to tile; its turns; of each channel value, rounding and shift; and the step to the next
-tile's outputs, where it is not always the same.
+Weights are one stream. A tile of channels takes from it: where each channel's sums start; the shifts, a byte each, less
+one, and in the upper half of their word the bytes of weights, or these in a word of their own, where they differ from
+tile to tile; its turns; the value of each channel; and the step to the next tile's outputs, where it is not always the
+same. Where the output's zero cannot be part of the rounding no shifts come first, but value, rounding and shift last.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ BLOCK = 4
 """Elements along the reduction that a word of weights holds."""
 
 _FARTHEST = 4095
-_FRAME = 24
+_FRAME = 32
+_HALF = 16
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Channels:
     """All output channels of a tile of pixels: `turns` of every tile of channels, None where they differ.
 
     Outputs of neighbouring pixels are `stride` bytes apart; None where the caller says how many. `ragged`: channels are
-    no multiple of the loop's.
+    no multiple of the loop's. `far`: the bytes of weights may not fit 16 bits.
     """
 
     loop: Loop
@@ -132,6 +134,7 @@ class Channels:
     turns: int | None
     stride: int | None
     ragged: bool
+    far: bool = False
 
     @property
     def name(self) -> str:
@@ -142,6 +145,22 @@ class Channels:
     def sized(self) -> bool:
         """Whether the stream says how long a tile's weights are."""
         return self.turns is None or self.turns * self.loop.turn_bytes > _FARTHEST
+
+    @property
+    def brief(self) -> bool:
+        """Whether roundings are made from the shifts: the output's zero is part of them."""
+        return self.clip.zero is None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the bytes of a tile's weights have a word of their own."""
+        return self.sized and (not self.brief or self.far or self.loop.channels > 2)
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of a tile in the stream but for its turns."""
+        each = 8 if self.brief else 16
+        return each * self.loop.channels + 4 * (self.brief + self.apart + self.ragged)
 
     @property
     def reachable(self) -> bool:
@@ -163,24 +182,28 @@ class Channels:
 def channels_function(tile: Channels) -> str:
     """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs)`, for at least one tile.
 
-    It takes an i32 more where `stride` is None.
+    It takes an i32 more where roundings are made: twice the output's zero, plus one; and one where `stride` is None.
     """
     loop, names = tile.loop, _Names.of(tile.loop)
     first, second = names.values
     lines = [
         f"sub sp, #{_FRAME}", f"str {names.inputs}, [sp, #4]", f"str {first}, [sp, #8]", f"str {second}, [sp, #12]",
         *([f"str {names.spare}, [sp, #16]"] if tile.stride is None else []),
+        *([f"str {names.factors[0]}, [sp, #20]"] if tile.brief else []),
         *_begin(tile, names), *_turn(loop, names, tile.turns == 1), *_finish(tile, names), f"add sp, #{_FRAME}",
     ]  # fmt: skip
     results = loop.sums + 4 + max(loop.channels, 2)
     tied = {
         loop.sums: "ptr %stream", loop.sums + 1: "ptr %inputs", results - 2: "ptr %outputs", results - 1: "ptr %end",
     }  # fmt: skip
+    if tile.brief:
+        tied[loop.sums + 2] = "i32 %zero"
     if tile.stride is None:
         tied[loop.sums + 3] = "i32 %stride"
     constraints = ["=&r"] * results + [str(i) for i in tied] + ["~{cc}", "~{memory}"]
     kinds = ", ".join(tied[i].split()[0] if i in tied else "i32" for i in range(results))
-    parameters = "ptr %stream, ptr %end, ptr %inputs, ptr %outputs" + (", i32 %stride" if tile.stride is None else "")
+    parameters = "ptr %stream, ptr %end, ptr %inputs, ptr %outputs" + (", i32 %zero" if tile.brief else "")
+    parameters += ", i32 %stride" if tile.stride is None else ""
     return (
         f"define internal i32 @{tile.name}({parameters}) alwaysinline {{\n"
         f"  %r = call {{ {kinds} }} {assembly(lines, constraints)}({', '.join(tied.values())})\n  ret i32 0\n}}\n"
@@ -194,9 +217,13 @@ def _begin(tile: Channels, names: _Names) -> list[str]:
     lines = ["2:", *_loads(firsts, names.weights)]
     for channel, start in enumerate(firsts):
         lines += [f"mov {names.sums[channel * loop.pixels + pixel]}, {start}" for pixel in range(1, loop.pixels)]
+    if tile.brief:
+        lines += [f"ldr {value}, [{names.weights}], #4", f"str {value}, [sp, #24]"]
     if tile.turns == 1:
         return lines
-    if tile.sized:
+    if tile.sized and not tile.apart:
+        lines.append(f"add {value}, {names.weights}, {value}, lsr #{_HALF}")
+    elif tile.sized:
         lines += [f"ldr {value}, [{names.weights}], #4", f"add {value}, {names.weights}"]
     else:
         lines.append(f"addw {value}, {names.weights}, #{(tile.turns or 0) * loop.turn_bytes}")
@@ -206,14 +233,13 @@ def _begin(tile: Channels, names: _Names) -> list[str]:
 def _finish(tile: Channels, names: _Names) -> list[str]:
     """Sums are rescaled and stored; on to the next tile."""
     loop, clip, output = tile.loop, tile.clip, names.inputs
-    value, rounding = names.factors[0], names.values[1]
-    shift = names.values[0]
+    value, (shift, rounding) = names.factors[0], names.values
     lines = [f"ldr {output}, [sp, #8]"]
     if tile.stride is None:
         lines.append(f"ldr {names.spare}, [sp, #16]")
     for channel in range(loop.channels):
         lines += [f"add {output}, #1"] if channel and tile.stride is None else []
-        lines += [f"ldrd {value}, {rounding}, [{names.weights}], #8", f"ldr {shift}, [{names.weights}], #4"]
+        lines += _factors_of(tile, names, channel)
         for pixel in range(loop.pixels):
             total = names.sums[channel * loop.pixels + pixel]
             lines += [f"smmla {total}, {total}, {value}, {rounding}", f"asr {total}, {total}, {shift}"]
@@ -225,6 +251,16 @@ def _finish(tile: Channels, names: _Names) -> list[str]:
         lines.append(f"add {output}, #{loop.channels - tile.moved}")
     return [*lines, f"str {output}, [sp, #8]", f"ldr {output}, [sp, #4]", f"ldr {value}, [sp, #12]",
             f"cmp {names.weights}, {value}", "bne 2b"]  # fmt: skip
+
+
+def _factors_of(tile: Channels, names: _Names, channel: int) -> list[str]:
+    """Value, rounding and shift of one channel; shifts count from a register's lowest byte."""
+    value, (shift, rounding) = names.factors[0], names.values
+    if not tile.brief:
+        return [f"ldrd {value}, {rounding}, [{names.weights}], #8", f"ldr {shift}, [{names.weights}], #4"]
+    own = [f"lsr {shift}, #{8 * channel}"] if channel else []
+    return [f"ldr {value}, [{names.weights}], #4", f"ldrd {rounding}, {shift}, [sp, #20]", *own,
+            f"lsl {rounding}, {shift}"]  # fmt: skip
 
 
 def _stored(tile: Channels, names: _Names, channel: int, pixel: int) -> list[str]:
@@ -243,8 +279,10 @@ def _stored(tile: Channels, names: _Names, channel: int, pixel: int) -> list[str
 
 
 def _clipped(clip: Clip, total: str) -> list[str]:
-    lines = [f"add {total}, #{clip.zero}"] if clip.zero else []
-    lines.append(f"ssat {total}, #8, {total}")
+    if clip.zero is None:
+        lines = [f"ssat {total}, #8, {total}, asr #1"]
+    else:
+        lines = [*([f"add {total}, #{clip.zero}"] if clip.zero else []), f"ssat {total}, #8, {total}"]
     if clip.low > -128:
         lines += [f"cmp {total}, #{clip.low}", "it lt", f"movlt {total}, #{clip.low}"]
     if clip.high < 127:

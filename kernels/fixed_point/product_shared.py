@@ -25,6 +25,7 @@ _FIELDS = (
     "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns", "words",
     "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride", "right_stride",
     "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero", "even_zero",
+    "zero",
 )  # fmt: skip
 
 
@@ -48,8 +49,8 @@ def shareable(problem: Conv2d) -> bool:
     return problem.group_inputs % BLOCK == 0
 
 
-def geometry(problem: Conv2d, kind: Kind, begins: np.ndarray) -> np.ndarray:
-    """int32: the sizes of `problem` by `_FIELDS`, then where each group's stream begins."""
+def geometry(problem: Conv2d, kind: Kind, zero: int, begins: np.ndarray) -> np.ndarray:
+    """int32: the sizes of `problem`, whose output's zero is `zero`, by `_FIELDS`, then where each group's stream begins."""
     x, y, words = problem.x, problem.y, problem.group_inputs // BLOCK
     gather = Gather(problem, kind.tile.loop.pixels, kind.tile.loop.packed)
     run_words = gather.run // BLOCK
@@ -64,6 +65,7 @@ def geometry(problem: Conv2d, kind: Kind, begins: np.ndarray) -> np.ndarray:
         "right_dilation": problem.dilations[1], "top": problem.pads[0], "left": problem.pads[1],
         "runs": gather.runs[1], "run_turns": run_words // kind.repeat, "run_words": run_words,
         "odd_zero": zeros[0], "even_zero": zeros[1],
+        "zero": 2 * zero + 1,
     }  # fmt: skip
     values = np.array([found[name] for name in _FIELDS], np.int64)
     return np.concatenate([(values & 0xFFFFFFFF).astype(np.uint32).view(np.int32), begins])
@@ -168,7 +170,9 @@ def _channels(kernel: _Kernel, start: Any, group: Any) -> None:
         _address(kernel.scratch, 0),
         _address(kernel.y, place),
     ]
-    script.evaluate(tirx.call_extern("int32", kernel.kind.tile.name, *pointers, kernel.size("y_pixel")))
+    tile = kernel.kind.tile
+    doubled = [kernel.size("zero")] if tile.brief else []
+    script.evaluate(tirx.call_extern("int32", tile.name, *pointers, *doubled, kernel.size("y_pixel")))
 
 
 def _address(memory: Memory, index: Any) -> Any:

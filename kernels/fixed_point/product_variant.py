@@ -17,6 +17,7 @@ TURNS = (1, 2, 3, 4, 5, 7)
 """Blocks in a turn of the loop."""
 
 _LONGEST = 8
+_MOST_BYTES = 2**16 - 1
 _ROW_SETUP, _TILE_SETUP = 30.0, 24.0
 _PIXEL_SETUP = 30.0
 _SPREAD = 6.9
@@ -93,11 +94,12 @@ def turns_of(kept: np.ndarray, loop: Loop) -> np.ndarray:
 
 def channels_of(problem: Conv2d, loop: Loop, clip: Clip, shared: bool) -> Channels:
     """What is done with a gathered tile, by code that is `shared` by problems of other sizes or not."""
-    ragged = problem.group_outputs % loop.channels > 0
+    ragged, blocks = problem.group_outputs % loop.channels > 0, reduction_blocks(problem)
+    far = (2 * blocks // loop.turn + 1) * loop.turn_bytes > _MOST_BYTES
     if shared:
-        return Channels(loop, clip, None, None, ragged)
-    turns = None if loop.sparse else -(-reduction_blocks(problem) // loop.turn)
-    return Channels(loop, clip, turns, problem.y.pixel_stride, ragged)
+        return Channels(loop, clip, None, None, ragged, far)
+    turns = None if loop.sparse else -(-blocks // loop.turn)
+    return Channels(loop, clip, turns, problem.y.pixel_stride, ragged, far)
 
 
 def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:
@@ -117,4 +119,4 @@ def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:
 def stream_bytes(kept: np.ndarray, tile: Channels) -> int:
     """Bytes of the constants."""
     turns = turns_of(kept, tile.loop)
-    return int(turns.sum()) * tile.loop.turn_bytes + turns.size * (16 * tile.loop.channels + 4 * tile.sized)
+    return int(turns.sum()) * tile.loop.turn_bytes + turns.size * tile.own_bytes
