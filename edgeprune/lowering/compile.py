@@ -24,7 +24,7 @@ _THREADS = 2
 
 def tvm_target(target: Target) -> Any:
     """The TVM target of `target`'s facts."""
-    options: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu}
+    options: dict[str, Any] = {"kind": "llvm", "mtriple": _triple(target), "mcpu": target.cpu}
     if target.features:
         options["mattr"] = list(target.features)
     if target.triple.endswith("eabihf"):
@@ -33,6 +33,12 @@ def tvm_target(target: Target) -> Any:
     if target.bare:
         options["vector-width"] = 8 * target.vector_bytes
     return tvm.target.Target(options)
+
+
+def _triple(target: Target) -> str:
+    """The triple in full for Arm cores without floats: else LLVM calls functions that the library there lacks."""
+    machine, *_, last = target.triple.split("-")
+    return f"{machine}-unknown-none-eabi" if last == "eabi" else target.triple
 
 
 def _passes() -> list[Any]:

@@ -89,7 +89,8 @@ def plan_layout(
 ) -> Layout:
     """Place every root of `groups`: inside an output or a concatenation where its kernel can write there.
 
-    The kernels of groups whose anchors are `borderless` need no border around what they read.
+    The kernels of groups whose anchors are `borderless` need no border around what they read, and leave none around
+    what they write.
     """
     layout = Layout(modes)
     halos = _halos([group for group in groups if id(group.anchor) not in borderless], trace)
@@ -106,10 +107,10 @@ def plan_layout(
                 continue
             format = stored_format(trace, quantized, value)
             hosts = [host for host in _hosts(layout, trace, ports, value) if layout.format_of(host[0].buffer) == format]
-            if id(group.anchor) in borderless:
-                hosts = [host for host in hosts if has_even_pixels(host[0])]
-            image = id(value) in images
-            place_root(layout, value, group, halos.get(id(value), NO_HALO), hosts, format, image)
+            halo = halos.get(id(value), NO_HALO)
+            if id(group.anchor) in borderless or group.kind == "pointwise":
+                hosts, halo = [host for host in hosts if has_even_pixels(host[0])], NO_HALO
+            place_root(layout, value, group, halo, hosts, format, id(value) in images)
     return layout
 
 

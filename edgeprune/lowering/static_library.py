@@ -43,6 +43,8 @@ _SHARED = (*_SHARED_SOURCES, "border.h", "elementary.h")
 """The files of the runtime that need no operating system."""
 _ANYWHERE = frozenset({"memcpy", "memset", "memmove"})
 _ALLOC = 2
+_UNUSED_SECTIONS = (".text.tvm.", ".ARM.exidx", ".ARM.extab", ".eh_frame")
+"""Sections that no linker keeps, for nothing refers to them: TVM adds conversions of 16-bit floats to every object."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,17 @@ def static_files() -> dict[str, str]:
     own = {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.name.endswith(".h")}
     shared = {file: text for file, text in runtime_files().items() if file in _SHARED}
     return dict(sorted((own | shared).items()))
+
+
+def plain_sizes(plan: Plan) -> dict[str, int]:
+    """Bytes that each constant takes as it is stored, by name; of equal ones all but the first count nothing."""
+    known: set[bytes] = set()
+    sizes = {}
+    for constant in plan.constants:
+        data = np.ascontiguousarray(constant.value).tobytes()
+        sizes[constant.name] = 0 if data in known else len(data) + -len(data) % _ALIGNMENT
+        known.add(data)
+    return sizes
 
 
 def _packed(plan: Plan) -> tuple[bytes, dict[str, int]]:
@@ -142,8 +155,8 @@ def _symbols(data: bytes, defined: bool) -> set[str]:
 def _stored_bytes(data: bytes) -> int:
     """What an object file puts into flash."""
     sections = ELFFile(io.BytesIO(data)).iter_sections()
-    kept = (section for section in sections if section["sh_flags"] & _ALLOC and section["sh_type"] == "SHT_PROGBITS")
-    return sum(section["sh_size"] for section in kept)
+    stored = [section for section in sections if section["sh_flags"] & _ALLOC and section["sh_type"] == "SHT_PROGBITS"]
+    return sum(section["sh_size"] for section in stored if not section.name.startswith(_UNUSED_SECTIONS))
 
 
 def _archived(folder: Path, objects: list[str]) -> bytes:
