@@ -60,7 +60,7 @@ def bench_verb(
     """
     check_board(board)
     peers = _peers(vs)
-    _check_mlperf(mlperf_tiny, data, peers)
+    _check_mlperf(mlperf_tiny, data, {"--vs": peers, "--model": model, "--threads": threads})
     check_package(package)
     source = None if model is None else model_file(model, arch, dimension)
     from edgeprune import flow
@@ -84,12 +84,15 @@ def bench_verb(
     console.result(report, latency_table(str(package), report), *_board_table(report), *slowest_layers_table(report))
 
 
-def _check_mlperf(mlperf_tiny: bool, data: Path | None, peers: tuple[str, ...]) -> None:
+def _check_mlperf(mlperf_tiny: bool, data: Path | None, others: dict[str, Any]) -> None:
+    """Refuse what means nothing beside `--mlperf-tiny`, or without it. Raises EdgepruneError (option-conflict)."""
     if data is not None and not mlperf_tiny:
-        raise usage_error("option-conflict", "--data is for --mlperf-tiny", "--data", "leave it out; `eval` judges")
-    if peers and mlperf_tiny:
-        what = "other runtimes are measured on this machine only"
-        raise usage_error("option-conflict", what, "--vs", "leave --vs or --mlperf-tiny out")
+        what = "--data goes with --mlperf-tiny"
+        raise usage_error("option-conflict", what, "--data", "leave it out; `edgeprune eval` judges")
+    for name, value in others.items():
+        if value and mlperf_tiny:
+            what = f"{name} means nothing to MLPerf Tiny, which measures the package alone"
+            raise usage_error("option-conflict", what, name, f"leave {name} or --mlperf-tiny out")
 
 
 def _mlperf_table(report: dict[str, Any]) -> Any:
