@@ -160,20 +160,27 @@ def latency_table(title: str, bench: Facts) -> Table:
         low, high = time_text(predicted["low"]), time_text(predicted["high"])
         note = f"predicted, {low} to {high}: {predicted['basis']}"
         table.add_row("", "", time_text(predicted["value"]), "", _plain(note))
+        if energy := bench.get("predicted_mj"):
+            told = f"{energy['value']:.3g} mJ predicted, {energy['low']:.3g} to {energy['high']:.3g}"
+            table.add_row("", "", "", "", told)
     elif bench.get("unpredicted"):
         table.add_row("", "", "", "", _plain(f"no time is predicted: {bench['unpredicted']}"))
     return table
 
 
 def slowest_layers_table(bench: Facts, most: int = 10) -> list[Table]:
-    """The layers that take the most time, or no table where the run was not profiled."""
-    layers = [layer for layer in bench.get("layers") or () if layer.get("time_us") is not None]
+    """The layers that take the most time, or instructions, or no table where the run was not profiled."""
+    every = list(bench.get("layers") or ())
+    timed = any(layer.get("time_us") is not None for layer in every)
+    key, head = ("time_us", "time") if timed else ("instructions", "instructions")
+    layers = [layer for layer in every if layer.get(key) is not None]
     if not layers:
         return []
-    total = sum(layer["time_us"] for layer in layers)
-    table = _table(f"Slowest of {len(layers)} steps", ("layer", "left"), ("time", "right"), ("share", "right"))
-    for layer in sorted(layers, key=lambda each: -each["time_us"])[:most]:
-        table.add_row(_plain(layer["name"]), f"{layer['time_us']:.1f} us", share_text(layer["time_us"], total))
+    total = sum(layer[key] for layer in layers)
+    table = _table(f"Slowest of {len(layers)} steps", ("layer", "left"), (head, "right"), ("share", "right"))
+    for layer in sorted(layers, key=lambda each: -each[key])[:most]:
+        amount = f"{layer[key]:.1f} us" if timed else count_text(layer[key])
+        table.add_row(_plain(layer["name"]), amount, share_text(layer[key], total))
     return [table]
 
 

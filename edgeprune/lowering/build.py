@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from edgeprune.cache import Cache
 from edgeprune.lowering.aot import emit_source
 from edgeprune.lowering.arena import allocate
-from edgeprune.lowering.constants import pack_constants
+from edgeprune.lowering.constants import pack_constants, stored_sizes
 from edgeprune.lowering.link import build_library, runtime_files
+from edgeprune.lowering.overlap import allocate_overlapping
 from edgeprune.lowering.plan import Call, Layer, Plan
-from edgeprune.lowering.static_library import build_static
+from edgeprune.lowering.static_library import build_static, plain_sizes
 from edgeprune.progress import Progress, silent
 from edgeprune.target import Target
 
@@ -63,6 +64,19 @@ def build(
         ram_bytes=arena.size,
         expanded_bytes=packed.expanded_bytes,
     )
+
+
+def arena_bytes(plan: Plan, target: Target) -> int:
+    """The scratch memory of the compiled `plan`, without compiling it."""
+    return (allocate_overlapping(plan) if target.bare else allocate(plan)).size
+
+
+def constant_bytes(plan: Plan, bare: bool) -> dict[str, int]:
+    """Bytes that each constant of `plan` takes in the library, by name; of equal ones all but the first count nothing.
+
+    `bare`: in a static library for a microcontroller, where they are used as they are stored.
+    """
+    return plain_sizes(plan) if bare else stored_sizes(plan)
 
 
 def _static(plan: Plan, target: Target, name: str, cache: Cache | None) -> Built:

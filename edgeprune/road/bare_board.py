@@ -92,7 +92,7 @@ def open_on_bare(
         with running(firmware, board) as runner:
             runner.require_library(digest_of(package))
             kind = "emulated" if board.transport in EMULATED else "measured"
-            yield OnBoard(package, board, kind, runner, facts=facts)
+            yield OnBoard(package, board, kind, runner, facts=facts, chip=firmware.chip)
 
 
 def write_firmware(firmware: Firmware, board: Board, progress: Progress) -> dict[str, Any]:

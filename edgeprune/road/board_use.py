@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from edgeprune.board import Board
+from edgeprune.chip import Chip
 from edgeprune.compiled import Package
 from edgeprune.data.samples import Samples
 from edgeprune.deploy.edge_run import BenchTold
@@ -17,6 +18,7 @@ from edgeprune.deploy.session import Session
 from edgeprune.errors import EdgepruneError
 from edgeprune.progress import Progress, silent
 from edgeprune.road.inspecting import is_package
+from edgeprune.search.instructions import Prediction, instruction_facts, predict_energy, predict_latency
 
 
 class Runs(Protocol):
@@ -33,7 +35,7 @@ class Runs(Protocol):
 class OnBoard:
     """A package on a board, ready to run there; `session` only where an operating system answers.
 
-    `facts` are what is known of the firmware of a microcontroller.
+    `facts` are what is known of the firmware of a microcontroller, `chip` that microcontroller.
     """
 
     package: Package
@@ -43,6 +45,7 @@ class OnBoard:
     threads: int = 1
     session: Session | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    chip: Chip | None = None
 
     def run_rows(self, samples: Samples, progress: Progress = silent) -> dict[str, np.ndarray]:
         """One inference a row; outputs by name, stacked along a new first axis in place of a batch axis of 1."""
@@ -65,7 +68,7 @@ class OnBoard:
             "threads": self.threads,
             "latency_ms": _latency(told),
             "instructions": told.instructions,
-            **_predicted(told),
+            **(_predicted(told) if self.chip is None else self._predicted(self.chip, told)),
             "peers": [],
             "peers_model": None,
             "layers": _layers(told),
@@ -79,6 +82,22 @@ class OnBoard:
             report["peak_rss_bytes"] = told.peak_rss_bytes
             report["conditions"] = {"before": before.as_dict(), "after": after.as_dict()}
         return report
+
+    def _predicted(self, chip: Chip, told: BenchTold) -> dict[str, Any]:
+        """Milliseconds and millijoules that the counted instructions should take on `chip`, where that is known."""
+        if told.instructions is None:
+            return {}
+        try:
+            facts = instruction_facts(self.package.manifest.target, chip)
+        except EdgepruneError as error:
+            return {"predicted_ms": None, "unpredicted": error.what}
+        time = predict_latency(told.instructions, facts, chip.clock_mhz)
+        energy = predict_energy(told.instructions, facts)
+        return {"predicted_ms": _as_told(time), "predicted_mj": _as_told(energy)}
+
+
+def _as_told(prediction: Prediction) -> dict[str, Any]:
+    return {"value": prediction.value, "low": prediction.low, "high": prediction.high, "basis": prediction.source}
 
 
 def require_package(path: str | PathLike[str], board: Board) -> None:

@@ -17,8 +17,7 @@ from edgeprune.deploy.local import LocalRunner
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.ports import input_specs
-from edgeprune.lowering.arena import allocate
-from edgeprune.lowering.build import build
+from edgeprune.lowering.build import arena_bytes, build
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.modes import LAYOUT_KEY, image_changes
 from edgeprune.pattern import Level
@@ -164,7 +163,7 @@ def with_layouts(model: ir.Model, table: CostTable, levels: Mapping[str, Level])
 
 def ram_bytes(model: ir.Model, target: Target) -> int:
     """The working memory that the compiled `model` needs: the static plan exactly, without compiling."""
-    return allocate(lower(model, target)).size
+    return arena_bytes(lower(model, target), target)
 
 
 def _table(target: Target, kind: Kind, threads: int, readings: Readings, structure: Structure) -> CostTable:

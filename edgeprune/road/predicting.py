@@ -52,7 +52,7 @@ def _reading(plan: Plan, target: Target, threads: int, known: frozenset[str]) ->
     sizes = _sizes(plan)
     steps = [_call_us(call, sizes, target, threads) for call in calls_of(plan)]
     times, copies = by_step(plan, steps, known)
-    packed = packed_bytes(plan)
+    packed = packed_bytes(plan, target.bare)
     code = _RUNTIME_BYTES + _KERNEL_BYTES * len(plan.functions)
     return Reading(times, copies, 0.0, packed, sum(packed.values()), code)
 
@@ -61,7 +61,9 @@ def _call_us(call: Call, sizes: dict[str, int], target: Target, threads: int) ->
     moved = sum(sizes.get(name, 0) for name in dict.fromkeys(call.arguments))
     arithmetic = call.layer.dense_macs / target.lanes
     cycles = call.layer.cycles or max(moved / _BYTES_A_CYCLE, arithmetic)
-    return (_CALL_CYCLES + cycles / max(1, min(threads, call.units))) / target.clock_mhz
+    # Kernels of microcontrollers count instructions.
+    a_count = 1.0 if target.per_instruction is None else target.per_instruction.cycles
+    return a_count * (_CALL_CYCLES + cycles / max(1, min(threads, call.units))) / target.clock_mhz
 
 
 def _sizes(plan: Plan) -> dict[str, int]:

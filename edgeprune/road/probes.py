@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
-from edgeprune.lowering.constants import stored_sizes
+from edgeprune.lowering.build import constant_bytes
 from edgeprune.lowering.plan import Call
 from edgeprune.mask import mask_from_scores
 from edgeprune.pattern import Level, Pattern
@@ -126,9 +126,12 @@ def by_step(plan: Plan, times_us: Sequence[float], known: frozenset[str]) -> tup
     return whole, copies
 
 
-def packed_bytes(plan: Plan) -> dict[str, int]:
-    """Bytes of the constants that the steps of each name read, as they are stored; shared ones count once."""
-    sizes = stored_sizes(plan)
+def packed_bytes(plan: Plan, bare: bool = False) -> dict[str, int]:
+    """Bytes of the constants that the steps of each name read, as they are stored; shared ones count once.
+
+    `bare`: on a microcontroller.
+    """
+    sizes = constant_bytes(plan, bare)
     found: dict[str, int] = {}
     for call in calls_of(plan):
         own = sum(sizes.pop(name, 0) for name in dict.fromkeys(call.arguments))
