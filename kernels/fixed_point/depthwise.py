@@ -7,6 +7,7 @@ import numpy as np
 from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
+from edgeprune.kernels.fixed_point.depthwise_mve import build_vector_depthwise
 from edgeprune.kernels.fixed_point.depthwise_pairs import Pairs, pairs_function, row_words
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring
 from edgeprune.kernels.fixed_point.depthwise_scale import fold
@@ -26,6 +27,9 @@ def build_fixed_depthwise(
     x, y = problem.x, problem.y
     if x.channel_stride != 1 or y.channel_stride != 1 or x.channels != y.channels or problem.epilogue:
         raise ValueError("a depthwise convolution needs two channels-last images with the same channels")
+    vectors = build_vector_depthwise(problem, weights, bias, requantize) if machine.dot == "mve" else None
+    if vectors is not None:
+        return vectors
     ring, folded = Ring(problem), fold(weights, bias, x.format.zero, requantize)
     macs = y.batch * y.height * y.width * y.channels * problem.taps
     constants: tuple[np.ndarray, ...]
