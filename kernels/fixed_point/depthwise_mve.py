@@ -41,7 +41,8 @@ def build_vector_depthwise(
     row, ring, wide = _row(problem, requantize), Ring(problem, phases=0), weights.astype(np.int64)
     start = (np.zeros(len(wide), np.int64) if bias is None else bias) - problem.x.format.zero * wide.sum(axis=1)
     dense = problem.x.pixel_stride == problem.x.channels
-    exact = rescale(requantize, packed=False).possible and _pairs_fit(wide) and np.abs(start).max(initial=0) <= _LARGEST
+    reach = np.abs(start) + 128 * np.abs(wide).sum(axis=1)
+    exact = _pairs_fit(wide) and reach.max(initial=0) << row.raised <= _LARGEST
     if not (row.possible and dense and exact):
         return None
     y = problem.y
@@ -64,10 +65,16 @@ def _row(problem: Depthwise, requantize: Requantize) -> RowOfOutputs:
         stride=LANES if flat else y.pixel_stride,
         size=y.width * y.channels if flat else y.channels,
         flat=flat,
+        raised=_raised(requantize),
         zero=requantize.zero,
         low=requantize.low,
         high=requantize.high,
     )
+
+
+def _raised(requantize: Requantize) -> int:
+    """Bits by which sums are too few for the high word of a product to round them."""
+    return max(0, 1 - int(rescale(requantize, packed=False).shifts.min(initial=1)))
 
 
 def _pairs_fit(weights: np.ndarray) -> bool:
@@ -83,13 +90,13 @@ def _slot_bytes(ring: Ring) -> int:
 
 def _stream(problem: Depthwise, weights: np.ndarray, start: np.ndarray, requantize: Requantize) -> np.ndarray:
     """What `RowOfOutputs` takes, int32: channels filled up to whole vectors, or repeated by pixels that share one."""
-    scaled = rescale(requantize, packed=False)
+    scaled, raised = rescale(requantize, packed=False), _raised(requantize)
     channels, lanes = len(weights), np.arange(-(-len(weights) // LANES) * LANES)
     shares = channels < LANES and LANES % channels == 0
     lanes = lanes % channels if shares else np.minimum(lanes, channels - 1)
     parts = []
     for vector in lanes.reshape(-1, LANES):
-        wide = [values[vector[list(ORDER)]].astype("<i4") for values in (start, scaled.values, -scaled.shifts)]
+        wide = [values[vector[list(ORDER)]].astype("<i4") for values in (start, scaled.values, -scaled.shifts - raised)]
         parts += [wide[0].tobytes(), weights[vector].T.tobytes(), wide[1].tobytes(), wide[2].tobytes()]
     return np.frombuffer(b"".join(parts), np.int32)
 

@@ -32,7 +32,8 @@ class RowOfOutputs:
     """A row of `kernel` taps (rows, columns) of `vectors` vectors of channels.
 
     Bytes: `tap` between taps beside each other, `step` between inputs of neighbouring outputs, `stride` between
-    outputs. The first `size` bytes of an output are written; where `flat`, all of a row's outputs are one.
+    outputs. The first `size` bytes of an output are written; where `flat`, all of a row's outputs are one. Sums are
+    times 2**`raised` before values multiply them.
     """
 
     kernel: tuple[int, int]
@@ -42,6 +43,7 @@ class RowOfOutputs:
     stride: int
     size: int
     flat: bool
+    raised: int
     zero: int
     low: int
     high: int
@@ -105,7 +107,7 @@ class RowOfOutputs:
 
     def _finish(self) -> list[str]:
         """Sums are rescaled and stored."""
-        lines = []
+        lines = [f"vshl.i32 q{number}, q{number}, #{self.raised}" for number in range(4) if self.raised]
         for number in range(4):
             lines += [f"vldrw.u32 q4, [{_STREAM}], #16", f"vmulh.s32 q{number}, q{number}, q4"]
         for number in range(4):

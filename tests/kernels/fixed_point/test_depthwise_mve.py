@@ -21,13 +21,18 @@ pytestmark = needs_qemu()
 
 
 def check(
-    problem: Depthwise, seed: int, bounds: tuple[int, int] = (-128, 127), vectors: bool = True, least: int = -127
+    problem: Depthwise,
+    seed: int,
+    bounds: tuple[int, int] = (-128, 127),
+    vectors: bool = True,
+    least: int = -127,
+    largest: int = 5,
 ) -> None:
     generator, x, channels = np.random.default_rng(seed), problem.x, problem.x.channels
     weights = generator.integers(-127, 128, (channels, problem.taps)).astype(np.int8)
     weights[0, :2] = least
     bias = generator.integers(-9000, 9000, channels).astype(np.int32) if problem.bias else None
-    requantize = Requantize.of(2.0 ** -(5 + 4 * generator.random(channels)), problem.y.format.zero, *bounds)
+    requantize = Requantize.of(2.0 ** -(largest + 4 * generator.random(channels)), problem.y.format.zero, *bounds)
     image = generator.integers(-128, 128, (x.batch, x.height, x.width, channels)).astype(np.int8)
     image[:, 0, :3] = -128
     kernel = build_fixed_depthwise(problem, weights, bias, requantize, machine("mve"))
@@ -54,6 +59,10 @@ def test_layers(given: Any) -> None:
 
 def test_bounds_on_both_sides() -> None:
     check(problem_of((1, 4, 5, 20)), 2, (-100, 90))
+
+
+def test_factors_around_one() -> None:
+    check(problem_of((1, 4, 5, 20)), 5, (-100, 127), largest=-1)
 
 
 def test_more_taps_than_registers_go_another_way() -> None:
