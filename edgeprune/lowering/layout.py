@@ -99,7 +99,7 @@ def plan_layout(
     ports = [(output_buffer(index), value) for index, value in enumerate(model.graph.outputs)]
     if quantized.stored_ports:
         for buffer, value in [(input_buffer(value), value) for value in model.graph.inputs] + ports:
-            layout.buffers[buffer] = _port_storage(value, quantized.grids.get(id(value), FLOAT32))
+            layout.buffers[buffer] = _port_storage(value, _port_format(trace, quantized, value))
     images = _image_roots(groups, trace)
     for group in reversed(groups):
         for value in group.outputs:
@@ -125,6 +125,13 @@ def _image_roots(groups: Sequence[Group], trace: Trace) -> set[int]:
             moved = group.kind in ("movement", "store", "pointwise") and len(shape_of(value)) == 4
             found.update({id(value)} if image or moved else ())
     return found
+
+
+def _port_format(trace: Trace, quantized: Quantized, value: ir.Value) -> Format:
+    """How an input or output is stored: elements that were only moved stay as they are, such as states of streams."""
+    moved = value.dtype == ir.DataType.FLOAT and value.const_value is None and id(value) not in quantized.grids
+    root = trace.origin(value).root if moved else value
+    return quantized.grids.get(id(value), FLOAT32) if root is value else stored_format(trace, quantized, root)
 
 
 def _port_storage(value: ir.Value, format: Format) -> Storage:

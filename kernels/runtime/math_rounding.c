@@ -101,22 +101,43 @@ double fma(double x, double y, double z) {
     return sum + (error + rest);
 }
 
-float fabsf(float x) { return (float)fabs(x); }
-float copysignf(float x, float y) { return (float)with_sign(x, y); }
+float fabsf(float x) { return __builtin_fabsf(x); }
+float copysignf(float x, float y) { return __builtin_copysignf(x, y); }
 float sqrtf(float x) { return __builtin_sqrtf(x); }
 float fmaxf(float x, float y) { return x != x || x < y ? y : x; }
 float fminf(float x, float y) { return x != x || y < x ? y : x; }
-float truncf(float x) { return (float)trunc(x); }
-float floorf(float x) { return (float)floor(x); }
-float ceilf(float x) { return (float)ceil(x); }
-float roundf(float x) { return (float)round(x); }
-float rintf(float x) { return (float)rint(x); }
-long lrintf(float x) {
-    /* In single precision alone: many microcontrollers have no other. */
-    return (long)(x < 0x1p22f && x > -0x1p22f ? (x + 0x1.8p23f) - 0x1.8p23f : x);
+
+/* In single precision alone: many microcontrollers have no other. */
+static float signed_as(float size, float x) { return __builtin_copysignf(size, x); }
+
+float truncf(float x) {
+    return __builtin_fabsf(x) < 0x1p23f ? signed_as((float)(int32_t)x, x) : x;
 }
-float nearbyintf(float x) { return (float)rint(x); }
-float roundevenf(float x) { return (float)rint(x); }
+
+float floorf(float x) {
+    float whole = truncf(x);
+    return whole > x ? whole - 1.0f : whole;
+}
+
+float ceilf(float x) {
+    float whole = truncf(x);
+    return whole < x ? signed_as(whole + 1.0f, x) : whole;
+}
+
+float roundf(float x) {
+    float whole = truncf(x);
+    return __builtin_fabsf(x - whole) >= 0.5f ? whole + signed_as(1.0f, x) : whole;
+}
+
+float rintf(float x) {
+    float size = __builtin_fabsf(x);
+    return size < 0x1p23f ? signed_as((size + 0x1p23f) - 0x1p23f, x) : x;
+}
+
+float nearbyintf(float x) { return rintf(x); }
+float roundevenf(float x) { return rintf(x); }
+long lrintf(float x) { return (long)rintf(x); }
+
 float fmodf(float x, float y) { return (float)fmod(x, y); }
 float ldexpf(float x, int n) { return (float)ldexp(x, n); }
 float fmaf(float x, float y, float z) { return (float)((double)x * y + z); }
