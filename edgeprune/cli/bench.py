@@ -103,7 +103,8 @@ def _mlperf_table(report: dict[str, Any]) -> Any:
     if "instructions" in performance:
         facts["instructions"] = f"{performance['instructions']:,.0f} an inference ({performance['kind']})"
     else:
-        facts["inferences a second"] = f"{performance['inferences_per_second']:.2f} ({performance['kind']})"
+        clock = f", clock of {told['clock_mhz']:g} MHz" if told.get("clock_mhz") else ""
+        facts["inferences a second"] = f"{performance['inferences_per_second']:.2f} ({performance['kind']}{clock})"
     if accuracy is not None:
         facts[accuracy["metric"]] = f"{accuracy['value']:.4f} of {accuracy['samples']} rows"
     return fact_table(f"MLPerf Tiny on {report['board']}", facts)

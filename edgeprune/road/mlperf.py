@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from contextlib import ExitStack
 from os import PathLike
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edgeprune.bare_model import BareModel
@@ -45,28 +45,24 @@ def mlperf_on_board(
     facts = load_board(board)
     _require_bare(facts)
     require_package(package, facts)
-    with ExitStack() as stack:
-        opened = stack.enter_context(Package.open(package))
+    emulated = facts.transport in EMULATED
+    with Package.open(package) as opened:
         rows = None if data is None else _labelled_rows(opened, data)
         firmware, benchmark = _firmware(opened, facts)
         inputs = _stored(firmware.model, benchmark, verify_rows(opened, _INPUTS, None) if rows is None else rows)
-        told: dict[str, Any] = {"flash_bytes": firmware.flash_bytes, "ram_bytes": firmware.ram_bytes}
-        if facts.transport not in EMULATED:
-            told |= write_firmware(firmware, facts, progress)
-        spoken = stack.enter_context(speaking(firmware, facts))
-        device = spoken.runner.connect()
-        report = {
-            "model": device.model,
-            "device": device.name,
-            "profile": device.profile,
-            "performance": _performance(spoken, inputs[:_INPUTS], progress),
-            "accuracy": None
-            if rows is None or data is None
-            else _accuracy(spoken.runner, inputs, rows, data, progress),
-        }
-        precision = opened.manifest.precision
-    kind = "emulated" if facts.transport in EMULATED else "measured"
-    return {"board": facts.name, "kind": kind, "precision": precision, **told, "mlperf_tiny": report}
+        told: dict[str, Any] = {"board": facts.name, "kind": "emulated" if emulated else "measured"}
+        told |= {"precision": opened.manifest.precision}
+        told |= {"flash_bytes": firmware.flash_bytes, "ram_bytes": firmware.ram_bytes}
+    if not emulated:
+        told |= write_firmware(firmware, facts, progress)
+    with speaking(firmware, facts) as spoken:
+        report = msgspec.to_builtins(spoken.runner.connect())
+        report["clock_mhz"] = None if emulated else firmware.chip.reset_mhz or None
+        report["performance"] = _performance(spoken, inputs[:_INPUTS], progress)
+        report["accuracy"] = None
+        if rows is not None and data is not None:
+            report["accuracy"] = _accuracy(spoken.runner, inputs, rows, data, progress)
+    return {**told, "mlperf_tiny": report}
 
 
 def _performance(spoken: Speaking, inputs: Sequence[bytes], progress: Progress) -> dict[str, Any]:

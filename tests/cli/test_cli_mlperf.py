@@ -22,6 +22,7 @@ MEASURED = {
     "precision": "int8",
     "mlperf_tiny": {
         "model": "kws01",
+        "clock_mhz": 4.0,
         "performance": {"kind": "measured", "inferences_per_second": 12.345, "runs": [{"inferences": 150}] * 5},
         "accuracy": None,
     },
@@ -43,7 +44,7 @@ def test_it_is_asked_for_and_told(cli, road, package, card):
 def test_what_was_measured_is_told_as_throughput(cli, road, package):
     road.answers["bench"] = MEASURED
     text = cli("bench", package, "--board", "nucleo-l4r5zi", "--mlperf-tiny").out
-    assert "12.35 (measured)" in text and "top1" not in text
+    assert "12.35 (measured, clock of 4 MHz)" in text and "top1" not in text
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from edgeprune.bare_model import BareModel, BareTensor
 from edgeprune.board import load_board
 from edgeprune.chip import load_chip
 from edgeprune.deploy.mlperf_board import speaking
+from edgeprune.deploy.unicorn_board import UnicornBoard
 from edgeprune.elf import read_elf
 from edgeprune.errors import EdgepruneError
 from edgeprune.firmware.mlperf_tiny import PIXELS, MlperfTiny, mlperf_tiny_of
@@ -249,6 +250,58 @@ def test_emulated_boards_serve_it_in_memory(board, source):
         assert len(regions) == 6 and min(regions) > 30
         assert len(set(regions[:3])) == len(set(regions[3:])) == 1
         assert spoken.runner.connect() == device
+
+
+@pytest.fixture
+def probed(monkeypatch):
+    """A real board's runner, with the emulated core behind it that a probe would reach, and what was done to that."""
+    told = []
+
+    class Probe(UnicornBoard):
+        def connect(self):
+            told.append("connected")
+
+        def close(self):
+            told.append("closed")
+
+    def start(chip_name, board_name, source=None):
+        chip = load_chip(chip_name)
+        firmware = link(chip, source, mlperf_tiny=TINY)
+        probe = Probe(firmware.elf, chip)
+        monkeypatch.setattr("edgeprune.deploy.bare.memory_for", lambda board, _: probe)
+        return speaking(firmware, load_board(board_name)), probe, told
+
+    return start
+
+
+def test_a_board_behind_a_probe_serves_it_in_memory(probed):
+    speaks, _, told = probed("emulated-m4", "nucleo-l4r5zi")
+    with speaks as spoken:
+        assert spoken.take_regions is None and spoken.runner.connect().model == "tiny"
+    assert told == ["connected", "closed"]
+
+
+def test_cycles_become_microseconds(probed):
+    speaks, core, _ = probed("emulated-m4", "nucleo-l4r5zi")
+    with speaks as spoken:
+        spoken.runner.connect()
+        start, cycles = spoken.runner.timestamp(), 0
+        for passed in (120_000_000, 3_999_999_999, 1, 2_500_000_000, 12_345_678, 4_294_967_295):
+            cycles += passed
+            core.write(0xE0001004, (cycles % 2**32).to_bytes(4, "little"))
+            assert (spoken.runner.timestamp() - start) % 2**32 == cycles // 120
+
+
+def test_a_counter_of_24_bits_that_counts_down_becomes_microseconds(probed):
+    speaks, core, _ = probed("emulated-m0plus", "raspberry-pi-pico", SOURCE_WITHOUT_FLOATS)
+    megahertz = load_chip("emulated-m0plus").reset_mhz
+    with speaks as spoken:
+        spoken.runner.connect()
+        start, left, cycles = spoken.runner.timestamp(), 0, 0
+        for passed in (1_000_000, 16_777_215, 5, 9_999_999) * 40:
+            cycles, left = cycles + passed, (left - passed) % 2**24
+            core.write(0xE000E018, left.to_bytes(4, "little"))
+            assert spoken.runner.timestamp() - start == int(cycles / megahertz)
 
 
 def test_answers_longer_than_the_line_arrive_whole():

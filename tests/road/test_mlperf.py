@@ -81,7 +81,7 @@ def test_an_emulated_board_is_counted_and_judged(folder):
     assert (told["board"], told["kind"], told["precision"]) == (BOARD, "emulated", "int8")
     assert told["flash_bytes"] > 30_000 and told["ram_bytes"] > 2 * 3072
     report = told["mlperf_tiny"]
-    assert (report["model"], report["device"]) == ("ic01", "edgeprune")
+    assert (report["model"], report["name"], report["clock_mhz"]) == ("ic01", "edgeprune", None)
     wanted = flow.bench(folder / "pixels.edge", board=BOARD)["instructions"]
     assert report["performance"]["instructions"] == pytest.approx(wanted, rel=0.01)
     assert len(report["performance"]["runs"]) == 5 and "inferences_per_second" not in report["performance"]
@@ -118,6 +118,7 @@ def test_a_board_with_a_clock_is_measured(folder, monkeypatch):
     performance = told["mlperf_tiny"]["performance"]
     assert performance["inferences_per_second"] == pytest.approx(100 / 9) and told["kind"] == "measured"
     assert [run["seconds"] for run in performance["runs"]] == [9, 7, 12, 11, 8]
+    assert told["mlperf_tiny"]["clock_mhz"] == 4
     assert told["mlperf_tiny"]["accuracy"] is None and told["written_bytes"] == told["flash_bytes"]
     assert len(set(loaded)) == 5 and {len(data) for data in loaded} == {3072}
 
