@@ -174,7 +174,8 @@ def _loads(registers: Sequence[str]) -> list[str]:
 
 
 def inlined(name: str, arguments: Sequence[str], lines: Sequence[str], used: Sequence[str]) -> str:
-    """LLVM's text of a function `i32 name(arguments)` that is these lines of assembly, put in where it is called.
+    """LLVM's text of a function `i32 name(arguments)` that is these lines of assembly, put in where it is called; LLVM
+    makes no copies of it when it unrolls loops.
 
     `arguments` are LLVM's types; they come in r0, r1 and so on, which are lost as are the registers `used`.
     """
@@ -184,5 +185,6 @@ def inlined(name: str, arguments: Sequence[str], lines: Sequence[str], used: Seq
     given = ", ".join(f"{kind} %a{i}" for i, kind in enumerate(arguments))
     return (
         f"define internal i32 @{name}({given}) alwaysinline {{\n"
-        f"  %r = call {{ {', '.join(arguments)} }} {assembly(lines, constraints)}({given})\n  ret i32 0\n}}\n"
+        f"  %r = call {{ {', '.join(arguments)} }} {assembly(lines, constraints)}({given}) noduplicate\n"
+        f"  ret i32 0\n}}\n"
     )
