@@ -20,7 +20,7 @@ from edgeprune.kernels.fixed_point.product_plain import (
     plain_function,
     plain_instructions,
 )
-from edgeprune.kernels.fixed_point.product_shared import Kind, geometry, shareable, shared_function
+from edgeprune.kernels.fixed_point.product_shared import kind_and_sizes, shareable, shared_function
 from edgeprune.kernels.fixed_point.product_template import product_function
 from edgeprune.kernels.fixed_point.product_variant import (
     channels_of,
@@ -94,11 +94,15 @@ def build_loop(
     kept, unit = kept_blocks(weights, loop.channels), problem.y.width if loop.line else loop.pixels
     gather = Lines(problem, loop.packed) if loop.line else Gather(problem, loop.pixels, loop.packed)
     stream, begins = pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile)
-    kind = Kind.of(problem, tile)
+    if shared:
+        kind, sizes = kind_and_sizes(problem, tile, requantize.zero, begins)
+        func = shared_function(kind)
+    else:
+        func, sizes = product_function(problem, tile), np.append(begins, np.int32(2 * requantize.zero + 1))
     return Kernel(
-        func=shared_function(kind) if shared else product_function(problem, tile, requantize.zero),
+        func=func,
         units=tile_count(problem, unit),
-        constants=(stream, geometry(problem, kind, requantize.zero, begins) if shared else begins),
+        constants=(stream, sizes),
         label=f"fixed product {loop}" + (" shared" if shared else ""),
         macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
         dense_macs=problem.dense_macs,

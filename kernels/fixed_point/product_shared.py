@@ -6,7 +6,7 @@ Code is half of what a small network takes in flash; with the sizes among the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,26 +22,42 @@ from edgeprune.kernels.fixed_point.product_template import DTYPES, importing
 from edgeprune.kernels.script import Memory, either, kernel_function, let, serial
 
 _FIELDS = (
-    "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns", "words",
-    "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride", "right_stride",
-    "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero", "even_zero",
-    "zero",
+    "zero", "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns",
+)  # fmt: skip
+_WINDOW_FIELDS = (
+    "words", "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride",
+    "right_stride", "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero",
+    "even_zero",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What code depends on: `pointwise` problems read one pixel for each output pixel, in the same order."""
+    """What code depends on: `pointwise` problems read one pixel for each output pixel, in the same order.
+
+    Sizes are int16 where `narrow`, else int32.
+    """
 
     tile: Channels
     repeat: int
     pointwise: bool
+    narrow: bool = True
 
     @classmethod
     def of(cls, problem: Conv2d, tile: Channels) -> Kind:
-        """The kind of `problem`."""
+        """The kind of `problem`, with narrow sizes."""
         same = problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
         return cls(tile, repeats(problem.group_inputs // BLOCK), same)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The sizes in the order in which they are stored."""
+        return _FIELDS if self.pointwise else (*_FIELDS, *_WINDOW_FIELDS)
+
+    @property
+    def dtype(self) -> str:
+        """How a size is stored."""
+        return "int16" if self.narrow else "int32"
 
 
 def shareable(problem: Conv2d) -> bool:
@@ -49,26 +65,36 @@ def shareable(problem: Conv2d) -> bool:
     return problem.group_inputs % BLOCK == 0
 
 
-def geometry(problem: Conv2d, kind: Kind, zero: int, begins: np.ndarray) -> np.ndarray:
-    """int32: the sizes of `problem`, whose output's zero is `zero`, by `_FIELDS`, then where each group's stream begins."""
+def kind_and_sizes(problem: Conv2d, tile: Channels, zero: int, begins: np.ndarray) -> tuple[Kind, np.ndarray]:
+    """The kind of `problem`, whose output's zero is `zero`, and its sizes, then where each group's stream begins."""
+    kind = Kind.of(problem, tile)
+    found = _sizes(problem, kind, zero)
+    values = np.array([*(found[name] for name in kind.fields), *begins], np.int64)
+    kind = replace(kind, narrow=bool(np.abs(values).max() < 2**15))
+    return kind, values.astype(kind.dtype)
+
+
+def _sizes(problem: Conv2d, kind: Kind, zero: int) -> dict[str, int]:
     x, y, words = problem.x, problem.y, problem.group_inputs // BLOCK
     gather = Gather(problem, kind.tile.loop.pixels, kind.tile.loop.packed)
     run_words = gather.run // BLOCK
-    zeros = zero_halves(x.format.zero, kind.tile.loop.packed)
-    found = {
-        "pixels": problem.pixels, "groups": problem.groups, "inputs": problem.group_inputs,
+    odd, even = (_half(word) for word in zero_halves(x.format.zero, kind.tile.loop.packed))
+    return {
+        "zero": 2 * zero + 1, "pixels": problem.pixels, "groups": problem.groups, "inputs": problem.group_inputs,
         "outputs": problem.group_outputs, "x_offset": x.offset, "x_pixel": x.pixel_stride, "y_offset": y.offset,
         "y_pixel": y.pixel_stride, "turns": words // kind.repeat, "words": words, "y_width": y.width,
         "y_height": y.height, "x_width": x.width, "x_height": x.height, "x_row": x.row_stride,
-        "x_batch": x.batch_stride, "rows": problem.kernel[0], "columns": problem.kernel[1],
+        "x_batch": x.batch_stride if x.batch > 1 else 0, "rows": problem.kernel[0], "columns": problem.kernel[1],
         "down_stride": problem.strides[0], "right_stride": problem.strides[1], "down_dilation": problem.dilations[0],
         "right_dilation": problem.dilations[1], "top": problem.pads[0], "left": problem.pads[1],
         "runs": gather.runs[1], "run_turns": run_words // kind.repeat, "run_words": run_words,
-        "odd_zero": zeros[0], "even_zero": zeros[1],
-        "zero": 2 * zero + 1,
+        "odd_zero": odd, "even_zero": even,
     }  # fmt: skip
-    values = np.array([found[name] for name in _FIELDS], np.int64)
-    return np.concatenate([(values & 0xFFFFFFFF).astype(np.uint32).view(np.int32), begins])
+
+
+def _half(word: int) -> int:
+    """The int16 that a word holds twice."""
+    return (word & 0xFFFF ^ 0x8000) - 0x8000
 
 
 @dataclass(frozen=True)
@@ -81,8 +107,12 @@ class _Kernel:
     y: Memory
 
     def size(self, name: str) -> Any:
-        """A field of the geometry."""
-        return self.sizes.load(_FIELDS.index(name))
+        """One of the sizes."""
+        return self.at(self.kind.fields.index(name))
+
+    def at(self, index: Any) -> Any:
+        """What is stored with the sizes at `index`."""
+        return tirx.Cast("int32", self.sizes.load(index))
 
 
 @lru_cache(maxsize=512)
@@ -103,7 +133,8 @@ def shared_function(kind: Kind) -> Any:
                     gather(kernel, let(start + pixel), first, let(pixel * BLOCK))
                 _channels(kernel, start, group)
 
-    return kernel_function(DTYPES, body)
+    x, stream, _, scratch, y = DTYPES
+    return kernel_function([x, stream, kind.dtype, scratch, y], body)
 
 
 def _same(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
@@ -158,15 +189,17 @@ def _spread(kernel: _Kernel, first: Any, target: Any, turns: Any) -> None:
 def _blank(kernel: _Kernel, target: Any) -> None:
     step = kernel.kind.tile.loop.block_bytes
     for half, name in enumerate(("odd_zero", "even_zero")):
-        fill(kernel.scratch, target + half * (step // 2), kernel.size(name), kernel.size("words"), step)
+        value = let(kernel.size(name))
+        both = (value << 16) | (value & 0xFFFF)
+        fill(kernel.scratch, target + half * (step // 2), both, kernel.size("words"), step)
 
 
 def _channels(kernel: _Kernel, start: Any, group: Any) -> None:
     place = kernel.size("y_offset") + start * kernel.size("y_pixel") + group * kernel.size("outputs")
-    begin = len(_FIELDS) + group
+    begin = len(kernel.kind.fields) + group
     pointers = [
-        _address(kernel.stream, kernel.sizes.load(begin)),
-        _address(kernel.stream, kernel.sizes.load(begin + 1)),
+        _address(kernel.stream, kernel.at(begin)),
+        _address(kernel.stream, kernel.at(begin + 1)),
         _address(kernel.scratch, 0),
         _address(kernel.y, place),
     ]

@@ -16,16 +16,16 @@ from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_fu
 from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial
 
 DTYPES = ("int8", "int32", "int32", "int8", "int8")
-"""x, stream, where each group begins in it, scratch, y."""
+"""x, stream, where each group begins in it and twice the output's zero plus one, scratch, y."""
 
 
 @lru_cache(maxsize=512)
-def product_function(problem: Conv2d, tile: Channels, zero: int) -> Any:
-    """The PrimFunc of `problem`, whose output's zero is `zero`; a unit is a tile of pixels, or a row of lines."""
-    return _by_rows(problem, tile, zero) if tile.loop.line else _by_tiles(problem, tile, zero)
+def product_function(problem: Conv2d, tile: Channels) -> Any:
+    """The PrimFunc of `problem`; a unit is a tile of output pixels, or a row where inputs lie in lines."""
+    return _by_rows(problem, tile) if tile.loop.line else _by_tiles(problem, tile)
 
 
-def _by_tiles(problem: Conv2d, tile: Channels, zero: int) -> Any:
+def _by_tiles(problem: Conv2d, tile: Channels) -> Any:
     loop = tile.loop
     gather = Gather(problem, loop.pixels, loop.packed)
     counts = sorted({repeats(words) for words in spread_counts(gather)})
@@ -38,12 +38,12 @@ def _by_tiles(problem: Conv2d, tile: Channels, zero: int) -> Any:
             start = tile_start(number, problem.pixels, loop.pixels)
             with rolled(problem.groups) as group:
                 gather_tile(gather, x, scratch, start, group)
-                _channels(problem, tile, zero, memories, start, group, 0)
+                _channels(problem, tile, memories, start, group, 0)
 
     return kernel_function(DTYPES, body)
 
 
-def _by_rows(problem: Conv2d, tile: Channels, zero: int) -> Any:
+def _by_rows(problem: Conv2d, tile: Channels) -> Any:
     lines, width, pixels = Lines(problem, tile.loop.packed), problem.y.width, tile.loop.pixels
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
@@ -55,7 +55,7 @@ def _by_rows(problem: Conv2d, tile: Channels, zero: int) -> Any:
                 lines.gather(x, scratch, image, row, group)
                 with rolled(-(-width // pixels)) as part:
                     column = tile_start(part, width, pixels)
-                    _channels(problem, tile, zero, memories, number * width + column, group, column * 4)
+                    _channels(problem, tile, memories, number * width + column, group, column * 4)
 
     return kernel_function(DTYPES, body)
 
@@ -65,9 +65,7 @@ def importing(functions: list[str]) -> Any:
     return script.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", "\n".join([*functions, HIDE_FUNCTION]))
 
 
-def _channels(
-    problem: Conv2d, tile: Channels, zero: int, memories: list[Memory], pixel: Any, group: Any, inputs: Any
-) -> None:
+def _channels(problem: Conv2d, tile: Channels, memories: list[Memory], pixel: Any, group: Any, inputs: Any) -> None:
     """All channels of a group for the tile from output `pixel` on, whose inputs begin `inputs` bytes into scratch."""
     _, stream, begins, scratch, y = memories
     place = problem.y.offset + pixel * problem.y.pixel_stride + group * problem.group_outputs
@@ -77,7 +75,7 @@ def _channels(
         _address(scratch, inputs - tile.loop.first_step),
         _address(y, place),
     ]
-    doubled = [tirx.IntImm("int32", 2 * zero + 1)] if tile.brief else []
+    doubled = [begins.load(problem.groups + 1)] if tile.brief else []
     script.evaluate(tirx.call_extern("int32", tile.name, *pointers, *doubled))
 
 

@@ -19,7 +19,7 @@ TURNS = (1, 2, 3, 4, 5, 7)
 _LONGEST = 8
 _MOST_BYTES = 2**16 - 1
 _ROW_SETUP, _TILE_SETUP = 30.0, 24.0
-_PIXEL_SETUP = 30.0
+_PIXEL_SETUP, _WINDOW_SETUP = 30.0, 110.0
 _SPREAD = 6.9
 
 
@@ -112,7 +112,8 @@ def instructions(problem: Conv2d, kept: np.ndarray, tile: Channels) -> float:
         rows, tiles = problem.y.batch * problem.y.height, -(-problem.y.width // loop.pixels)
         gather = problem.groups * (_ROW_SETUP + Lines(problem, loop.packed).instructions)
         return rows * (tiles * (channels + problem.groups * _TILE_SETUP) + gather)
-    gather = problem.groups * loop.pixels * (_PIXEL_SETUP + blocks * _SPREAD)
+    setup = _PIXEL_SETUP + (_WINDOW_SETUP if tile.stride is None and problem.taps > 1 else 0)
+    gather = problem.groups * loop.pixels * (setup + blocks * _SPREAD)
     return tile_count(problem, loop.pixels) * (channels + gather)
 
 
