@@ -14,6 +14,9 @@ Kind = Literal[
     "warmup-start", "warmup-done", "infer-start", "infer-done", "results", "error",
 ]  # fmt: skip
 
+OWN_NAME = "edgeprune"
+"""What this project's firmware answers when it is asked its name."""
+
 Value = int | str | bytes | tuple[float, ...] | None
 
 
@@ -70,7 +73,11 @@ def parse_line(line: str, where: str) -> Message:
     raise EdgepruneError("mlperf-line", what, where=where, hint=hint)
 
 
-def load_commands(data: bytes, step: int = 32) -> list[str]:
-    """The commands, without their ends, that bring `data` to a device in parts of `step` bytes."""
+def load_commands(data: bytes, name: str = "") -> list[str]:
+    """The commands, without their ends, that bring `data` to the device called `name`.
+
+    Firmware of others holds 80 letters of a command, this project's 512.
+    """
+    step = 240 if name == OWN_NAME else 32
     parts = [data[start : start + step].hex() for start in range(0, len(data), step)]
     return [f"db load {len(data)}", *(f"db {part}" for part in parts)]

@@ -71,7 +71,7 @@ class MlperfRunner:
         self, line: TextLine, *, answer_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._line, self._answer_seconds, self._clock = line, answer_seconds, clock
-        self._received = b""
+        self._received, self._name = b"", ""
 
     def connect(self) -> Device:
         """Find the device, whatever it said and was told before. Raises EdgepruneError (mlperf-silent)."""
@@ -92,7 +92,9 @@ class MlperfRunner:
             self._drop()
             self._send(command)
             told += self._gather(command, _CONNECT_SECONDS)
-        return Device(*(str(self._last(kind, told)) for kind in _INTRODUCTION))
+        device = Device(*(str(self._last(kind, told)) for kind in _INTRODUCTION))
+        self._name = device.name
+        return device
 
     def timestamp(self) -> int:
         """Microseconds by the device's clock, modulo 2^32."""
@@ -100,7 +102,7 @@ class MlperfRunner:
 
     def load(self, data: bytes) -> None:
         """Bring the bytes of one input. Raises EdgepruneError: mlperf-refused, mlperf-order, and as all else here."""
-        first, *parts = load_commands(data)
+        first, *parts = load_commands(data, self._name)
         if self._last("expecting", self._ask(first)) != len(data):
             raise self._disorder("'m-[Expecting ...]' with another number", first)
         for place, command in enumerate(parts):

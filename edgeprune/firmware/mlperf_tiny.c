@@ -4,7 +4,7 @@
 #include "long_arithmetic.h"
 #include "uart.h"
 
-enum { COMMAND = 160, WARMUP = 10, MOST_RUNS = 1000000000, DECIMALS = 1000000 };
+enum { COMMAND = 512, WARMUP = 10, MOST_RUNS = 1000000000, DECIMALS = 1000000 };
 
 static char command[COMMAND + 1];
 static uint32_t command_bytes, wanted_bytes, loaded_bytes;

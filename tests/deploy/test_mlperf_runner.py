@@ -94,10 +94,11 @@ def test_whatever_comes_back_ends_in_an_answer_or_an_error(data, step):
             assert error.code.startswith("mlperf-") or error.code == "board-reset"
 
 
-def test_a_load_is_sent_in_commands_a_device_can_hold():
-    data = bytes(range(70))
-    commands = load_commands(data)
-    assert commands[0] == "db load 70" and max(map(len, commands)) < 80
+@pytest.mark.parametrize(("name", "most"), [("", 80), ("someone", 80), ("edgeprune", 512)])
+def test_a_load_is_sent_in_commands_a_device_can_hold(name, most):
+    data = bytes(range(256)) * 3
+    commands = load_commands(data, name)
+    assert commands[0] == "db load 768" and most / 2 < max(map(len, commands)) < most
     assert bytes.fromhex("".join(command.removeprefix("db ") for command in commands[1:])) == data
 
 

@@ -140,7 +140,7 @@ def test_time_is_told_in_microseconds(plug):
         ("infer 0%", "infer wants a number of runs from 1 and of warmups from 0"),
         ("infer 1 -1%", "infer wants a number of runs from 1 and of warmups from 0"),
         ("infer 99999999999999999999%", "infer wants a number of runs from 1 and of warmups from 0"),
-        ("x" * 161 + "%", "the command is too long"),
+        ("x" * 513 + "%", "the command is too long"),
     ],
 )
 def test_what_is_wrong_is_told(plug, command, why):
