@@ -15,6 +15,8 @@ from tvm.tirx.script import builder
 
 from edgeprune.kernels import script
 from edgeprune.kernels.abi import Format, Kernel, Machine, View
+from edgeprune.kernels.fixed_point.addition_mve import NAME as VECTOR_SUM
+from edgeprune.kernels.fixed_point.addition_mve import VectorSum
 from edgeprune.kernels.fixed_point.arithmetic import Multiplier, multiplier_of, rescaled
 from edgeprune.kernels.fixed_point.rescaling import (
     Held,
@@ -81,6 +83,13 @@ class Addition:
         result = rescaled(total, self.output.value, self.output.shift) + self.zeros[2]
         return np.clip(result, self.low, self.high).astype(np.int8)
 
+    @property
+    def vectors(self) -> VectorSum:
+        """The same for vectors."""
+        exact, factors = (0 if self.left == _HALF else 1), (self.left, self.right)
+        return VectorSum(_FINER, exact, factors[1 - exact], self.output, self.zeros[:2], (1, self.sign), self.zeros[2],
+                         self.low, self.high)  # fmt: skip
+
     def finished(self, total: Any, held: Held) -> Any:
         """The int32 expression of a result from the sum on the common grid."""
         return bounded(
@@ -105,9 +114,27 @@ def _built(left: View, right: View, y: View, addition: Addition, machine: Machin
     if not all(one_line(view) and elements(view) == elements(y) for view in (left, right, y)):
         raise ValueError("an addition of integers needs inputs and output of one size, each in one line")
     offsets = (left.offset, right.offset, y.offset)
-    func, constants = _function(elements(y), offsets, addition, machine.dot in _PAIRED)
     distances = tuple(view.offset - y.offset for view in (left, right))
+    vectors = addition.vectors
+    if machine.dot == "mve" and vectors.possible:
+        func, units = _vector_function(elements(y), offsets, vectors), -(-elements(y) // _GROUP)
+        return Kernel(func, units, (), "fixed addition vectors", overlaps=distances)
+    func, constants = _function(elements(y), offsets, addition, machine.dot in _PAIRED)
     return Kernel(func, -(-elements(y) // _GROUP), (constants,), "fixed addition", overlaps=distances)
+
+
+@lru_cache(maxsize=256)
+def _vector_function(size: int, offsets: tuple[int, int, int], vectors: VectorSum) -> Any:
+    """The function over (left, right, y)."""
+
+    def body(memories: list[Memory], begin: Any, end: Any) -> None:
+        first = script.let(begin * _GROUP)
+        count = tirx.min(end * _GROUP, whole(size)) - first
+        places = [tirx.address_of(memories[i].buffer[first + offset]) for i, offset in enumerate(offsets)]
+        with builder.attr(whole(0), "pragma_import_llvm", vectors.function()):
+            builder.evaluate(tirx.call_extern("int32", VECTOR_SUM, *places, count))
+
+    return script.kernel_function(["int8", "int8", "int8"], body)
 
 
 @lru_cache(maxsize=256)
