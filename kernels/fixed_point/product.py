@@ -51,7 +51,7 @@ def build_fixed_product(
     output pixels. Raises ValueError where a view is not channels-last and dense, or a bias leaves int32.
     """
     _check(problem)
-    if machine.dot == _VECTORS and vectors_possible(requantize):
+    if machine.dot == _VECTORS and vectors_possible(problem, weights, bias, requantize):
         return build_vector_product(problem, weights, bias, requantize)
     packed = Sums.of(problem, weights, bias).packable
     if machine.dot not in _PAIRED or not rescale(requantize, packed).possible:

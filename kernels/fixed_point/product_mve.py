@@ -15,7 +15,7 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.gather import rolled
 from edgeprune.kernels.fixed_point.gather_mve import VectorGather
-from edgeprune.kernels.fixed_point.pack_product import Sums, rescale
+from edgeprune.kernels.fixed_point.pack_product import Rescale, Sums, rescale
 from edgeprune.kernels.fixed_point.product_mve_assembly import BLOCK, Tile
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing, tile_start
@@ -29,9 +29,18 @@ _TILE_SETUP = 30.0
 _LARGEST_PLACE = 65535
 
 
-def vectors_possible(requantize: Requantize) -> bool:
-    """Whether this family computes the layer: rescaling needs no more than the high word of a product."""
-    return rescale(requantize, packed=False).possible
+def vectors_possible(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> bool:
+    """Whether this family computes the layer: its sums leave the room that rounding by the high word needs."""
+    sums = Sums.of(problem, weights, bias)
+    reach = np.abs(sums.bias) + 128 * np.abs(weights.astype(np.int64)).sum(axis=(1, 2)).ravel()
+    return int(reach.max(initial=0)) << _raised(requantize)[1] < 2**31
+
+
+def _raised(requantize: Requantize) -> tuple[Rescale, int]:
+    """The factors of sums that are raised by as many bits as rounding lacks, and these bits."""
+    plain = rescale(requantize, packed=False)
+    raised = max(0, 1 - int(plain.shifts.min(initial=1)))
+    return Rescale(plain.values, plain.shifts + raised), raised
 
 
 def build_vector_product(
@@ -72,10 +81,10 @@ def choose_tile(problem: Conv2d, weights: np.ndarray, requantize: Requantize | N
 
 def tiles(problem: Conv2d, requantize: Requantize | None) -> Iterator[Tile]:
     """Every tile that the problem's size allows, dense and sparse."""
-    zero, low, high = None, -128, 127
+    zero, low, high, raised = None, -128, 127, 0
     if requantize is not None:
-        folded = rescale(requantize, packed=False).folded
-        zero, low, high = None if folded else requantize.zero, requantize.low, requantize.high
+        factors, raised = _raised(requantize)
+        zero, low, high = None if factors.folded else requantize.zero, requantize.low, requantize.high
     for channels, pixels in TILES:
         if channels > problem.group_outputs or pixels > problem.pixels:
             continue
@@ -83,7 +92,7 @@ def tiles(problem: Conv2d, requantize: Requantize | None) -> Iterator[Tile]:
         ragged = problem.group_outputs % channels > 0
         for blocks in (gather.blocks, None):
             tile = Tile(channels, pixels, blocks, gather.block_step, gather.pixel_step, problem.y.pixel_stride,
-                        zero, low, high, ragged)  # fmt: skip
+                        zero, low, high, ragged, raised)  # fmt: skip
             far = gather.blocks * gather.block_step > _LARGEST_PLACE
             if tile.possible and not (blocks is None and far):
                 yield tile
@@ -111,7 +120,7 @@ def _stream(problem: Conv2d, sums: Sums, requantize: Requantize, tile: Tile) -> 
     gather = VectorGather(problem, tile.pixels)
     vectors = _vectors(sums.weights, gather)
     kept = kept_vectors(problem, sums.weights, tile.channels, gather)
-    factors, starts = rescale(requantize, packed=False).factors(requantize.zero), sums.start(packed=False)
+    factors, starts = _raised(requantize)[0].factors(requantize.zero), sums.start(packed=False)
     firsts = first_channels(problem.group_outputs, tile.channels)
     steps = np.append(np.diff(firsts), 0).astype(np.int32)
     begins, out = [0], bytearray()

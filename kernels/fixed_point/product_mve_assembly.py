@@ -37,7 +37,8 @@ class Tile:
 
     Blocks of one pixel's inputs are `block_step` bytes apart, those of neighbouring pixels `pixel_step`; `blocks` is
     their number, None where some are skipped. Outputs of neighbouring pixels are `stride` bytes apart. `zero` is
-    added to rescaled sums, unless their rounding does that (None).
+    added to rescaled sums, unless their rounding does that (None). Sums are times 2**`raised` before values multiply
+    them.
     """
 
     channels: int
@@ -50,6 +51,7 @@ class Tile:
     low: int
     high: int
     ragged: bool
+    raised: int = 0
 
     @property
     def name(self) -> str:
@@ -147,6 +149,7 @@ def _finish(tile: Tile) -> list[str]:
         lines += [f"ldrd {value}, {rounding}, [{_WEIGHTS}], #8", f"ldr {_SHIFT}, [{_WEIGHTS}], #4"]
         for pixel in range(tile.pixels):
             total = _SUMS[channel * tile.pixels + pixel]
+            lines += [f"lsl {total}, {total}, #{tile.raised}"] if tile.raised else []
             lines += [f"smmla {total}, {total}, {value}, {rounding}", f"asr {total}, {total}, {_SHIFT}"]
             lines += _clipped(tile, total)
             lines.append(f"strb {total}, [{_OUTPUTS}, #{pixel * tile.stride + channel}]")

@@ -80,8 +80,12 @@ def test_factors_that_leave_no_room_for_the_zero() -> None:
     check(case)
 
 
-def test_factors_of_one_and_more_go_another_way() -> None:
-    case = make((1, 2, 3, 16), 4, factor=0.9, widest=1)
+def test_factors_around_one() -> None:
+    check(make((1, 2, 3, 16), 4, factor=0.9, widest=1))
+
+
+def test_sums_that_leave_no_room_go_another_way() -> None:
+    case = make((1, 2, 3, 16), 4, factor=30000.0, widest=10)
     kernel = build_fixed_product(case.problem, case.weights, case.bias, case.requantize, machine("mve"))
     assert "vectors" not in kernel.label
     check_vectors(kernel, [case.image], case.want)
