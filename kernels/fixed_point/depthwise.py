@@ -8,7 +8,7 @@ from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise_mve import build_vector_depthwise
-from edgeprune.kernels.fixed_point.depthwise_pairs import Pairs, pairs_function, row_words
+from edgeprune.kernels.fixed_point.depthwise_pairs import HIGHER, Pairs, pairs_function, row_words
 from edgeprune.kernels.fixed_point.depthwise_ring import Ring
 from edgeprune.kernels.fixed_point.depthwise_scale import fold
 from edgeprune.kernels.fixed_point.depthwise_single import pack_single, single_function
@@ -30,10 +30,11 @@ def build_fixed_depthwise(
     vectors = build_vector_depthwise(problem, weights, bias, requantize) if machine.dot == "mve" else None
     if vectors is not None:
         return vectors
-    ring, folded = Ring(problem), fold(weights, bias, x.format.zero, requantize)
+    paired = machine.dot in _PAIRED
+    ring, folded = Ring(problem, most=HIGHER if paired else 1), fold(weights, bias, x.format.zero, requantize)
     macs = y.batch * y.height * y.width * y.channels * problem.taps
     constants: tuple[np.ndarray, ...]
-    if machine.dot in _PAIRED:
+    if paired:
         func = pairs_function(problem, requantize, folded.shift)
         constants = (Pairs(problem).packed(folded, requantize),)
         scratch, label = 4 * row_words(ring) * ring.slots * x.channels, "pairs"

@@ -23,12 +23,15 @@ from edgeprune.kernels.fixed_point.depthwise_ring import Ring, even_tiles, offse
 from edgeprune.kernels.fixed_point.depthwise_scale import Folded, finish, rounding
 from edgeprune.kernels.fixed_point.gather import rolled
 from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION
-from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic
+from edgeprune.kernels.fixed_point.rescaling import int32_of, intrinsic, whole
 from edgeprune.kernels.script import Memory
 
 _PIXELS = 6
 _PHASES = 5
 _GROUP = 4
+HIGHER = 3
+"""How many times as high as it must be a ring may be, so that it needs little code."""
+
 _UNROLLED = 6
 """Words of a row up to which it is widened without a loop."""
 
@@ -108,7 +111,7 @@ class Pairs:
 
 def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None) -> Any:
     """The function over (x, weights, scratch, y); one unit is one image."""
-    ring = Ring(problem, _PHASES)
+    ring = Ring(problem, _PHASES, HIGHER)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         with builder.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", HIDE_FUNCTION):
@@ -253,12 +256,16 @@ class _Maker:
         words = row_words(self.ring)
         tiles = even_tiles(self.problem.y.width, self.pairs.pixels)
         fixed = [self._assembly(slots, size) for _, _, size in tiles]
-        offsets = [] if all(fixed) else offsets_of(slots, words)
+        if self.ring.whole:
+            base = script.let(row * self.problem.strides[0] * words)
+        else:
+            base = whole(0)
+        offsets = [] if all(fixed) else [script.let(base + offset) for offset in offsets_of(slots, words)]
         for (start, count, size), assembly in zip(tiles, fixed, strict=True):
             with rolled(count) as tile:
                 column = start + tile * size
                 if assembly:
-                    self._channels(assembly, image, row, column)
+                    self._channels(assembly, image, row, column, base)
                 else:
                     with script.serial(0, self.problem.y.channels) as channel:
                         self._tile((image, channel, row, column), offsets, size)
@@ -281,9 +288,9 @@ class _Maker:
         )
         return tile if tile.possible else None
 
-    def _channels(self, tile: ChannelsOfTile, image: Any, row: Any, column: Any) -> None:
+    def _channels(self, tile: ChannelsOfTile, image: Any, row: Any, column: Any, base: Any) -> None:
         problem = self.problem
-        first = column * problem.strides[1] // 2 + (tile.first - tile.step)
+        first = base + column * problem.strides[1] // 2 + (tile.first - tile.step)
         pointers = [
             tirx.address_of(memory.buffer[index])
             for memory, index in (

@@ -23,16 +23,33 @@ from edgeprune.kernels.depthwise.problem import Depthwise
 class Ring:
     """Which rows the ring of `problem` holds, and where.
 
-    Up to `phases` positions in the ring get code of their own; beyond that slots are found at run time.
+    Up to `phases` positions in the ring get code of their own; beyond that slots are found at run time. With `most` the
+    ring may be as many times as high as it must be: where it then holds an image, every row has the same code.
     """
 
     problem: Depthwise
     phases: int = 3
+    most: int = 1
+
+    @property
+    def window(self) -> int:
+        """Rows from the first to the last tap."""
+        return (self.problem.kernel[0] - 1) * self.problem.dilations[0] + 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether a slot serves one row only."""
+        return self._rows <= self.most * self.window
 
     @property
     def slots(self) -> int:
-        """Rows from the first to the last tap."""
-        return (self.problem.kernel[0] - 1) * self.problem.dilations[0] + 1
+        """Rows that the ring holds."""
+        return self._rows if self.whole else self.window
+
+    @property
+    def _rows(self) -> int:
+        """Rows of the padded image that are read."""
+        return (self.problem.y.height - 1) * self.problem.strides[0] + self.window
 
     @property
     def positions(self) -> int:
@@ -48,7 +65,7 @@ class Ring:
 
     def newest(self, row: int) -> int:
         """The last input row that output `row` needs, inside the image or not."""
-        return row * self.problem.strides[0] - self.problem.pads[0] + self.slots - 1
+        return row * self.problem.strides[0] - self.problem.pads[0] + self.window - 1
 
     def overlap(self) -> int:
         """`Kernel.overlaps` of the input: how far into it the output may begin, in bytes."""
@@ -68,14 +85,15 @@ class Ring:
         """Emit the loop over output rows of `image`.
 
         `take(row, slot)` brings an input row into a slot, `blank(slot)` fills one with zeros, and `compute(row,
-        slots)` makes an output row from the slots of its rows of taps, integers or expressions.
+        slots)` makes an output row from the slots of its rows of taps, integers or expressions; where the ring is
+        `whole`, from the slot of its first.
         """
         problem, slots, stride = self.problem, self.slots, self.problem.strides[0]
-        fresh = min(stride, slots)
-        before = -(-max(0, slots - stride) // stride)
+        fresh = min(stride, self.window)
+        before = -(-max(0, self.window - stride) // stride)
         with script.serial(-before, problem.y.height) as row:
             with script.serial(0, fresh) as each:
-                padded = script.let(row * stride + (slots - fresh) + each)
+                padded = script.let(row * stride + (self.window - fresh) + each)
                 slot = script.let(tirx.truncmod(padded + before * stride * slots, slots))
                 source = script.let(padded - problem.pads[0])
                 inside = tirx.all(source >= 0, source < problem.x.height)
@@ -87,7 +105,7 @@ class Ring:
         """`compute` with the slots of the taps' rows, as integers where few cases cover them."""
         slots, stride, dilation = self.slots, self.problem.strides[0], self.problem.dilations[0]
         taps = range(self.problem.kernel[0])
-        count = slots // gcd(slots, stride)
+        count = 1 if self.whole else slots // gcd(slots, stride)
 
         def case(phase: int) -> None:
             def here() -> None:

@@ -6,6 +6,7 @@ run of memory where no channels lie between. What lies outside the image is its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather_assembly import HIDE, fill_name, spread_name
+from edgeprune.kernels.fixed_point.gather_assembly import HIDE, blank_name, fill_name, spread_name
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK
 from edgeprune.kernels.script import Memory, either, let, serial
 
@@ -197,8 +198,8 @@ class _Pixel:
 
     def _filled(self, block: Any, words: int) -> None:
         step = 2 * BLOCK * self.gather.pixels
-        for half, word in enumerate(zero_halves(self._image.format.zero, self.gather.packed)):
-            fill(self.scratch, self._word(block, half), constant_word(word), tirx.IntImm("int32", words), step)
+        halves = [constant_word(word) for word in zero_halves(self._image.format.zero, self.gather.packed)]
+        blank(self.scratch, self._word(block, 0), halves, tirx.IntImm("int32", words), step)
 
     def _store(self, block: Any, half: int, value: Any) -> None:
         self.scratch.store(self._word(block, half), tirx.reinterpret("int8x4", value), 4)
@@ -272,6 +273,12 @@ def spread_counts(gather: Gather) -> set[int]:
 def fill(memory: Memory, place: Any, value: Any, count: Any, step: int) -> None:
     """Emit the storing of an int32 `value` every `step` bytes, from `place` on."""
     script.evaluate(tirx.call_extern("int32", fill_name(step), tirx.address_of(memory.buffer[place]), value, count))
+
+
+def blank(memory: Memory, place: Any, words: Sequence[Any], count: Any, step: int) -> None:
+    """Emit the storing of two int32 `words` half of `step` bytes apart, `count` times every `step`, from `place` on."""
+    first = tirx.address_of(memory.buffer[place])
+    script.evaluate(tirx.call_extern("int32", blank_name(step), first, *words, count))
 
 
 def zero_halves(zero: int, packed: bool) -> tuple[int, int]:

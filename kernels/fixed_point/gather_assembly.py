@@ -77,6 +77,29 @@ def spread_name(pixels: int, repeat: int, packed: bool) -> str:
     return f"edge_spread_{pixels}x{repeat}" + ("" if packed else "_plain")
 
 
+def tail_function(pixels: int, packed: bool) -> str:
+    """LLVM's text of `i32 name(ptr from, ptr to, i32 shift)`: the last of a word's bytes to int16 pairs of a pixel.
+
+    The first `shift` bits of the word are left out.
+    """
+    source, target, shift, mask, even, odd = [f"${{{i}}}" for i in range(6)]
+    second = [f"rev16 {even}, {odd}", f"eor {even}, {mask}"] if packed else [f"sxtb16 {even}, {odd}"]
+    lines = [f"ldr {odd}, [{source}]", f"lsr {odd}, {shift}", *second, f"sxtb16 {odd}, {odd}, ror #8",
+             f"str {odd}, [{target}]", f"str {even}, [{target}, #{BLOCK * pixels}]"]  # fmt: skip
+    kinds = "{ ptr, ptr, i32, i32, i32, i32 }"
+    constraints = ["=&r"] * 6 + ["0", "1", "2", "3", "~{cc}", "~{memory}"]
+    return (
+        f"define internal i32 @{tail_name(pixels, packed)}(ptr %from, ptr %to, i32 %shift) alwaysinline {{\n"
+        f"  %r = call {kinds} {assembly(lines, constraints)}(ptr %from, ptr %to, i32 %shift, i32 {0x7F007F})\n"
+        f"  %n = extractvalue {kinds} %r, 2\n  ret i32 %n\n}}\n"
+    )
+
+
+def tail_name(pixels: int, packed: bool) -> str:
+    """The name of `tail_function`."""
+    return f"edge_tail_{pixels}" + ("" if packed else "_plain")
+
+
 def fill_function(step: int) -> str:
     """LLVM's text of `i32 name(ptr to, i32 value, i32 count)`, count > 0: a word stored every `step` bytes."""
     target, value, count = ("${0}", "${1}", "${2}")
@@ -92,6 +115,25 @@ def fill_function(step: int) -> str:
 def fill_name(step: int) -> str:
     """The name of `fill_function`."""
     return f"edge_fill_{step}"
+
+
+def blank_function(step: int) -> str:
+    """LLVM's text of `i32 name(ptr to, i32 odd, i32 even, i32 count)`, count > 0: two words in each `step` bytes."""
+    target, odd, even, count = (f"${{{i}}}" for i in range(4))
+    stores = [f"str {word}, [{target}], #{step // 2}" for word in (odd, even)]
+    lines = ["1:", *stores, f"subs {count}, #1", "bne 1b"]
+    constraints = ["=&r"] * 4 + ["0", "1", "2", "3", "~{cc}", "~{memory}"]
+    kinds = "{ ptr, i32, i32, i32 }"
+    return (
+        f"define internal i32 @{blank_name(step)}(ptr %to, i32 %odd, i32 %even, i32 %count) alwaysinline {{\n"
+        f"  %r = call {kinds} {assembly(lines, constraints)}(ptr %to, i32 %odd, i32 %even, i32 %count)\n"
+        f"  %n = extractvalue {kinds} %r, 3\n  ret i32 %n\n}}\n"
+    )
+
+
+def blank_name(step: int) -> str:
+    """The name of `blank_function`."""
+    return f"edge_blank_{step}"
 
 
 HIDE = "edge_hidden"

@@ -35,6 +35,9 @@ _PAIRED, _VECTORS = ("smlad", "mve"), "mve"
 _WORTH = 0.9
 """A loop's own code is taken where it needs no more than this share of the instructions of shared code."""
 
+_LEAST_SAVED = 20_000.0
+"""And where it saves as many instructions: 20 for each byte that it is expected to take."""
+
 SHARED_TURNS = (1, 2, 4)
 """Blocks in a turn of shared code, few so that it is shared."""
 
@@ -107,7 +110,7 @@ def build_loop(
         macs=_macs(problem, kept, loop.channels) if loop.sparse else problem.dense_macs,
         dense_macs=problem.dense_macs,
         cycles=instructions(problem, kept, tile),
-        scratch_bytes=gather.scratch_bytes,
+        scratch_bytes=gather.tile_bytes if shared and isinstance(gather, Gather) else gather.scratch_bytes,
         overlaps=(product_overlap(problem, unit),),
     )
 
@@ -140,7 +143,7 @@ def choose(
             found = common if shared else own
             found.append((instructions(problem, of_loop, tile), stream_bytes(of_loop, tile), loop, shared))
     choices = [_leanest(found) for found in (own, common) if found]
-    if len(choices) == 2 and choices[0][0] > _WORTH * choices[1][0]:
+    if len(choices) == 2 and choices[0][0] > min(_WORTH * choices[1][0], choices[1][0] - _LEAST_SAVED):
         del choices[0]
     return choices[0][0], choices[0][2], choices[0][3]
 

@@ -5,7 +5,6 @@ Code is half of what a small network takes in flash; with the sizes among the co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,15 +14,23 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather import Gather, fill, hidden, repeats, zero_halves
-from edgeprune.kernels.fixed_point.gather_assembly import fill_function, spread_function, spread_name
+from edgeprune.kernels.fixed_point.gather import Gather, blank, hidden, repeats, zero_halves
+from edgeprune.kernels.fixed_point.gather_assembly import (
+    blank_function,
+    spread_function,
+    spread_name,
+    tail_function,
+    tail_name,
+)
 from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, channels_function
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing
+from edgeprune.kernels.fixed_point.rescaling import kept
 from edgeprune.kernels.script import Memory, either, kernel_function, let, serial
 
 _FIELDS = (
     "zero", "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns",
 )  # fmt: skip
+_TAIL_FIELDS = ("tail_from", "tail_to", "tail_shift")
 _WINDOW_FIELDS = (
     "words", "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride",
     "right_stride", "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero",
@@ -35,24 +42,26 @@ _WINDOW_FIELDS = (
 class Kind:
     """What code depends on: `pointwise` problems read one pixel for each output pixel, in the same order.
 
-    Sizes are int16 where `narrow`, else int32.
+    With `tail` a pixel's last block is not whole. Sizes are int16 where `narrow`, else int32.
     """
 
     tile: Channels
     repeat: int
     pointwise: bool
+    tail: bool
     narrow: bool = True
 
     @classmethod
     def of(cls, problem: Conv2d, tile: Channels) -> Kind:
         """The kind of `problem`, with narrow sizes."""
-        same = problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
-        return cls(tile, repeats(problem.group_inputs // BLOCK), same)
+        tail = problem.group_inputs % BLOCK > 0
+        return cls(tile, 1 if tail else repeats(problem.group_inputs // BLOCK), _pixelwise(problem), tail)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The sizes in the order in which they are stored."""
-        return _FIELDS if self.pointwise else (*_FIELDS, *_WINDOW_FIELDS)
+        tail = _TAIL_FIELDS if self.tail else ()
+        return (*_FIELDS, *tail) if self.pointwise else (*_FIELDS, *_WINDOW_FIELDS)
 
     @property
     def dtype(self) -> str:
@@ -61,8 +70,12 @@ class Kind:
 
 
 def shareable(problem: Conv2d) -> bool:
-    """Whether channels come in whole blocks."""
-    return problem.group_inputs % BLOCK == 0
+    """Whether channels come in whole blocks, or each output pixel reads one pixel of more than a block."""
+    return problem.group_inputs % BLOCK == 0 or (_pixelwise(problem) and problem.group_inputs > BLOCK)
+
+
+def _pixelwise(problem: Conv2d) -> bool:
+    return problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
 
 
 def kind_and_sizes(problem: Conv2d, tile: Channels, zero: int, begins: np.ndarray) -> tuple[Kind, np.ndarray]:
@@ -88,7 +101,8 @@ def _sizes(problem: Conv2d, kind: Kind, zero: int) -> dict[str, int]:
         "down_stride": problem.strides[0], "right_stride": problem.strides[1], "down_dilation": problem.dilations[0],
         "right_dilation": problem.dilations[1], "top": problem.pads[0], "left": problem.pads[1],
         "runs": gather.runs[1], "run_turns": run_words // kind.repeat, "run_words": run_words,
-        "odd_zero": odd, "even_zero": even,
+        "odd_zero": odd, "even_zero": even, "tail_from": problem.group_inputs - BLOCK,
+        "tail_to": words * kind.tile.loop.block_bytes, "tail_shift": 8 * (-problem.group_inputs % BLOCK),
     }  # fmt: skip
 
 
@@ -120,7 +134,8 @@ def shared_function(kind: Kind) -> Any:
     """The PrimFunc of all problems of this kind; a unit is a tile of output pixels."""
     loop = kind.tile.loop
     functions = [channels_function(kind.tile), spread_function(loop.pixels, kind.repeat, loop.packed)]
-    functions.append(fill_function(loop.block_bytes))
+    functions.append(blank_function(loop.block_bytes))
+    functions += [tail_function(loop.pixels, loop.packed)] if kind.tail else []
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         kernel = _Kernel(kind, *memories)
@@ -138,7 +153,13 @@ def shared_function(kind: Kind) -> Any:
 
 
 def _same(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
-    _spread(kernel, first + pixel * kernel.size("x_pixel"), target, kernel.size("turns"))
+    place = let(first + pixel * kernel.size("x_pixel"))
+    _spread(kernel, place, target, kernel.size("turns"))
+    if kernel.kind.tail:
+        loop, size = kernel.kind.tile.loop, kernel.size
+        pointers = [_address(kernel.x, place + size("tail_from")), _address(kernel.scratch, target + size("tail_to"))]
+        name = tail_name(loop.pixels, loop.packed)
+        script.evaluate(tirx.call_extern("int32", name, *pointers, size("tail_shift")))
 
 
 def _window(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
@@ -153,30 +174,17 @@ def _window(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
     origin = let(first + image * size("x_batch"))
     below = top + (size("rows") - 1) * size("down_dilation")
     beside = left + (size("columns") - 1) * size("right_dilation")
-
-    def place(down: Any, right: Any) -> Any:
-        return origin + down * size("x_row") + right * size("x_pixel")
-
-    def walk(columns: Any, words: Any, visit: Callable[[Any, Any, Any], None]) -> None:
-        with serial(0, size("rows")) as tap_row, serial(0, columns) as tap:
-            down = let(top + tap_row * size("down_dilation"))
-            right = let(left + tap * size("right_dilation"))
-            visit(down, right, let(target + (tap_row * columns + tap) * words * block_bytes))
-
-    def whole(down: Any, right: Any, to: Any) -> None:
-        _spread(kernel, place(down, right), to, size("run_turns"))
-
-    def each(down: Any, right: Any, to: Any) -> None:
+    within = let(tirx.all(top >= 0, below < size("x_height"), left >= 0, beside < size("x_width")))
+    names = (("runs", "columns"), ("run_words", "words"), ("run_turns", "turns"))
+    columns, words, turns = (kept(tirx.Select(within, size(joined), size(apart))) for joined, apart in names)
+    with serial(0, size("rows") * columns) as tap:
+        tap_row = let(tirx.truncdiv(tap, columns))
+        down = let(top + tap_row * size("down_dilation"))
+        right = let(left + (tap - tap_row * columns) * size("right_dilation"))
+        to = let(target + tap * words * block_bytes)
+        place = origin + down * size("x_row") + right * size("x_pixel")
         inside = tirx.all(down >= 0, down < size("x_height"), right >= 0, right < size("x_width"))
-        spread = lambda: _spread(kernel, place(down, right), to, size("turns"))  # noqa: E731
-        either(inside, spread, lambda: _blank(kernel, to))
-
-    within = tirx.all(top >= 0, below < size("x_height"), left >= 0, beside < size("x_width"))
-    either(
-        within,
-        lambda: walk(size("runs"), size("run_words"), whole),
-        lambda: walk(size("columns"), size("words"), each),
-    )
+        either(inside, lambda: _spread(kernel, place, to, turns), lambda: _blank(kernel, to))
 
 
 def _spread(kernel: _Kernel, first: Any, target: Any, turns: Any) -> None:
@@ -187,11 +195,9 @@ def _spread(kernel: _Kernel, first: Any, target: Any, turns: Any) -> None:
 
 
 def _blank(kernel: _Kernel, target: Any) -> None:
-    step = kernel.kind.tile.loop.block_bytes
-    for half, name in enumerate(("odd_zero", "even_zero")):
-        value = let(kernel.size(name))
-        both = (value << 16) | (value & 0xFFFF)
-        fill(kernel.scratch, target + half * (step // 2), both, kernel.size("words"), step)
+    halves = [let(kernel.size(name)) for name in ("odd_zero", "even_zero")]
+    words = [(half << 16) | (half & 0xFFFF) for half in halves]
+    blank(kernel.scratch, target, words, kernel.size("words"), kernel.kind.tile.loop.block_bytes)
 
 
 def _channels(kernel: _Kernel, start: Any, group: Any) -> None:

@@ -10,7 +10,12 @@ from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather import Gather, gather_tile, hidden, repeats, rolled, spread_counts
-from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION, fill_function, spread_function
+from edgeprune.kernels.fixed_point.gather_assembly import (
+    HIDE_FUNCTION,
+    blank_function,
+    fill_function,
+    spread_function,
+)
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
 from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial
@@ -30,7 +35,7 @@ def _by_tiles(problem: Conv2d, tile: Channels) -> Any:
     gather = Gather(problem, loop.pixels, loop.packed)
     counts = sorted({repeats(words) for words in spread_counts(gather)})
     spreads = [spread_function(loop.pixels, count, loop.packed) for count in counts]
-    spreads.append(fill_function(loop.block_bytes))
+    spreads.append(blank_function(loop.block_bytes))
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         x, scratch = memories[0], memories[3]

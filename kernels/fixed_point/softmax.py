@@ -25,7 +25,7 @@ from edgeprune.kernels.fixed_point.exponential import (
     one_over_one_plus,
     product,
 )
-from edgeprune.kernels.fixed_point.gather import rolled
+from edgeprune.kernels.fixed_point.gather import hidden, rolled
 from edgeprune.kernels.fixed_point.gather_assembly import HIDE_FUNCTION
 from edgeprune.kernels.fixed_point.rescaling import kept, whole
 from edgeprune.kernels.script import Memory
@@ -107,12 +107,16 @@ def _row(memories: list[Memory], source: Any, target: Any, size: int, last: int)
     x, table, y = memories
     held = script.local_array(2, "int32")
     held.store(0, whole(-128))
+
+    def element_of(each: Any) -> Any:
+        return hidden(tirx.Cast("int32", x.load(source + each)))
+
     with rolled(size) as each:
-        held.store(0, tirx.max(held.load(0), tirx.Cast("int32", x.load(source + each))))
+        held.store(0, tirx.max(held.load(0), element_of(each)))
     largest = kept(held.load(0))
 
     def exponential(each: Any) -> Any:
-        difference = largest - tirx.Cast("int32", x.load(source + each))
+        difference = largest - element_of(each)
         return script.let(table.load(tirx.min(difference, whole(last))))
 
     held.store(1, whole(0))
@@ -140,7 +144,7 @@ def _one_over_one_plus(value: Any) -> Any:
     held = script.local_array(1, "int32")
     held.store(0, _product(half, whole(MINUS_32_OVER_17)) + whole(RATIO_48_OVER_17))
     with rolled(3):
-        x = kept(held.load(0))
+        x = kept(hidden(held.load(0)))
         held.store(0, x + (_product(x, whole(1 << 29) - _product(half, x)) << 2))
     x = kept(held.load(0))
     return kept(tirx.Select(x > whole((1 << 30) - 1), whole(_LARGEST), x << 1))

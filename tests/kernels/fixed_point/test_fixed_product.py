@@ -166,6 +166,21 @@ def test_shared_code(name: str) -> None:
         on_board(case.build_loop(loop, shared=True), [case.image], case.want)
 
 
+@pytest.mark.parametrize("inputs", [5, 6, 11])
+def test_shared_code_for_channels_that_are_not_whole_blocks(inputs: int) -> None:
+    case = make((2, 3, 5, inputs), 5, density=0.7, factor=0.004)
+    for loop in (Loop(2, 4, 2, False), Loop(1, 8, 1, True, packed=False)):
+        on_board(case.build_loop(loop, shared=True), [case.image], case.want)
+    pairs = make((1, 3, 5, 2 * inputs), 3, groups=2, factor=0.004)
+    on_board(pairs.build_loop(Loop(2, 4, 1, False), shared=True), [pairs.image], pairs.want)
+
+
+def test_sizes_and_weights_beyond_16_bits() -> None:
+    far = make((1, 1, 2, 33_000), 3, widest=1, density=0.3, factor=0.0003)
+    for loop in (Loop(2, 2, 4, False), Loop(1, 2, 2, True, packed=False)):
+        on_board(far.build_loop(loop, shared=True), [far.image], far.want)
+
+
 def test_layers_of_other_sizes_have_the_same_code() -> None:
     kernels = [
         make(shape, outputs, kernel, strides, pads=pads).build(machine("smlad"))
