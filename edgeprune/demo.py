@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeprune.board import load_board
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
 from edgeprune.progress import Progress, silent
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TRAIN_ROWS, VALIDATE_ROWS = 1097, 200
 SPARSITY = 0.75
+BOARD = "emulated-m4"
 
 _BATCH = 64
 _CARD = """\
@@ -49,11 +51,12 @@ class DemoFiles:
 
 
 def run_demo(*, progress: Progress = silent, epochs: int = 6, seconds: float = 2.0) -> dict[str, Any]:
-    """Train, prune, compile and measure; the figures of the three stages as `title` and `rows`.
+    """Train, prune, compile and measure, here and on an emulated microcontroller; the figures as `title` and `rows`.
 
     Each row has `name`, `accuracy` (share right of the test rows), `weights_bytes`, `latency_ms` (median, one
-    thread) and `speedup` over the original in ONNX Runtime. `epochs` and `seconds` bound training and each
-    measurement. Raises EdgepruneError (package-missing) without scikit-learn.
+    thread) and `speedup` over the original in ONNX Runtime; on the emulated board `instructions` in place of these.
+    `epochs` and `seconds` bound training and each measurement. Raises EdgepruneError (package-missing) without
+    scikit-learn.
     """
     pattern = load_target("host").patterns[-1]
     with tempfile.TemporaryDirectory(prefix="edgeprune-demo-") as name:
@@ -61,10 +64,12 @@ def run_demo(*, progress: Progress = silent, epochs: int = 6, seconds: float = 2
         dense = _road(files, Options(dense=True), Path(name) / "dense.edge", seconds, progress)
         choice = Options(sparsity=SPARSITY, pattern=pattern, epochs=3, best_effort=True)
         pruned = _road(files, choice, Path(name) / "pruned.edge", seconds, progress)
+        board = _board_row(files, Path(name) / "board.edge", progress)
     rows = [
         _original_row(dense),
         _row("compiled by edgeprune, not pruned", dense),
         _row(f"{SPARSITY:.0%} pruned ({pattern}) and compiled", pruned),
+        board,
     ]
     title = f"Handwritten digits on this machine ({dense['target']}), one thread, {rows[0]['samples']} test images"
     return {"title": title, "rows": rows}
@@ -150,6 +155,28 @@ def _road(files: DemoFiles, options: Options, output: Path, seconds: float, prog
         output, vs=("onnxruntime",), model=str(files.model), threads=1, seconds=seconds, progress=progress
     )
     return {**result.inspection, "bench": bench}
+
+
+def _board_row(files: DemoFiles, output: Path, progress: Progress) -> dict[str, Any]:
+    """The network in int8 on an emulated Cortex-M4, whose outputs are compared with this machine's."""
+    from edgeprune import flow
+
+    target = load_board(BOARD).target
+    options = Options(precision="int8", dense=True, best_effort=True)
+    result = flow.compile(
+        files.model, target=target, data=files.card, output=output, options=options, progress=progress
+    )
+    flow.verify(output, board=BOARD, samples=4, data=files.card, progress=progress)
+    bench = flow.bench(output, board=BOARD, progress=progress)
+    return {
+        "name": f"int8 on an emulated {target}",
+        "accuracy": result.inspection["accuracy"]["after"],
+        "samples": result.inspection["accuracy"]["samples"],
+        "weights_bytes": result.inspection["weights_bytes"],
+        "latency_ms": None,
+        "speedup": None,
+        "instructions": bench["instructions"],
+    }
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:

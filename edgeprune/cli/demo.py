@@ -10,7 +10,8 @@ from edgeprune.cli.tables import demo_table
 def demo_verb(as_json: Json = False, quiet: Quiet = False) -> None:
     """Show the whole road in about a minute, offline.
 
-    Trains a small network on handwritten digits, prunes it, compiles it for this machine and measures it.
+    Trains a small network on handwritten digits, prunes it, compiles it for this machine and measures it; then
+    the same in int8 on an emulated microcontroller.
 
     \b
     Example:

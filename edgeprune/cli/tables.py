@@ -239,7 +239,7 @@ def demo_table(report: Facts) -> Table:
             _plain(row["name"]),
             share_text(row["accuracy"], 1),
             _shown(row["weights_bytes"], bytes_text),
-            _shown(row["latency_ms"], time_text),
+            _shown(row["latency_ms"], time_text) or f"{count_text(row.get('instructions') or 0)} instructions",
             _shown(row["speedup"], "{:.2f}x".format),
         )
     return table

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
-from edgeprune.kernels.abi import FLOAT32, EpilogueStep, Kernel, Residual, Rounded, View
+from edgeprune.kernels.abi import FLOAT32, EpilogueStep, Format, Kernel, Machine, Residual, Rounded, View
 from edgeprune.kernels.conv2d.channels import build_channels
 from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
@@ -48,8 +49,7 @@ def _convolution(program: Program, group: Group) -> None:
     y = _output_view(program, group)
     mode = program.layout.mode_of(group)
     along_channels = mode == "channels" or y.height * y.width == 1
-    numbers = _numbers(program, group)
-    wanted = FLOAT32 if numbers is None else None
+    numbers, wanted = _numbers(program, group)
     x = image_operand(program, group.inputs[0], halo, mode, gather=along_channels, wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Conv2d(
@@ -67,19 +67,29 @@ def _convolution(program: Program, group: Group) -> None:
 
 
 def _linear(program: Program, group: Group) -> None:
-    numbers = _numbers(program, group)
-    x = matrix_operand(program, group.inputs[0], FLOAT32 if numbers is None else None)
+    numbers, wanted = _numbers(program, group)
+    x = matrix_operand(program, group.inputs[0], wanted)
     y = _matrix(program, group.output)
     reads, epilogue = _epilogue(program, group, _matrix_residual)
     problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, group.bias is not None, epilogue)
     _finish_product(program, group, problem, x, reads, numbers, along_channels=True)
 
 
-def _numbers(program: Program, group: Group) -> Numbers | None:
-    """The whole numbers of a layer that multiplies integers and scales them as real numbers."""
-    if program.target.arithmetic == "fixed":
-        return None
-    return integer_numbers(program.quantized, group, format_of(program, group.inputs[0]))
+def _numbers(program: Program, group: Group) -> tuple[Numbers | None, Format]:
+    """The whole numbers of a layer that multiplies integers and scales them as real numbers, and how it reads them.
+
+    Where integers are otherwise rescaled in fixed point, such a layer reads a copy in pairs' format.
+    """
+    x = format_of(program, group.inputs[0])
+    if x.quantized and program.target.arithmetic == "fixed":
+        x = Format("int16", x.scale, 0, x.low - x.zero, x.high - x.zero)
+    numbers = integer_numbers(program.quantized, group, x)
+    return numbers, FLOAT32 if numbers is None else x
+
+
+def _integer_machine(program: Program) -> Machine:
+    fixed = program.target.arithmetic == "fixed"
+    return replace(program.machine, dot="generic") if fixed else program.machine
 
 
 def _finish_product(
@@ -95,7 +105,9 @@ def _finish_product(
     weights, bias = read_weight(group.layer), _bias(group, problem.y.channels)
     offsets = None if x.offsets is None else x.offsets.astype(np.int32)
     if numbers is not None:
-        kernel = build_integer(problem, numbers.weights, numbers.scales, numbers.bias, program.machine, offsets)
+        kernel = build_integer(
+            problem, numbers.weights, numbers.scales, numbers.bias, _integer_machine(program), offsets
+        )
     elif along_channels:
         kernel = build_channels(problem, weights, bias, program.machine, offsets)
     else:
@@ -107,8 +119,7 @@ def _depthwise(program: Program, group: Group) -> None:
     window = window_of(group)
     assert window is not None and group.layer is not None
     halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
-    numbers = _numbers(program, group)
-    wanted = FLOAT32 if numbers is None else None
+    numbers, wanted = _numbers(program, group)
     x = image_operand(program, group.inputs[0], halo, program.layout.mode_of(group), wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = Depthwise(

@@ -36,7 +36,7 @@ from edgeprune.kernels.integer.finish import finished, needed, scaled
 from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
-from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, shuffle
+from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, shuffle, splat
 from edgeprune.kernels.vector_math import lanes_of
 
 
@@ -173,7 +173,7 @@ def _first(part: Part, vector: int) -> int:
 def _start(kernel: _Kernel, block: Block, vector: int, chain: int) -> Any:
     lanes = block.part.vectors[vector]
     if kernel.buffers.bias is None or chain:
-        return tirx.Broadcast(tirx.IntImm("int32", 0), lanes)
+        return splat(tirx.IntImm("int32", 0), lanes)
     return kernel.buffers.bias.load(block.place + _first(block.part, vector), lanes)
 
 
