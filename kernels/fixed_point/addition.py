@@ -90,11 +90,11 @@ class Addition:
         return VectorSum(_FINER, exact, factors[1 - exact], self.output, self.zeros[:2], (1, self.sign), self.zeros[2],
                          self.low, self.high)  # fmt: skip
 
-    def finished(self, total: Any, held: Held) -> Any:
-        """The int32 expression of a result from the sum on the common grid."""
-        return bounded(
-            rescaled_by(total, self.output, 2 * _REACH << (_FINER - 1), self.zeros[2], held), self.low, self.high
-        )
+    def finished(self, total: Any, held: Held, shared: bool) -> Any:
+        """The int32 expression of a result from the sum on the common grid, by code that is `shared` by others or not.
+        """
+        reach = 2 * _REACH << (_FINER - 1)
+        return bounded(rescaled_by(total, self.output, reach, self.zeros[2], held, shared), self.low, self.high)
 
 
 def build_fixed_addition(left: View, right: View, y: View, low: int, high: int, machine: Machine) -> Kernel:
@@ -149,9 +149,10 @@ def _function(size: int, offsets: tuple[int, int, int], addition: Addition, pair
 
         def group(unit: Any, count: int) -> None:
             places = [unit * _GROUP + offset for offset in offsets]
-            sums = _paired_sums if paired and count == _GROUP else _sums
+            pairs = paired and count == _GROUP
+            sums = _paired_sums if pairs else _sums
             totals = sums(addition, memories, places, count, held)
-            values = [script.let(addition.finished(total, held)) for total in totals]
+            values = [script.let(addition.finished(total, held, pairs)) for total in totals]
             for number, value in enumerate(values):
                 y.store(places[2] + number, tirx.Cast("int8", value))
 
@@ -186,7 +187,7 @@ def _paired_sums(addition: Addition, memories: list[Memory], places: list[Any], 
     """Four sums on the common grid with the instructions for pairs of int16; one input is halved, exactly."""
     exact = 0 if addition.left == _HALF else 1
     signs, factors = (1, addition.sign), (addition.left, addition.right)
-    pairs = [_moved_pairs(word(memories[side], places[side]), addition.zeros[side]) for side in (0, 1)]
+    pairs = [_moved_pairs(word(memories[side], places[side]), addition.zeros[side], held) for side in (0, 1)]
     factor, sign, times = factors[1 - exact], signs[1 - exact], signs[exact] << (_FINER - 1 - _MOVED)
     totals = []
     for pair, half in _ORDER:
@@ -203,8 +204,9 @@ def _paired_sums(addition: Addition, memories: list[Memory], places: list[Any], 
     return totals
 
 
-def _moved_pairs(loaded: Any, zero: int) -> tuple[Any, Any]:
+def _moved_pairs(loaded: Any, zero: int, held: Held) -> tuple[Any, Any]:
     """Elements 0 and 2, and 1 and 3, of a word, less `zero`, times 2**_MOVED: pairs of int16."""
-    zeros = int32_of((zero & 0xFF) << 8 | (zero & 0xFF) << 24)
+    both = (zero & 0xFF) << 8 | (zero & 0xFF) << 24
+    zeros = script.let(held(both - (both >> 31 << 32)))
     even = script.let(intrinsic("shsub16", (loaded << 8) & int32_of(_UPPER_BYTES), zeros))
     return even, script.let(intrinsic("shsub16", loaded & int32_of(_UPPER_BYTES), zeros))

@@ -56,9 +56,10 @@ class Held:
         return np.array(self._values or [0], np.int32)
 
 
-def rescaled_by(total: Any, factor: Multiplier, reach: int, zero: int, held: Held) -> Any:
+def rescaled_by(total: Any, factor: Multiplier, reach: int, zero: int, held: Held, shared: bool = False) -> Any:
     """`zero` plus the int32 expression `total`, of at most `reach` in size, times `factor`, rounded once, half upward.
 
+    Where code is `shared` by many factors the last shift is held too.
     Source: the TFLite 8-bit quantization specification, in its single-rounding form.
     """
     if factor.value == 0 or 31 - factor.shift >= reach.bit_length() + 32:
@@ -69,7 +70,7 @@ def rescaled_by(total: Any, factor: Multiplier, reach: int, zero: int, held: Hel
         return _wide(total, factor) + whole(zero)
     high = high_word(total << whole(moved) if moved else total, held(factor.value))
     if shift <= _MOST:
-        return (high + held((1 << (shift - 1)) + (zero << shift))) >> shift
+        return (high + held((1 << (shift - 1)) + (zero << shift))) >> (held(shift) if shared else shift)
     return ((high + held(1 << (shift - 1))) >> shift) + whole(zero)
 
 
