@@ -91,8 +91,7 @@ class Addition:
                          self.low, self.high)  # fmt: skip
 
     def finished(self, total: Any, held: Held, shared: bool) -> Any:
-        """The int32 expression of a result from the sum on the common grid, by code that is `shared` by others or not.
-        """
+        """The int32 expression of a result from the sum on the common grid, by code that is `shared` or not."""
         reach = 2 * _REACH << (_FINER - 1)
         return bounded(rescaled_by(total, self.output, reach, self.zeros[2], held, shared), self.low, self.high)
 

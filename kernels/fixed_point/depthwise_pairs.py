@@ -256,10 +256,7 @@ class _Maker:
         words = row_words(self.ring)
         tiles = even_tiles(self.problem.y.width, self.pairs.pixels)
         fixed = [self._assembly(slots, size) for _, _, size in tiles]
-        if self.ring.whole:
-            base = script.let(row * self.problem.strides[0] * words)
-        else:
-            base = whole(0)
+        base = script.let(row * self.problem.strides[0] * words) if self.ring.whole else whole(0)
         offsets = [] if all(fixed) else [script.let(base + offset) for offset in offsets_of(slots, words)]
         for (start, count, size), assembly in zip(tiles, fixed, strict=True):
             with rolled(count) as tile:

@@ -86,7 +86,7 @@ class Ring:
 
         `take(row, slot)` brings an input row into a slot, `blank(slot)` fills one with zeros, and `compute(row,
         slots)` makes an output row from the slots of its rows of taps, integers or expressions; where the ring is
-        `whole`, from the slot of its first.
+        `whole`, counted from the slot of the first.
         """
         problem, slots, stride = self.problem, self.slots, self.problem.strides[0]
         fresh = min(stride, self.window)
