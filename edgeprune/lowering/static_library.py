@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from elftools.elf.elffile import ELFFile
 
 from edgeprune.cache import Cache, open_cache
+from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.arena import Arena
 from edgeprune.lowering.compile import Compiled, compile_apart
 from edgeprune.lowering.link import runtime_files
@@ -43,6 +45,8 @@ _SHARED = (*_SHARED_SOURCES, "border.h", "elementary.h")
 """The files of the runtime that need no operating system."""
 _ANYWHERE = frozenset({"memcpy", "memset", "memmove"})
 _ALLOC = 2
+_DOUBLE = re.compile(r"__aeabi_(?:d\w+|\w+2d)|__\w*df\d?|__\w*df[sd]i|__fix\w*df\w*")
+"""Functions of compilers for float64."""
 _UNUSED_SECTIONS = (".text.tvm.", ".ARM.exidx", ".ARM.extab", ".eh_frame")
 """Sections that no linker keeps, for nothing refers to them: TVM adds conversions of 16-bit floats to every object."""
 
@@ -65,12 +69,13 @@ class StaticLibrary:
 def build_static(plan: Plan, target: Target, name: str, cache: Cache | None = None) -> StaticLibrary:
     """Compile `plan` for a microcontroller and archive it. The same plan gives the same bytes.
 
-    Raises EdgepruneError (link-failed).
+    Raises EdgepruneError: double-unsupported, naming the layer; link-failed.
     """
     arena = allocate_overlapping(plan)
     blob, offsets = _packed(plan)
     program = emit_static_source(plan, arena, offsets, target, name)
     kernels = compile_apart(plan.functions, target, open_cache() if cache is None else cache)
+    _refuse_doubles(plan, kernels, target)
     headers = {file: text for file, text in static_files().items() if file.endswith(".h")}
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
         objects = _objects(Path(folder), program, kernels, blob, target)
@@ -83,6 +88,19 @@ def build_static(plan: Plan, target: Target, name: str, cache: Cache | None = No
         weights_bytes=len(blob),
         code_bytes=sum(map(_stored_bytes, objects.values())) - len(blob),
     )
+
+
+def _refuse_doubles(plan: Plan, kernels: Compiled, target: Target) -> None:
+    """Raises EdgepruneError (double-unsupported) where a kernel calls functions for what the core cannot do."""
+    for step in plan.steps:
+        if not isinstance(step, Call):
+            continue
+        called = _symbols(kernels.objects[f"{kernels.symbols[step.symbol]}.o"], defined=False)
+        if any(_DOUBLE.fullmatch(symbol) for symbol in called):
+            what = f"'{step.layer.name}' computes in float64, and a {target.name} has no such instructions"
+            where = f"node '{step.layer.name}' ({step.layer.op}), stage lowering"
+            hint = "export the model in float32, or quantize it (--precision int8)"
+            raise EdgepruneError("double-unsupported", what, where=where, hint=hint)
 
 
 def static_files() -> dict[str, str]:

@@ -12,6 +12,7 @@ from lowered import canonical, graph_model
 from onnx import helper
 from qdq_networks import NETWORKS
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.static_library import StaticLibrary, build_static
 from edgeprune.target import load_target
@@ -92,3 +93,16 @@ def test_equal_constants_are_stored_once() -> None:
         for other in (weight, weight + 1)
     ]
     assert sizes[0] < 6600 + 400 and sizes[1] > 12800
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m0plus", "riscv32imc"])
+def test_double_precision_is_refused_by_name(target: str) -> None:
+    node = helper.make_node("Mul", ["x", "x"], ["y"], "square")
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, [1, 8]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "doubles", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(EdgepruneError) as caught:
+        built(model, target)
+    assert caught.value.code == "double-unsupported"
+    assert caught.value.what == f"'square' computes in float64, and a {target} has no such instructions"
+    assert "float32" in caught.value.hint
