@@ -11,6 +11,7 @@ from edgeprune.board import Board, board_names, load_board
 from edgeprune.cli.arguments import BoardArgument, Json, Quiet
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table, name_table
+from edgeprune.errors import EdgepruneError
 
 
 def boards_verb(
@@ -31,7 +32,7 @@ def boards_verb(
       edgeprune boards raspberry-pi-4@192.168.1.7 --detect --json
     """
     console = Console(as_json, quiet)
-    boards = [load_board(known) for known in ([name] if name is not None else board_names())]
+    boards, broken = ([load_board(name)], []) if name is not None else _all_boards()
     facts: list[dict[str, Any]] = [msgspec.to_builtins(board) for board in boards]
     devices: list[dict[str, str]] = []
     plugged: dict[str, Any] = {}
@@ -44,7 +45,20 @@ def boards_verb(
         return
     tables = [_table(facts, detect), *([_device_table(devices)] if devices else [])]
     tables += [_plugged_table(plugged["plugged_in"])] if plugged.get("plugged_in") else []
+    for line in broken:
+        console.note(line)
     console.result({"boards": facts, **({"adb_devices": devices} | plugged if detect else {})}, *tables)
+
+
+def _all_boards() -> tuple[list[Board], list[str]]:
+    """Every board, and what is wrong with the files that are none."""
+    boards, broken = [], []
+    for name in board_names():
+        try:
+            boards.append(load_board(name))
+        except EdgepruneError as error:
+            broken.append(f"warning: board '{name}' is left out: {error.what} [{error.code}]")
+    return boards, broken
 
 
 def _look(boards: list[Board]) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:

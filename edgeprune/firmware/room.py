@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+
 from edgeprune.chip import Chip, chip_names, load_chip
 from edgeprune.elf import Elf
 from edgeprune.errors import EdgepruneError
@@ -14,9 +17,9 @@ def check_arena(chip: Chip, arena_bytes: int, stack_bytes: int) -> None:
     """Refuse, before anything is built, an arena that fits nowhere. Raises EdgepruneError (firmware-ram-full)."""
     least = arena_bytes + _MAILBOX_BYTES + (stack_bytes if stack_region(chip) == chip.ram else 0)
     if least > chip.ram.bytes:
-        raise _ram_full(chip, least, f"{arena_bytes:,} of them for the arena")
+        raise _ram_full(chip, least, arena_bytes)
     if stack_bytes > stack_region(chip).bytes:
-        raise _ram_full(chip, stack_bytes, "all of them for the stack")
+        raise _ram_full(chip, stack_bytes, 0)
 
 
 def check_room(chip: Chip, elf: Elf, model: str, bootloader_bytes: int, stack_bytes: int) -> tuple[int, int]:
@@ -27,7 +30,7 @@ def check_room(chip: Chip, elf: Elf, model: str, bootloader_bytes: int, stack_by
     arena, arena_bytes = elf.sections[".edge_arena"]
     used = arena + arena_bytes - ram.start
     if used > ram.bytes:
-        raise _ram_full(chip, used, f"{arena_bytes:,} of them for the arena")
+        raise _ram_full(chip, used, arena_bytes)
     if flash > room:
         what = f"the firmware of {model} takes {flash:,} bytes of flash, and chip {chip.name} has {room:,}"
         what += (
@@ -38,20 +41,29 @@ def check_room(chip: Chip, elf: Elf, model: str, bootloader_bytes: int, stack_by
     return flash, used + (stack_bytes if stack_region(chip) != ram else 0)
 
 
-def _ram_full(chip: Chip, wanted: int, why: str) -> EdgepruneError:
-    room = chip.ram.bytes
-    what = f"the firmware takes {wanted:,} bytes of memory, {why}, and chip {chip.name} has {room:,} in one piece"
-    hint = f"{wanted - room:,} must go: compile with --ram {room}; {_others(chip, 0, wanted)}"
+def _ram_full(chip: Chip, wanted: int, arena_bytes: int) -> EdgepruneError:
+    room, beside = chip.ram.bytes, wanted - arena_bytes
+    parts = f"{arena_bytes:,} of them for the arena" if arena_bytes else "all of them for the stack"
+    what = f"the firmware takes {wanted:,} bytes of memory, {parts}, and chip {chip.name} has {room:,} in one piece"
+    remedy = f"compile without --dense and with --ram {room - beside}; " if 0 < room - beside < arena_bytes else ""
+    hint = f"{wanted - room:,} must go: {remedy}{_others(chip, 0, wanted)}"
     return EdgepruneError("firmware-ram-full", what, where=f"chip {chip.name}", hint=hint)
 
 
 def _others(chip: Chip, flash: int, ram: int) -> str:
     """The sentence that names chips of the same core, smallest first, where so much would fit."""
-    known = [load_chip(name) for name in chip_names() if not name.startswith(("emulated", "mps"))]
-    fit = [other for other in known if other.target == chip.target and other.flash.bytes >= flash]
+    fit = [other for other in _known() if other.target == chip.target and other.flash.bytes >= flash]
     fit = sorted(
         (other for other in fit if other.ram.bytes >= ram), key=lambda other: other.flash_bytes + other.ram_bytes
     )
     if not fit:
         return f"no {chip.target} known here has as much"
     return f"it would fit {' or '.join(other.name for other in fit[:3])}"
+
+
+def _known() -> Iterator[Chip]:
+    """Every chip that is not emulated; a file of the user's that is broken says nothing here."""
+    for name in chip_names():
+        if not name.startswith(("emulated", "mps")):
+            with suppress(EdgepruneError):
+                yield load_chip(name)

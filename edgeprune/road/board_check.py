@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -69,15 +70,21 @@ def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -
 
 
 def compare(
-    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], precision: str, reference: str, board: str
+    ours: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    precision: str,
+    reference: str,
+    board: str,
+    real: Collection[str] = (),
 ) -> Verdict:
-    """The verdict on outputs by name, rows along the first axis.
+    """The verdict on outputs by name, rows along the first axis; those in `real` are computed in float32.
 
     Raises EdgepruneError (board-outputs-differ) that names the row and the output that are furthest off.
     """
-    tolerance = TOLERANCE if precision != "int8" else 0.0
-    furthest = 0.0
+    furthest = widest = 0.0
     for name, ours_of in ours.items():
+        tolerance = TOLERANCE if precision != "int8" or name in real else 0.0
+        widest = max(widest, tolerance)
         wanted, given = ours_of.astype(np.float64), theirs[name].astype(np.float64)
         same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
         with np.errstate(invalid="ignore"):
@@ -91,7 +98,13 @@ def compare(
             raise EdgepruneError("board-outputs-differ", what, where=f"output '{name}'", hint=hint)
         furthest = max(furthest, float(difference.max(initial=0.0)))
     samples = len(next(iter(ours.values())))
-    return Verdict(samples, furthest == 0.0, furthest, tolerance, reference)
+    return Verdict(samples, furthest == 0.0, furthest, widest, reference)
+
+
+def real_outputs(package: Package) -> set[str]:
+    """The outputs that a microcontroller computes in float32, though its other layers may be of integers."""
+    ports = package.manifest.outputs
+    return {port.name for port in ports if port.stored is not None and port.stored.dtype == "float32"}
 
 
 def _runs_here(target: Target) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from edgeprune.firmware.layouts.platformio import platformio_library
 from edgeprune.firmware.layouts.zephyr import zephyr_module
 from edgeprune.flash import intel_hex, uf2
 from edgeprune.flash.image import image_of_elf
+from edgeprune.package.manifest import Port
 from edgeprune.road.bare_board import firmware_for
 
 _LIBRARIES: Mapping[str, Callable[[CLibrary], dict[str, bytes]]] = {
@@ -33,6 +35,17 @@ FORMATS = (*IMAGES, *_LIBRARIES)
 """What `export` writes: firmware for a board, then libraries, each one archive."""
 
 _VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A port as it lies in the arena."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero: int = 0
 
 
 def export_package(path: str | PathLike[str], output: Path, form: str, board: str | None) -> dict[str, Any]:
@@ -95,6 +108,12 @@ def _library(package: Package) -> CLibrary:
         archive=package.member(manifest.library),
         sources={name: package.member(name).decode() for name in names},
         arena_bytes=manifest.ram_bytes,
-        inputs=manifest.inputs,
-        outputs=manifest.outputs,
+        inputs=[_held(port) for port in manifest.inputs],
+        outputs=[_held(port) for port in manifest.outputs],
     )
+
+
+def _held(port: Port) -> _Held:
+    if port.stored is None:
+        return _Held(port.name, port.shape, port.dtype)
+    return _Held(port.name, port.shape, port.stored.dtype, port.stored.scale, port.stored.zero)

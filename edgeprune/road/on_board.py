@@ -18,7 +18,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.metric import Score
 from edgeprune.progress import Progress, silent
 from edgeprune.road.bare_board import open_on_bare
-from edgeprune.road.board_check import Verdict, compare, host_outputs, verify_rows
+from edgeprune.road.board_check import Verdict, compare, host_outputs, real_outputs, verify_rows
 from edgeprune.road.board_use import OnBoard
 from edgeprune.road.judging import evaluate_runner
 from edgeprune.road.linux_board import board_files, open_on_linux
@@ -139,7 +139,8 @@ def _verify(opened: OnBoard, samples: int, data: str | PathLike[str] | None, pro
     rows = verify_rows(opened.package, samples, data)
     ours, how = host_outputs(opened.package, rows, progress)
     theirs = opened.run_rows(rows, progress)
-    return compare(ours, theirs, opened.package.manifest.precision, how, opened.board.name)
+    real = real_outputs(opened.package)
+    return compare(ours, theirs, opened.package.manifest.precision, how, opened.board.name, real)
 
 
 def _folder_name(package: Package) -> str:

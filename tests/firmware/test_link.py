@@ -104,7 +104,7 @@ def test_too_little_memory_is_refused_before_anything_is_built():
         "and chip nrf52840 has 262,144 in one piece"
     )
     assert (caught.code, caught.what) == ("firmware-ram-full", what)
-    assert caught.hint == "42,020 must go: compile with --ram 262144; it would fit stm32l4r5zi"
+    assert caught.hint == "42,020 must go: compile without --dense and with --ram 257980; it would fit stm32l4r5zi"
     huge = refused(lambda: check_arena(chip, 10_000_000, 4096))
     assert huge.hint.endswith("no cortex-m4 known here has as much")
     assert "all of them for the stack" in refused(lambda: check_arena(load_chip("emulated-m7"), 64, 1 << 20)).what

@@ -47,7 +47,7 @@ Compile {usage} (how it is used) with your project, and link {archive}:
 
 
 class Port(Protocol):
-    """An input or output as the user sees it."""
+    """An input or output as it lies in the arena: real = (stored - zero) * scale, or as it is where scale is 0."""
 
     @property
     def name(self) -> str:
@@ -60,6 +60,14 @@ class Port(Protocol):
     @property
     def dtype(self) -> str:
         """As numpy names it."""
+
+    @property
+    def scale(self) -> float:
+        """The step between stored integers."""
+
+    @property
+    def zero(self) -> int:
+        """What is stored of a real 0."""
 
 
 @dataclass(frozen=True)
@@ -128,4 +136,5 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def _line(port: Port) -> str:
-    return f"    {port.name}: {port.dtype}, {' x '.join(map(str, port.shape)) or 'one number'}\n"
+    grid = f", real = (stored - {port.zero}) * {port.scale:.9g}" if port.scale else ""
+    return f"    {port.name}: {port.dtype}, {' x '.join(map(str, port.shape)) or 'one number'}{grid}\n"
