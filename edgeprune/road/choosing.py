@@ -201,7 +201,7 @@ class _Walk:
         self._before = validated(judge, judge.original, self._validate).value
         self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
         self._allowed = chooser.options.max_drop + familiarity(judge, self._before)
-        if self._rate and judge.card is not None and "validate" not in judge.card.sections:
+        if judge.metric in ("top1", "top5") and judge.card is not None and "validate" not in judge.card.sections:
             # By the rule of succession: what a handful of rows held back cannot tell from no loss at all.
             self._allowed -= 100.0 / (self._validate.count + 2)
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
