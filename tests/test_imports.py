@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "tvm", "tvm_ffi", "onnxruntime", "onnx", "onnx_ir", "scipy")
-STAGES = ("frontend", "passes", "search", "lowering", "package", "deploy", "bench", "firmware", "flash")
+STAGES = ("frontend", "passes", "search", "lowering", "package", "deploy", "bench", "report", "firmware", "flash")
 MAY_IMPORT_TVM = ("edgeprune/lowering/*", "kernels/*")
 MAY_IMPORT_TORCH = (
     "edgeprune/ir/trainable*",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from edgeprune.cli.arguments import Architecture, Dimensions, Json, Quiet, Threads, model_file
+from edgeprune.cli.arguments import Architecture, Dimensions, Json, ModelSource, Quiet, TargetName, Threads, model_file
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import time_text
+from edgeprune.quantity import time_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,10 +16,8 @@ _BAR_CELLS = 12
 
 
 def advise_verb(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model: .onnx, .tflite, .pt2, module.py:callable.")],
-    target: Annotated[str, typer.Option(metavar="T", help="What to compile for; `edgeprune targets` lists them.")] = (
-        "host"
-    ),
+    model: ModelSource,
+    target: TargetName = "host",
     arch: Architecture = None,
     dimension: Dimensions = None,
     threads: Threads = 1,

@@ -25,7 +25,7 @@ def complete_board(incomplete: str) -> list[str]:
 
 
 _MODEL_SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".th", ".tflite")
-_MODEL_HELP = "A model (.onnx, .pt2, module.py:callable)"
+_MODEL_HELP = "A model (.onnx, .tflite, .pt2, module.py:callable)"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on standard error.")]
@@ -110,6 +110,19 @@ def check_file(path: str | Path, *, where: str, code: str = "file-missing") -> N
     hint = nearest(file.name, siblings)
     hint = hint if hint.startswith("did you mean") else "check the path"
     raise EdgepruneError(code, f"there is no file {path}", where=where, hint=hint)
+
+
+def check_data(data: Path | None, random_calibration: bool) -> None:
+    """Refuse a data card whose file is not there, and random inputs beside one.
+
+    Raises EdgepruneError (card-missing; option-conflict, usage).
+    """
+    if data is None:
+        return
+    check_file(data, where="--data", code="card-missing")
+    if random_calibration:
+        what = "--data and --random-calibration exclude each other"
+        raise usage_error("option-conflict", what, "--data", "drop one of them")
 
 
 def model_file(source: str, arch: str | None = None, dimensions: list[str] | None = None) -> ModelFile:

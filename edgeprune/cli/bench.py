@@ -16,14 +16,17 @@ from edgeprune.cli.arguments import (
     Json,
     PackagePath,
     Quiet,
+    RandomCalibration,
     check_board,
+    check_data,
     check_package,
     model_file,
     usage_error,
 )
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import bytes_text, fact_table, latency_table, slowest_layers_table
+from edgeprune.cli.tables import fact_table, latency_table, slowest_layers_table
 from edgeprune.errors import nearest
+from edgeprune.quantity import bytes_text
 
 PEERS = ("onnxruntime", "openvino", "litert", "onnxruntime-int8", "openvino-int8")
 
@@ -39,6 +42,7 @@ def bench_verb(
         bool, typer.Option("--mlperf-tiny", help="On a microcontroller, by MLPerf Tiny's rules; writes its firmware.")
     ] = False,
     data: DataCard = None,
+    random_calibration: RandomCalibration = False,
     arch: Architecture = None,
     dimension: Dimensions = None,
     threads: BoardThreads = None,
@@ -61,6 +65,7 @@ def bench_verb(
     check_board(board)
     peers = _peers(vs)
     _check_mlperf(mlperf_tiny, data, {"--vs": peers, "--model": model, "--threads": threads})
+    check_data(data, random_calibration)
     check_package(package)
     source = None if model is None else model_file(model, arch, dimension)
     from edgeprune import flow

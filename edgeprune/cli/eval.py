@@ -18,7 +18,7 @@ from edgeprune.cli.arguments import (
     RandomCalibration,
     brings_network,
     check_board,
-    check_file,
+    check_data,
     model_file,
     usage_error,
 )
@@ -53,7 +53,7 @@ def eval_verb(
     if data is None:
         what = "random inputs have no labels: there is no metric" if random_calibration else "no data card was given"
         raise usage_error("data-missing", what, "--data", "give a card that has labels: --data CARD.toml")
-    check_file(data, where="--data", code="card-missing")
+    check_data(data, random_calibration)
     judged, compared = _opened(model_or_package, reference, arch, dimension)
     from edgeprune import flow
 

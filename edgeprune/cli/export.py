@@ -9,7 +9,8 @@ import typer
 
 from edgeprune.cli.arguments import Json, PackagePath, Quiet, check_output, check_package, complete_board
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import bytes_text, fact_table
+from edgeprune.cli.tables import fact_table
+from edgeprune.quantity import bytes_text
 
 _FORMATS = ("elf", "bin", "hex", "uf2", "c", "cmsis-pack", "zephyr", "platformio", "arduino")
 _BY_SUFFIX = {".elf": "elf", ".bin": "bin", ".hex": "hex", ".uf2": "uf2", ".pack": "cmsis-pack"}

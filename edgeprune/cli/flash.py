@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgeprune.cli.arguments import BoardName, Json, PackagePath, Quiet, check_board, check_package
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import bytes_text, fact_table
+from edgeprune.cli.tables import fact_table
+from edgeprune.quantity import bytes_text
 
 
 def flash_verb(package: PackagePath, board: BoardName, as_json: Json = False, quiet: Quiet = False) -> None:

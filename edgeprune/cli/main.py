@@ -29,6 +29,7 @@ from edgeprune.cli.flash import flash_verb
 from edgeprune.cli.inspect import inspect_verb
 from edgeprune.cli.profiles import profiles_verb
 from edgeprune.cli.prune import prune_verb
+from edgeprune.cli.report import report_verb
 from edgeprune.cli.road import road_command
 from edgeprune.cli.run import run_verb
 from edgeprune.cli.sweep import sweep_verb
@@ -68,6 +69,7 @@ def build_app() -> typer.Typer:
     app.command("export")(export_verb)
     app.command("verify")(verify_verb)
     app.command("inspect")(inspect_verb)
+    app.command("report")(report_verb)
     app.command("targets")(targets_verb)
     app.command("boards")(boards_verb)
     app.command("profiles")(profiles_verb)

@@ -20,7 +20,7 @@ from edgeprune.cli.arguments import (
     RandomCalibration,
     TargetName,
     Threads,
-    check_file,
+    check_data,
     check_output,
     complete_board,
     model_file,
@@ -149,7 +149,8 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         )
         options = replace(options, **_presets(profile, ctx, data is not None))
         target = _target(target, board)
-        _check(data, output, options)
+        check_output(output)
+        check_data(data, random_calibration)
         source = model_file(model, arch, dimension)
         if output.exists() and Path(source).exists() and output.samefile(source):
             raise usage_error("option-conflict", "--output would overwrite the model", str(output), "name another")
@@ -229,12 +230,3 @@ def _sparsity_shortage(options: Options, report: dict[str, Any]) -> str:
         f"warning: {removed:.0%} of all weights were removed, {asked:.0%} of the prunable ones were asked for: "
         "depthwise, transposed and recurrent layers stay dense"
     )
-
-
-def _check(data: Path | None, output: Path, options: Options) -> None:
-    check_output(output)
-    if data is not None:
-        check_file(data, where="--data", code="card-missing")
-        if options.random_calibration:
-            hint = "drop one of them"
-            raise usage_error("option-conflict", "--data and --random-calibration exclude each other", "--data", hint)

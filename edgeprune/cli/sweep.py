@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from edgeprune.cli.arguments import DataCard, Json, Quiet, check_file, complete_board, complete_target, usage_error
+from edgeprune.cli.arguments import (
+    DataCard,
+    Json,
+    Quiet,
+    RandomCalibration,
+    check_data,
+    check_file,
+    complete_board,
+    complete_target,
+    usage_error,
+)
 from edgeprune.cli.console import Console, show_error
 from edgeprune.cli.tables import sweep_table
 from edgeprune.errors import EdgepruneError
@@ -41,6 +51,7 @@ def sweep_verb(
         list[str] | None, typer.Option("--target", "-t", help="A target; repeatable.", autocompletion=complete_target)
     ] = None,
     data: DataCard = None,
+    random_calibration: RandomCalibration = False,
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=A,B", help="Values of an option, such as sparsity=0.5,0.75; all are combined."),
@@ -95,9 +106,10 @@ def sweep_verb(
     """
     from edgeprune.sweep.runner import Crew
 
+    check_data(data, random_calibration)
     given = {"models": model, "targets": target, "vary": vary, "budgets": budget, "options": choice, "board": board}
     console = Console(as_json, quiet)
-    jobs = _jobs(file, {**given, "data": data})
+    jobs = _jobs(file, {**given, "data": data, "random_calibration": random_calibration or None})
     result = _run(jobs, output, Crew(scheduler, workers), console)
     _finish(result, output, console)
 
@@ -163,6 +175,8 @@ def _described(given: dict[str, Any]) -> Sweep:
     found["data"] = None if given["data"] is None else str(given["data"])
     found["vary"] = {name: [_value(part) for part in text.split(",")] for name, text in _pairs(given["vary"], "--vary")}
     found["options"] = {name: _value(text) for name, text in _pairs(given["options"], "--set")}
+    if given["random_calibration"]:
+        found["options"]["random_calibration"] = True
     if given["budgets"]:
         budgets = [_pairs(text.split(","), "--budget") for text in given["budgets"]]
         found["budgets"] = [{name: _value(text) for name, text in budget} for budget in budgets]

@@ -13,8 +13,9 @@ from edgeprune.cli.arguments import (
     Json,
     PackagePath,
     Quiet,
+    RandomCalibration,
     check_board,
-    check_file,
+    check_data,
     check_package,
 )
 from edgeprune.cli.console import Console
@@ -26,6 +27,7 @@ def verify_verb(
     board: BoardName = "local",
     samples: Annotated[int, typer.Option(min=1, max=100_000, help="How many rows to compare.")] = 16,
     data: DataCard = None,
+    random_calibration: RandomCalibration = False,
     threads: BoardThreads = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,8 +43,7 @@ def verify_verb(
     """
     check_board(board)
     check_package(package)
-    if data is not None:
-        check_file(data, where="--data", code="card-missing")
+    check_data(data, random_calibration)
     from edgeprune import flow
 
     console = Console(as_json, quiet)

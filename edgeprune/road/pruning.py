@@ -47,6 +47,11 @@ class Pruned:
         """Microseconds that a search predicted; None where there was none."""
         return None if self.search is None else float(self.search["predicted"]["latency"])
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What `compile` and `prune` tell of a search, if there was one."""
+        return {} if self.search is None else {"search": self.search}
+
 
 def prune_for(judge: Judge, drafter: Drafter, options: Options, progress: Progress) -> Pruned:
     """Prune the judge's original model: as asked, as it arrived, or as far as limits and budgets allow."""

@@ -81,6 +81,7 @@ class Road:
             "flash": {},
             "export": {},
             "inspect": dict(INSPECTION),
+            "report": {"output": "model.html", "bytes": 4096, "runs": []},
             "load_model": "a loaded model",
         }
     )

@@ -36,7 +36,9 @@ def facts(**changes: Any) -> Callable[[Any], list[Row]]:
     ]
 
 
-def test_options_describe_a_sweep(cli, seen, tmp_path):
+def test_options_describe_a_sweep(cli, seen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "card.toml").touch()
     arguments = ("--model", "a.onnx", "--model", "b.onnx", "-t", "x86-64-v3", "-d", "card.toml", "-o", tmp_path)
     varied = ("--vary", "sparsity=0.5,0.75", "--vary", "pattern=1x16", "--set", "epochs=4", "--set", "dense=false")
     budgets = ("--budget", "size=64k,max-drop=2", "--budget", "latency=0.5")
@@ -57,6 +59,16 @@ def test_options_describe_a_sweep(cli, seen, tmp_path):
         "sparsity": 0.5,
         "pattern": "1x16",
     }
+
+
+def test_a_sweep_without_data_may_calibrate_on_random_inputs(cli, seen, tmp_path):
+    assert cli("sweep", "--model", "a.onnx", "--random-calibration", "-o", tmp_path).code == 0
+    assert seen["jobs"][0].options == {"random_calibration": True}
+    card = tmp_path / "card.toml"
+    assert "there is no file" in cli("sweep", "--model", "a.onnx", "-d", card, "-o", tmp_path).err
+    card.touch()
+    both = cli("sweep", "--model", "a.onnx", "-d", card, "--random-calibration", "-o", tmp_path)
+    assert (both.code, "exclude each other [option-conflict]" in both.err) == (2, True)
 
 
 def test_a_file_describes_a_sweep(cli, seen, tmp_path):

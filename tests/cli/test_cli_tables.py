@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune.cli.tables import bytes_text, count_text, share_text, time_text
+from edgeprune.quantity import bytes_text, count_text, share_text, time_text
 
 
 @pytest.mark.parametrize(

@@ -215,3 +215,23 @@ def test_what_a_stage_prints_never_reaches_standard_output(cli, road, model):
 def test_names_with_brackets_are_shown_as_they_are(cli, road, model):
     road.answers["inspect"]["layers"][0]["name"] = "block[0]/conv[bold]"
     assert "block[0]/conv[bold]" in cli("inspect", model).out
+
+
+def test_report_names_the_page(cli, road, package, tmp_path):
+    page, bench = tmp_path / "page.html", tmp_path / "bench.json"
+    bench.write_text("{}")
+    assert cli("report", package, "--bench", bench, "-o", page).out == f"{page} (4.0 kB)\n"
+    assert cli("report", package, "-o", page, "--json").json["runs"] == []
+    assert road.calls == [
+        ("report", (ModelFile(str(package)), page), {"bench": [bench]}),
+        ("report", (ModelFile(str(package)), page), {"bench": ()}),
+    ]
+
+
+def test_report_refuses_a_page_that_cannot_be_written_and_a_run_that_is_not_there(cli, road, package, tmp_path):
+    finished = cli("report", package, "-o", tmp_path / "none" / "page.html")
+    assert (finished.code, road.calls) == (2, [])
+    assert f"there is no folder {tmp_path / 'none'} [output-unwritable]" in finished.err
+    finished = cli("report", package, "--bench", tmp_path / "bench.json", "-o", tmp_path / "page.html")
+    assert (finished.code, road.calls) == (1, [])
+    assert f"there is no file {tmp_path / 'bench.json'} [file-missing]" in finished.err

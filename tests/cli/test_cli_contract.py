@@ -1,0 +1,66 @@
+"""The verbs and options that scripts outside this repository rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+
+from edgeprune.cli.main import build_app
+
+SHARED = (
+    *("--data", "--sparsity", "--pattern", "--dense", "--precision", "--max-drop", "--latency", "--size", "--ram"),
+    *("--energy", "--epochs", "--backend", "--seed", "--threads", "--best-effort", "--random-calibration", "--arch"),
+)
+PROMISED = {
+    "compile": ("MODEL", "--target", "-o", *SHARED),
+    "prune": ("MODEL", "--target", "-o", *SHARED),
+    "advise": ("MODEL", "--target"),
+    "eval": ("MODEL_OR_PACKAGE", "--data", "--split", "--board"),
+    "run": ("PACKAGE", "--input", "--output", "--board"),
+    "bench": ("PACKAGE", "--board", "--vs", "--model", "--threads"),
+    "flash": ("PACKAGE", "--board"),
+    "inspect": ("MODEL_OR_PACKAGE",),
+    "report": ("MODEL_OR_PACKAGE", "-o"),
+    "targets": ("[NAME]",),
+    "boards": ("[NAME]", "--detect"),
+    "demo": (),
+}
+
+
+@pytest.fixture(scope="module")
+def verbs() -> dict[str, Any]:
+    return dict(typer.main.get_command(build_app()).commands)  # type: ignore[attr-defined]
+
+
+def names_of(verb: Any) -> set[str]:
+    """Options, and arguments as the usage line shows them."""
+    return {
+        name for each in verb.params for name in (each.opts if each.param_type_name == "option" else (each.metavar,))
+    }
+
+
+@pytest.mark.parametrize("verb", PROMISED)
+def test_a_verb_takes_what_was_promised(verbs, verb):
+    assert names_of(verbs[verb]) >= {*PROMISED[verb], "--json", "--quiet"}
+
+
+def test_random_calibration_stands_wherever_data_does(verbs):
+    with_data = {name for name, verb in verbs.items() if "--data" in names_of(verb)}
+    assert with_data == {name for name, verb in verbs.items() if "--random-calibration" in names_of(verb)}
+    assert with_data >= {"compile", "prune", "eval", "verify", "bench", "sweep"}
+
+
+@pytest.mark.parametrize("verb", ["verify", "bench"])
+def test_random_calibration_excludes_a_card(cli, road, package, card, verb):
+    assert cli(verb, package, "--random-calibration").code == 0
+    mlperf = ("--mlperf-tiny",) if verb == "bench" else ()
+    finished = cli(verb, package, "--data", card, *mlperf, "--random-calibration", "--json")
+    assert (finished.code, finished.json["error"]["code"]) == (2, "option-conflict")
+    assert len(road.calls) == 1
+
+
+def test_the_help_of_models_names_every_kind(cli):
+    for verb in ("compile", "prune", "advise", "eval", "inspect", "report"):
+        assert "(.onnx, .tflite, .pt2, module.py:callable)" in " ".join(cli(verb, "--help").out.split()), verb
