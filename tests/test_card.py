@@ -184,6 +184,35 @@ def test_labels_of_another_count(folder):
     assert caught.code == "labels-misfit"
 
 
+@pytest.mark.parametrize(
+    ("value", "told"), [(np.nan, "NaN"), (np.inf, "infinite values"), (-np.inf, "infinite values")]
+)
+def test_rows_that_are_not_finite_are_named_by_file_key_and_row(folder, value, told):
+    stored = dict(np.load(folder / "rows.npz"))
+    stored["x"][23, 1, 2] = value
+    np.savez(folder / "rows.npz", **stored)
+    found = error(lambda: load_card(card(folder, PLAIN)).load("test", [SPEC]))
+    assert (found.code, found.what) == ("not-finite", f"'x', row 23, holds {told}")
+    assert found.where == str(folder / "rows.npz")
+    assert "leave them out with `rows`" in found.hint
+    assert load_card(card(folder, PLAIN)).load("train", [SPEC]).count == 18
+
+
+def test_labels_that_are_not_finite_and_several_rows(folder):
+    np.savez(folder / "rows.npz", x=np.zeros((30, 2, 3), np.float32), y=np.where(np.arange(30) > 26, np.nan, 1.0))
+    found = error(lambda: load_card(card(folder, PLAIN, "mse")).load("test", [SPEC]))
+    assert found.what == "'y', row 27, holds NaN (3 rows do)"
+
+
+def test_preprocessing_that_leaves_the_numbers_behind(folder):
+    stored = dict(np.load(folder / "rows.npz"))
+    np.savez(folder / "rows.npz", x=stored["x"] * 1e30, y=stored["y"])
+    found = error(lambda: load_card(card(folder, PLAIN + "[preprocess]\nscale = 1e20")).load("test", [SPEC]))
+    assert found.code == "not-finite"
+    assert found.what.startswith("what [preprocess] makes of 'input', row 20, holds infinite values")
+    assert "compare [preprocess] of the card" in found.hint
+
+
 def test_empty_rows(folder):
     loaded = load_card(card(folder, '[test]\nfile = "rows.npz"\nrows = "40:50"'))
     assert error(lambda: loaded.load("test", [SPEC])).code == "card-invalid"

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgeprune.data.finite import PREPROCESSED, require_finite_rows
 from edgeprune.data.preprocess import Preprocess, preprocess_rows
 from edgeprune.data.samples import InputSpec, Samples, fit_rows
 from edgeprune.data.source import array_names, decode_images, list_images, read_arrays, read_index
@@ -35,10 +36,11 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class _Raw:
-    """Stored rows by input name, before preprocessing, with their labels."""
+    """Stored rows by input name, before preprocessing, with their labels; `rows` are their numbers in the file."""
 
     arrays: dict[str, np.ndarray]
     labels: np.ndarray | None
+    rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Card:
         """The rows of `split`, preprocessed to fit `inputs`; with `limit`, that many spread evenly over the split.
 
         Raises EdgepruneError: card-invalid, data-file-missing, data-file-corrupt, data-key-missing, data-shape,
-        data-dtype, data-image-undecodable, labels-misfit.
+        data-dtype, data-image-undecodable, labels-misfit, not-finite.
         """
         source = self._source(split)
         if source is None:
@@ -84,11 +86,14 @@ class Card:
         if len(inputs) > 1 and (section.images is not None or self.preprocess.changes_values):
             raise self._several_inputs(inputs, where)
         raw = self._read(section, source, split, inputs, limit)
-        arrays = {
-            spec.name: fit_rows(preprocess_rows(raw.arrays[spec.name], self.preprocess, where), spec, where)
-            for spec in inputs
-        }
+        arrays = {spec.name: self._fed(raw, spec, where) for spec in inputs}
         return Samples(arrays, self._offset(raw.labels), tuple(inputs))
+
+    def _fed(self, raw: _Raw, spec: InputSpec, where: str) -> np.ndarray:
+        """The rows of one input as the model takes them."""
+        rows = fit_rows(preprocess_rows(raw.arrays[spec.name], self.preprocess, where), spec, where)
+        require_finite_rows(rows, raw.rows, f"what [preprocess] makes of '{spec.name}'", where, PREPROCESSED)
+        return rows
 
     def _source(self, split: str) -> str | None:
         return next((name for name in (split, *_STAND_INS.get(split, ())) if name in self.sections), None)
@@ -112,8 +117,12 @@ class Card:
         arrays = read_arrays(path, keys, optional=["y"])
         count = self._common_count(arrays, path)
         chosen = self._rows(section, source, split, count, limit)
-        labels = arrays["y"][chosen] if "y" in arrays and "y" not in names.values() else None
-        return _Raw({name: arrays[key][chosen] for name, key in names.items()}, labels)
+        held = {key: array[chosen] for key, array in arrays.items()}
+        for key, array in held.items():
+            if key in names.values() or needs_labels(self.metric):
+                require_finite_rows(array, chosen, f"'{key}'", str(path))
+        labels = held["y"] if "y" in held and "y" not in names.values() else None
+        return _Raw({name: held[key] for name, key in names.items()}, labels, chosen)
 
     def _read_images(self, section: Section, source: str, split: str, name: str, limit: int | None) -> _Raw:
         folder = self.path.parent / (section.images or "")
@@ -128,7 +137,7 @@ class Card:
             raise EdgepruneError("data-key-missing", what, where=f"{self.path} [{source}]", hint=hint)
         chosen = self._rows(section, source, split, len(paths), limit)
         images = decode_images([paths[row] for row in chosen], self.preprocess.size)
-        return _Raw({name: images}, None if labels is None else labels[chosen])
+        return _Raw({name: images}, None if labels is None else labels[chosen], chosen)
 
     def _rows(self, section: Section, source: str, split: str, count: int, limit: int | None) -> np.ndarray:
         rows = np.arange(count)[parse_rows(section.rows, f"{self.path} [{source}]")]

@@ -69,7 +69,8 @@ def preprocess_rows(rows: np.ndarray, steps: Preprocess, where: str) -> np.ndarr
     naming `where` when a step does not fit the rows.
     """
     try:
-        return _arrange(_normalise(_resize(rows, steps), steps), steps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _arrange(_normalise(_resize(rows, steps), steps), steps)
     except ValueError as error:
         raise EdgepruneError(
             "data-shape",
