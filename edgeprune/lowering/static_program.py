@@ -20,7 +20,11 @@ _HEAD = """\
 
 #define M(offset) ((void *)((uint8_t *)arena + (offset)))
 #define W(offset) ((void *)(edge_constants + (offset)))
-#define NOTE(step) if (note) note(context, step)
+#define NOTE(step) tell(note, context, step)
+
+__attribute__((noinline)) static void tell(edge_note note, void *context, int32_t step) {
+    if (note) note(context, step);
+}
 """
 
 

@@ -15,7 +15,7 @@ from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather_assembly import HIDE, blank_name, fill_name, spread_name
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK
+from edgeprune.kernels.fixed_point.product_loop import BLOCK
 from edgeprune.kernels.script import Memory, either, let, serial
 
 _UNROLLED = 16

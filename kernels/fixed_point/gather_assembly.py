@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, assembly
+from edgeprune.kernels.fixed_point.product_loop import BLOCK, assembly
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tvm.tirx.script import builder as script
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather import constant_word, fill, rolled, zero_halves
 from edgeprune.kernels.fixed_point.gather_assembly import Spread
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Line
+from edgeprune.kernels.fixed_point.product_loop import BLOCK, Line
 from edgeprune.kernels.script import Memory, either, let
 
 _WIDEST = 63

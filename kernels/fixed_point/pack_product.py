@@ -9,13 +9,13 @@ import numpy as np
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, Loop, skip_unit
-from edgeprune.kernels.fixed_point.product_variant import block_order, first_channels, kept_blocks
+from edgeprune.kernels.fixed_point.product_assembly import Channels
+from edgeprune.kernels.fixed_point.product_loop import BLOCK, Loop
+from edgeprune.kernels.fixed_point.product_variant import block_order, first_channels, kept_blocks, longest_skip
 
 SCALE = 256
 """What packed sums are times the sums."""
 
-_SKIP = 255
 _FOLDED_SHIFT = 23
 
 
@@ -88,17 +88,17 @@ def pack_stream(
     for group, tiles in enumerate(kept):
         for first, used, step in zip(firsts, tiles, steps, strict=True):
             own = words[group, :, first : first + loop.channels]
-            turns = _sparse(own, used, places, loop) if loop.sparse else _dense(own, loop)
+            turns, entry = _sparse(own, used, places, loop) if loop.sparse else (_dense(own, loop), 0)
             channels = slice(group * words.shape[2] + first, group * words.shape[2] + first + loop.channels)
             out += starts[channels].tobytes()
-            out += _heading(tile, shifts[channels], len(turns))
+            out += _heading(tile, shifts[channels], tile.size_of(len(turns), entry))
             out += turns + factors[channels].tobytes() + (step.tobytes() if tile.ragged else b"")
         begins.append(len(out) // 4)
     return np.frombuffer(bytes(out), np.int32), np.array(begins, np.int32)
 
 
 def _heading(tile: Channels, shifts: np.ndarray, size: int) -> bytes:
-    """The words before a tile's turns of `size` bytes."""
+    """The words before a tile's turns, of which `size` says how many bytes."""
     own = size.to_bytes(4, "little") if tile.apart else b""
     if not tile.brief:
         return own
@@ -112,36 +112,32 @@ def _dense(words: np.ndarray, loop: Loop) -> bytes:
     return bytes(filled.tobytes())
 
 
-def _sparse(words: np.ndarray, used: np.ndarray, places: np.ndarray | None, loop: Loop) -> bytes:
-    """Turns of a header and blocks of weights."""
+def _sparse(words: np.ndarray, used: np.ndarray, places: np.ndarray | None, loop: Loop) -> tuple[bytes, int]:
+    """Turns of blocks of weights, a header before the last of each; at which block of its turn the first enters."""
     nothing = np.zeros(words.shape[1:], np.uint8)
     entries = [(skip, nothing if block is None else words[block]) for skip, block in _skips(used, places, loop)]
-    entries += [(0, nothing)] * (-len(entries) % loop.turn if entries else loop.turn)
-    out = bytearray()
+    entries = entries or [(0, nothing)]
+    left_out, out = -len(entries) % loop.turn, bytearray()
+    entries = [(0, nothing[:0])] * left_out + entries
     for first in range(0, len(entries), loop.turn):
-        turn = entries[first : first + loop.turn]
-        header = b"".join(skip.to_bytes(loop.skip_bytes, "little") for skip, _ in turn)
-        out += header.ljust(loop.header_bytes, b"\0") + b"".join(own.tobytes() for _, own in turn)
-    return bytes(out)
+        *turn, last = entries[first : first + loop.turn]
+        skips = [last[0], *(skip for skip, _ in turn)]
+        header = sum(skip << loop.skip_bits * number for number, skip in enumerate(skips))
+        out += b"".join(own.tobytes() for _, own in turn) + header.to_bytes(4, "little") + last[1].tobytes()
+    return bytes(out), left_out
 
 
 def _skips(used: np.ndarray, places: np.ndarray | None, loop: Loop) -> Iterator[tuple[int, int | None]]:
-    """What is skipped before each block that is used, as headers say it; None bridges what a byte cannot skip."""
-    blocks = [int(block) for block in np.flatnonzero(used)]
-    if places is not None:
-        before = 0
-        for block in blocks:
-            yield int(places[block]) - before, block
-            before = int(places[block])
-        return
-    unit = skip_unit(loop)
-    reach, place = _SKIP // unit, 0
-    for block in blocks:
-        while block - place > reach:
+    """What is skipped before each block that is used, as headers say it; None bridges what they cannot say."""
+    reach, unit = longest_skip(loop), 1 if loop.line else loop.skip_unit
+    place, own = 0, 0 if loop.line else 1
+    for block in np.flatnonzero(used):
+        at = int(block if places is None else places[block])
+        while at - place > reach:
             yield reach * unit, None
-            place += reach + 1
-        yield (block - place) * unit, block
-        place = block + 1
+            place += reach + own
+        yield (at - place) * unit, int(block)
+        place = at + own
 
 
 @dataclass(frozen=True)

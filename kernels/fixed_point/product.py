@@ -10,7 +10,8 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.gather import Gather
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Clip, Loop
+from edgeprune.kernels.fixed_point.product_assembly import Clip
+from edgeprune.kernels.fixed_point.product_loop import BLOCK, Loop
 from edgeprune.kernels.fixed_point.product_mve import build_vector_product, estimate_vector_product, vectors_possible
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_plain import (
@@ -39,10 +40,10 @@ _LEAST_SAVED = 20_000.0
 """And where it saves as many instructions: 20 for each byte that it is expected to take."""
 
 SHARED_TURNS = (1, 2, 4)
-"""Blocks in a turn of shared code, few so that it is shared."""
+"""Blocks in a turn of shared code that skips none, few so that it is shared."""
 
-_NEARLY = 1.01
-"""Among loops that are nearly as fast as the fastest, the one with the fewest bytes is taken."""
+_BYTE = 100.0
+"""Instructions that a byte of constants may save: small networks take about as many for each of their bytes."""
 
 
 def build_fixed_product(
@@ -137,20 +138,20 @@ def choose(
     own: list[tuple[float, int, Loop, bool]] = []
     common: list[tuple[float, int, Loop, bool]] = []
     for loop in loops(problem, packed):
-        shared = loop.line is None and loop.turn in SHARED_TURNS and shareable(problem)
+        common_turn = loop.sparse or loop.turn in SHARED_TURNS
+        shared = loop.line is None and common_turn and shareable(problem)
         tile, of_loop = channels_of(problem, loop, clip, shared), kept[loop.channels]
         if tile.reachable:
             found = common if shared else own
-            found.append((instructions(problem, of_loop, tile), stream_bytes(of_loop, tile), loop, shared))
-    choices = [_leanest(found) for found in (own, common) if found]
+            found.append((instructions(problem, of_loop, tile), stream_bytes(problem, of_loop, tile), loop, shared))
+    choices = [min(found, key=_price) for found in (own, common) if found]
     if len(choices) == 2 and choices[0][0] > min(_WORTH * choices[1][0], choices[1][0] - _LEAST_SAVED):
         del choices[0]
     return choices[0][0], choices[0][2], choices[0][3]
 
 
-def _leanest(found: list[tuple[float, int, Loop, bool]]) -> tuple[float, int, Loop, bool]:
-    limit = min(found, key=lambda entry: entry[0])[0] * _NEARLY
-    return min((entry for entry in found if entry[0] <= limit), key=lambda entry: entry[1])
+def _price(found: tuple[float, int, Loop, bool]) -> float:
+    return found[0] + _BYTE * found[1]
 
 
 def _macs(problem: Conv2d, kept: np.ndarray, channels: int) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeprune.kernels.fixed_point.product_assembly import assembly
+from edgeprune.kernels.fixed_point.product_loop import assembly
 
 BLOCK = 16
 """Elements along the reduction that a vector holds."""

@@ -17,7 +17,7 @@ from tvm import tirx
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.pack_product import Sums, rescale
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK
+from edgeprune.kernels.fixed_point.product_loop import BLOCK
 from edgeprune.kernels.fixed_point.product_variant import first_channels, kept_blocks, reduction_blocks
 from edgeprune.kernels.script import Memory, either, kernel_function, let, local_array, serial
 

@@ -22,7 +22,8 @@ from edgeprune.kernels.fixed_point.gather_assembly import (
     tail_function,
     tail_name,
 )
-from edgeprune.kernels.fixed_point.product_assembly import BLOCK, Channels, channels_function
+from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
+from edgeprune.kernels.fixed_point.product_loop import BLOCK
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing
 from edgeprune.kernels.fixed_point.rescaling import kept
 from edgeprune.kernels.script import Memory, either, kernel_function, let, serial

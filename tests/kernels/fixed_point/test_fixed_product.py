@@ -16,7 +16,7 @@ from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.product import build_fixed_product, build_loop, build_plain, estimate_fixed_product
-from edgeprune.kernels.fixed_point.product_assembly import Loop
+from edgeprune.kernels.fixed_point.product_loop import Loop
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_variant import loops
 from edgeprune.kernels.fixed_point.reference import product_reference
@@ -133,8 +133,14 @@ def test_any_problem(data: Any) -> None:
 @pytest.mark.parametrize("tile", [(2, 4, 1), (1, 8, 2), (2, 3, 3), (4, 1, 4), (1, 1, 5), (2, 4, 7)])
 def test_loops(tile: tuple[int, int, int]) -> None:
     case = make((1, 3, 7, 10), 9, (2, 2), density=0.5, factor=0.004)
-    for sparse, packed in ((tile[1] > 3, True), (tile[1] <= 3, tile[2] > 2)):
-        on_board(case.build_loop(Loop(*tile, sparse, packed)), [case.image], case.want)
+    on_board(case.build_loop(Loop(*tile, False, tile[1] > 3)), [case.image], case.want)
+
+
+@pytest.mark.parametrize("tile", [(2, 4, 4), (1, 8, 8), (2, 3, 8), (4, 1, 4), (1, 1, 8), (4, 2, 4)])
+@pytest.mark.parametrize("density", [0.0, 0.06, 0.7])
+def test_loops_that_skip(tile: tuple[int, int, int], density: float) -> None:
+    case = make((1, 2, 7, 50), 9, (2, 2), density=density, pads=(0, 0, 0, 3), factor=0.004)
+    on_board(case.build_loop(Loop(*tile, True, tile[1] != 3)), [case.image], case.want)
 
 
 LINES: dict[str, dict[str, Any]] = {
@@ -161,7 +167,7 @@ def test_inputs_in_lines(name: str, sparse: bool) -> None:
 @pytest.mark.parametrize("name", LINES)
 def test_shared_code(name: str) -> None:
     case = make(**LINES[name], density=0.5, factor=0.004)
-    kept = [Loop(1, 8, 2, True), Loop(2, 3, 1, False), Loop(1, 5, 4, True, packed=False), Loop(2, 4, 1, True)]
+    kept = [Loop(1, 8, 8, True), Loop(2, 3, 1, False), Loop(1, 5, 4, True, packed=False), Loop(2, 4, 4, True)]
     for loop in kept[len(name) % 2 :: 2]:
         on_board(case.build_loop(loop, shared=True), [case.image], case.want)
 
@@ -169,7 +175,7 @@ def test_shared_code(name: str) -> None:
 @pytest.mark.parametrize("inputs", [5, 6, 11])
 def test_shared_code_for_channels_that_are_not_whole_blocks(inputs: int) -> None:
     case = make((2, 3, 5, inputs), 5, density=0.7, factor=0.004)
-    for loop in (Loop(2, 4, 2, False), Loop(1, 8, 1, True, packed=False)):
+    for loop in (Loop(2, 4, 2, False), Loop(1, 8, 4, True, packed=False)):
         on_board(case.build_loop(loop, shared=True), [case.image], case.want)
     pairs = make((1, 3, 5, 2 * inputs), 3, groups=2, factor=0.004)
     on_board(pairs.build_loop(Loop(2, 4, 1, False), shared=True), [pairs.image], pairs.want)
@@ -177,7 +183,7 @@ def test_shared_code_for_channels_that_are_not_whole_blocks(inputs: int) -> None
 
 def test_sizes_and_weights_beyond_16_bits() -> None:
     far = make((1, 1, 2, 33_000), 3, widest=1, density=0.3, factor=0.0003)
-    for loop in (Loop(2, 2, 4, False), Loop(1, 2, 2, True, packed=False)):
+    for loop in (Loop(2, 2, 4, False), Loop(1, 2, 8, True, packed=False)):
         on_board(far.build_loop(loop, shared=True), [far.image], far.want)
 
 
