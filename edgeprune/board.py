@@ -182,9 +182,40 @@ def _facts_of(name: str) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> Board:
-    """A board of the user's: what its `like` says, then what it says itself; it is called as its file."""
+    """A board of the user's; it is called as its file."""
+    facts = _read(path)
+    if not _NAME.fullmatch(path.stem):
+        hint = "a board is called by small letters, digits, '-', '_' and '.'"
+        raise _invalid(f"{path.stem!a} is no name for a board", where=str(path), hint=hint)
+    return _convert({**_with_like(facts, path, ()), "name": facts.get("name", path.stem)}, str(path))
+
+
+def _with_like(facts: dict[str, Any], path: Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """`facts` of the file `path` over those of the board that they are `like`, which may be one of the user's too.
+
+    `above` are the boards that are like this one. A file that bears the name of the board that it is like means the
+    one that comes along.
+    """
+    like = facts.pop("like", None)
+    if like is None:
+        return facts
+    own = _own()
+    if like in own and like != path.stem:
+        chain = (*above, path.stem)
+        if like in chain:
+            what = f"boards are `like` each other in a circle: {' -> '.join((*chain, like))}"
+            hint = "say in one of them, in place of `like`, which target and transport it has"
+            raise _invalid(what, where=f"{path}: like", hint=hint)
+        return {**_with_like(_read(own[like]), own[like], chain), **facts}
+    if like not in _built_in():
+        hint = nearest(str(like), {*_built_in(), *own} - {path.stem})
+        raise _invalid(f"there is no board {like!a}", where=f"{path}: like", hint=hint)
+    return {**_facts_of(like), **facts}
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         hint = f"`edgeprune boards` lists those in {board_folder()}"
         what = f"the board's file cannot be read: {error.strerror or error}"
@@ -192,14 +223,6 @@ def _from_file(path: Path) -> Board:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         hint = "one fact a line: name = value"
         raise _invalid(f"the file is no TOML: {error}", where=str(path), hint=hint) from error
-    if not _NAME.fullmatch(path.stem):
-        hint = "a board is called by small letters, digits, '-', '_' and '.'"
-        raise _invalid(f"{path.stem!a} is no name for a board", where=str(path), hint=hint)
-    like = facts.pop("like", None)
-    if like is not None and like not in _built_in():
-        raise _invalid(f"there is no board {like!a}", where=f"{path}: like", hint=nearest(str(like), _built_in()))
-    known = {} if like is None else _facts_of(like)
-    return _convert({**known, "name": path.stem, **facts}, str(path))
 
 
 def _convert(facts: dict[str, Any], where: str) -> Board:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgeprune.board import board_folder
+from edgeprune.board import Board, board_folder, load_board
 from edgeprune.errors import EdgepruneError, nearest
-from edgeprune.target import InstructionFacts
+from edgeprune.target import InstructionFacts, load_target, target_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -129,6 +129,28 @@ def load_chip(name: str, where: str = "--board") -> Chip:
     return _converted(tomllib.loads(text), f"chip {name}")
 
 
+def checked_board(text: str) -> tuple[Board, Chip | None]:
+    """The board that `text` names, as `load_board` takes it, with its chip; both are what they should be together.
+
+    Raises EdgepruneError (usage): what `load_board` and `load_chip` raise; board-invalid where the board names a
+    target that there is not, or another than its chip, or more bytes of a bootloader than there is flash.
+    """
+    board = load_board(text)
+    where = f"board {board.name}"
+    if board.target not in target_names():
+        raise _contradiction(f"there is no target '{board.target}'", where, nearest(board.target, target_names()))
+    if not board.chip:
+        return board, None
+    chip = load_chip(board.chip, where)
+    if chip.target != board.target:
+        what = f"board {board.name} says target {board.target}, and its chip {chip.name} is a {chip.target}"
+        raise _contradiction(what, where, f'write target = "{chip.target}" in its file, or name another chip')
+    if board.bootloader_bytes >= chip.flash.bytes:
+        what = f"a bootloader of {board.bootloader_bytes:,} bytes leaves nothing of {chip.flash.bytes:,} bytes of flash"
+        raise _contradiction(what, where, "correct bootloader_bytes in its file")
+    return board, chip
+
+
 def read_chip(path: Path) -> Chip:
     """The chip that the file `path` describes. Raises EdgepruneError (chip-invalid, usage)."""
     try:
@@ -168,6 +190,9 @@ def _converted(facts: dict[str, Any], where: str) -> Chip:
         raise _invalid("a chip needs flash and memory for data", where, 'list regions of kind = "flash" and "ram"')
     if chip.clock_mhz <= 0:
         raise _invalid(f"{chip.clock_mhz:g} MHz is no clock", where, "give the highest clock of its core")
+    bare = [name for name in target_names() if name != "host" and load_target(name).bare]
+    if chip.target not in bare:
+        raise _invalid(f"'{chip.target}' is no target of microcontrollers", where, nearest(chip.target, bare))
     return chip
 
 
@@ -186,6 +211,10 @@ def _own() -> dict[str, Path]:
         return {path.stem: path for path in chip_folder().glob("*.toml")}
     except OSError:
         return {}
+
+
+def _contradiction(what: str, where: str, hint: str) -> EdgepruneError:
+    return EdgepruneError("board-invalid", what, where=where, hint=hint, exit_code=2)
 
 
 def _invalid(what: str, where: str, hint: str) -> EdgepruneError:

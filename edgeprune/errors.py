@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHORTEST_PART = 3
+_MOST_CLOSE = 6
+
 
 class EdgepruneError(Exception):
     """A failure a user can act on; the command line alone prints it.
@@ -36,9 +39,14 @@ class EdgepruneError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint sentence that names the closest of `known`, or lists them all when none is close."""
+    """A hint sentence that names the closest of `known`, or lists them all when none is close.
+
+    Where none is spelled alike, those that `name` is a part of are close.
+    """
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if not close and len(name) >= _SHORTEST_PART:
+        close = [option for option in options if name.lower() in option.lower()][:_MOST_CLOSE]
     if close:
         return "did you mean " + " or ".join(close) + "?"
     return "known names: " + ", ".join(options)

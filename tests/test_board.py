@@ -151,6 +151,35 @@ def test_files_that_are_no_board(own, text, what):
     assert str(own / "mine.toml") in caught.where
 
 
+def test_a_board_may_be_like_another_of_ones_own(own):
+    (own / "base.toml").write_text('like = "raspberry-pi-4"\nuser = "pi"\nport = 22\n')
+    (own / "kitchen.toml").write_text('like = "base"\nhost = "kitchen"\nport = 2222\n')
+    board = load_board("kitchen")
+    assert (board.name, board.target, board.user, board.host, board.port) == (
+        *("kitchen", "raspberry-pi-4", "pi"),
+        *("kitchen", 2222),
+    )
+    (own / "shed.toml").write_text('like = "kitchn"\n')
+    assert "kitchen" in error(lambda: load_board("shed")).hint
+
+
+def test_boards_that_are_like_each_other(own):
+    (own / "a.toml").write_text('like = "b"\n')
+    (own / "b.toml").write_text('like = "c"\n')
+    (own / "c.toml").write_text('like = "a"\n')
+    caught = error(lambda: load_board("a"))
+    assert (caught.code, caught.what) == (
+        "board-invalid",
+        "boards are `like` each other in a circle: a -> b -> c -> a",
+    )
+    assert caught.where == f"{own / 'c.toml'}: like"
+    assert "which target and transport it has" in caught.hint
+    (own / "b.toml").write_text('like = "a"\n')
+    assert error(lambda: load_board("b")).what.endswith("in a circle: b -> a -> b")
+    (own / "alone.toml").write_text('like = "alone"\n')
+    assert error(lambda: load_board("alone")).what == "there is no board 'alone'"
+
+
 def test_files_that_cannot_be_read(tmp_path):
     caught = error(lambda: load_board(str(tmp_path / "nowhere.toml")))
     assert caught.code == "board-file-missing"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.board import BARE, board_names, load_board
-from edgeprune.chip import Identity, Region, check_regions, chip_folder, chip_names, load_chip, read_chip
+from edgeprune.board import BARE, board_folder, board_names, load_board
+from edgeprune.chip import Identity, Region, check_regions, checked_board, chip_folder, chip_names, load_chip, read_chip
 from edgeprune.errors import EdgepruneError
 
 GOOD = """
@@ -83,6 +83,9 @@ def test_unknown_chip_suggests_the_nearest():
         (('kind = "ram"', 'kind = "flash"'), "a chip needs flash and memory for data"),
         (('kind = "ram"', 'kind = "rom"'), "Invalid enum value 'rom' - at `$.regions[1].kind`"),
         (("clock_mhz = 80", "clock_mhz = 0"), "0 MHz is no clock"),
+        (("cortex-m4", "cortex-m44"), "'cortex-m44' is no target of microcontrollers"),
+        (("cortex-m4", "x86-64-v3"), "'x86-64-v3' is no target of microcontrollers"),
+        (("cortex-m4", "host"), "'host' is no target of microcontrollers"),
         (("clock_mhz", "speed"), "Object contains unknown field `speed`"),
     ],
 )
@@ -91,6 +94,38 @@ def test_a_chip_that_cannot_be_is_refused(own, change, what):
     path.write_text(GOOD.replace(*change))
     caught = refused(lambda: read_chip(path))
     assert (caught.code, caught.what, caught.where) == ("chip-invalid", what, str(path))
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "hint"),
+    [
+        (
+            'like = "nucleo-l4r5zi"\nchip = "rp2040"',
+            "board mine says target cortex-m4, and its chip rp2040 is a cortex-m0plus",
+            'write target = "cortex-m0plus"',
+        ),
+        ('like = "nucleo-l4r5zi"\ntarget = "cortex-m5"', "there is no target 'cortex-m5'", "did you mean cortex-m"),
+        ('like = "raspberry-pi-4"\ntarget = "raspberry"', "there is no target 'raspberry'", "raspberry-pi-4"),
+        ('like = "nucleo-l4r5zi"\nchip = "stm32l4"', "there is no chip 'stm32l4'", "stm32l4r5zi"),
+        (
+            'like = "nucleo-l4r5zi"\nbootloader_bytes = 2097152',
+            "a bootloader of 2,097,152 bytes leaves nothing of 2,097,152 bytes of flash",
+            "correct bootloader_bytes",
+        ),
+    ],
+)
+def test_a_board_that_contradicts_its_chip_is_refused(own, facts, what, hint):
+    board_folder().mkdir()
+    (board_folder() / "mine.toml").write_text(facts)
+    caught = refused(lambda: checked_board("mine"))
+    assert (caught.what, caught.where) == (what, "board mine")
+    assert hint in caught.hint
+
+
+def test_every_board_that_comes_along_agrees_with_its_chip():
+    for name in board_names():
+        board, chip = checked_board(name)
+        assert (board.name, chip is None) == (name, not board.chip)
 
 
 def test_a_file_that_is_no_toml_is_refused(own):

@@ -22,3 +22,10 @@ def test_an_error_leaves_out_what_it_does_not_know():
 def test_nearest_suggests_close_names_and_else_lists_all():
     assert nearest("x86-64-v5", ["x86-64-v2", "x86-64-v3", "host"]) == "did you mean x86-64-v3 or x86-64-v2?"
     assert nearest("zzz", ["b", "a"]) == "known names: a, b"
+
+
+def test_nearest_takes_a_part_of_a_name_where_none_is_spelled_alike():
+    names = ["esp32-c3-devkitm", "nucleo-f446re", "nucleo-l4r5zi", "host"]
+    assert nearest("esp32", names) == "did you mean esp32-c3-devkitm?"
+    assert nearest("F44", names) == "did you mean nucleo-f446re?"
+    assert nearest("re", names).startswith("known names: ")

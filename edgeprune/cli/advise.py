@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.cli.arguments import Architecture, Dimensions, Json, ModelSource, Quiet, TargetName, Threads, model_file
+from edgeprune.cli.arguments import (
+    Architecture,
+    Dimensions,
+    Json,
+    ModelSource,
+    Quiet,
+    TargetName,
+    Threads,
+    check_target,
+    model_file,
+)
 from edgeprune.cli.console import Console
 from edgeprune.quantity import time_text
 
@@ -42,6 +52,7 @@ def advise_verb(
       edgeprune advise model.onnx
       edgeprune advise model.onnx --target x86-64-v4 --json
     """
+    check_target(target)
     source = model_file(model, arch, dimension)
     from edgeprune import flow
 

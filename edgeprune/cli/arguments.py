@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from edgeprune.board import Board, board_names, load_board
+from edgeprune.chip import checked_board, chip_names, load_chip
 from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.model_file import ModelFile, callable_parts
-from edgeprune.target import target_names
+from edgeprune.target import Target, load_target, target_names
 
 
 def complete_target(incomplete: str) -> list[str]:
@@ -195,5 +196,45 @@ def check_package(path: Path) -> None:
 
 
 def check_board(name: str) -> Board:
-    """The board that `--board` names. Raises EdgepruneError (board-unknown, board-invalid, board-file-missing)."""
-    return load_board(name)
+    """The board that `--board` names, whose chip and target agree.
+
+    Raises EdgepruneError (usage): board-unknown, board-invalid, board-file-missing, chip-unknown, chip-invalid.
+    """
+    try:
+        return checked_board(name)[0]
+    except EdgepruneError as error:
+        plain = name.partition("@")[0]
+        kind = "target" if plain in target_names() else "chip" if plain in chip_names() else ""
+        fitting = _boards_with(kind, plain) if error.code == "board-unknown" and kind else []
+        if not fitting:
+            raise
+        hint = f"'{plain}' is a {kind}; boards with it: {', '.join(fitting)}"
+        raise usage_error(error.code, error.what, error.where, hint) from None
+
+
+def check_target(name: str) -> Target:
+    """The target that `--target` names. Raises EdgepruneError (target-unknown, usage; host-unsupported)."""
+    try:
+        return load_target(name)
+    except EdgepruneError as error:
+        if error.code != "target-unknown":
+            raise
+        hint = error.hint
+        if name in board_names():
+            hint = f"'{name}' is a board: write --target {load_board(name).target}"
+        elif name in chip_names():
+            hint = f"'{name}' is a chip: write --target {load_chip(name).target}"
+        raise usage_error(error.code, error.what, error.where, hint) from None
+
+
+def _boards_with(kind: str, name: str) -> list[str]:
+    """Boards that name this chip or target, broken files left out."""
+    found = []
+    for known in board_names():
+        try:
+            board = load_board(known)
+        except EdgepruneError:
+            continue
+        if name == (board.chip if kind == "chip" else board.target):
+            found.append(known)
+    return found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.arguments import Json, PackagePath, Quiet, check_output, check_package, complete_board
+from edgeprune.cli.arguments import Json, PackagePath, Quiet, check_board, check_output, check_package, complete_board
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table
 from edgeprune.quantity import bytes_text
@@ -48,6 +48,8 @@ def export_verb(
     """
     check_output(output)
     check_package(package)
+    if board is not None:
+        check_board(board)
     from edgeprune import flow
 
     console = Console(as_json, quiet)

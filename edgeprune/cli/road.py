@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.board import load_board
 from edgeprune.cli.arguments import (
     Architecture,
     DataCard,
@@ -20,8 +19,10 @@ from edgeprune.cli.arguments import (
     RandomCalibration,
     TargetName,
     Threads,
+    check_board,
     check_data,
     check_output,
+    check_target,
     complete_board,
     model_file,
     usage_error,
@@ -165,12 +166,12 @@ def _target(name: str, board: str | None) -> str:
 
     Raises EdgepruneError (usage): target-unknown, board-unknown; option-conflict where the board is another target.
     """
-    wanted = None if board is None else load_board(board).target
-    if name and wanted is not None and load_target(name).name != load_target(wanted).name:
+    wanted = None if board is None else check_board(board).target
+    if name and wanted is not None and check_target(name).name != load_target(wanted).name:
         hint = "leave --target out: the board says it"
         raise usage_error("option-conflict", f"board {board} is a {wanted}, not a {name}", "--board", hint)
     chosen = name or wanted or "host"
-    load_target(chosen)
+    check_target(chosen)
     return chosen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeprune.cli.arguments import Json, Quiet, TargetArgument
+from edgeprune.cli.arguments import Json, Quiet, TargetArgument, check_target
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table, name_table
 from edgeprune.errors import EdgepruneError
@@ -22,7 +22,7 @@ def targets_verb(name: TargetArgument = None, as_json: Json = False, quiet: Quie
     """
     console = Console(as_json, quiet)
     if name is not None:
-        facts = msgspec.to_builtins(load_target(name))
+        facts = msgspec.to_builtins(check_target(name))
         console.result(facts, fact_table(f"Target {facts['name']}", facts))
         return
     host = _host_name()

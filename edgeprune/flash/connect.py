@@ -43,7 +43,7 @@ def _flasher(name: str, board: Board) -> Flasher:
     if name == "esptool":
         from edgeprune.flash.esptool import EsptoolFlasher
 
-        return EsptoolFlasher(board.device, board.baud)
+        return EsptoolFlasher(board.device, board.baud, board=board.name)
     if name == "uf2":
         from edgeprune.flash.drive import DriveFlasher
 
@@ -58,7 +58,7 @@ def _flasher(name: str, board: Board) -> Flasher:
         return DfuFlasher(board.serial)
     from edgeprune.flash.stm32_uart import Stm32UartFlasher
 
-    return Stm32UartFlasher(board.device, board.baud)
+    return Stm32UartFlasher(board.device, board.baud, board=board.name)
 
 
 class _FirstOf:

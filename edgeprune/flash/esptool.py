@@ -43,13 +43,19 @@ _LOST = r"serial exception|no serial data|data stream stopped|stopped responding
 class EsptoolFlasher:
     """Writes through the chip's ROM; `device` is the port, else the only one that looks like such a board's.
 
-    `before` and `after` are how esptool resets the chip, in its own words.
+    `before` and `after` are how esptool resets the chip, in its own words; errors speak of `board`.
     """
 
     def __init__(
-        self, device: str = "", baud: int = 115200, before: str = "default-reset", after: str = "hard-reset"
+        self,
+        device: str = "",
+        baud: int = 115200,
+        before: str = "default-reset",
+        after: str = "hard-reset",
+        board: str = "",
     ) -> None:
         self._device, self._baud, self._before, self._after = device, baud, before, after
+        self._board = board
 
     def flash(self, image: Image, chip: Chip, progress: Progress = silent) -> Flashed:
         """The chip hashes its flash when it is written, and the hashes are compared.
@@ -62,7 +68,7 @@ class EsptoolFlasher:
             raise flasher_missing("esptool", "pip install 'edgeprune[esp]'")
         if not chip.esptool:
             raise flasher_missing(f"esptool's support of {chip.name}", "name another flasher in the board's file")
-        port = choose_port(self._device, usb_ids(chip.name), chip.name)
+        port = choose_port(self._device, usb_ids(chip.name), self._board or chip.name)
         with tempfile.TemporaryDirectory(prefix="edgeprune-flash-") as name:
             folder = Path(name)
             found = self._identify(port, chip, folder)

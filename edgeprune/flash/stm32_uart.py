@@ -43,9 +43,12 @@ class Stm32UartFlasher:
     Where the port's DTR drives reset and its RTS drives BOOT0, the chip is started so; else the user sets BOOT0.
     """
 
-    def __init__(self, device: str = "", baud: int = 115200, *, drives_boot: bool = True, parity: str = "E") -> None:
-        """`parity` is even on every chip; what stands in for one may have none."""
+    def __init__(
+        self, device: str = "", baud: int = 115200, *, drives_boot: bool = True, parity: str = "E", board: str = ""
+    ) -> None:
+        """`parity` is even on every chip; what stands in for one may have none. Errors speak of `board`."""
         self._device, self._baud, self._drives_boot, self._parity = device, baud, drives_boot, parity
+        self._board = board
 
     def flash(self, image: Image, chip: Chip, progress: Progress = silent) -> Flashed:
         """All of the chip's flash is erased: the bootloader does not say how large its pages are.
@@ -56,7 +59,8 @@ class Stm32UartFlasher:
         require_fits(image, chip)
         if chip.identity is None or not chip.dfu.startswith("0483:"):
             raise flasher_missing(f"a bootloader of ST's for {chip.name}", "name another flasher in the board's file")
-        line = Line(choose_port(self._device, usb_ids(chip.name), chip.name), self._baud, self._parity)
+        port = choose_port(self._device, usb_ids(chip.name), self._board or chip.name)
+        line = Line(port, self._baud, self._parity)
         try:
             return self._flash(_Bootloader(line, chip.name), image, chip, progress)
         finally:

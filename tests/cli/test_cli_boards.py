@@ -131,6 +131,57 @@ def test_boards_lists_the_users_own(cli):
     assert "10.0.0.7" in cli("boards", "raspberry-pi-5@10.0.0.7").out
 
 
+def test_a_microcontroller_shows_its_memory(cli):
+    text = cli("boards", "nucleo-h743zi2").out
+    for line in ("flash", "2 MB", "working memory", "640 kB", "480 MHz", "dtcm, 128 kB at 0x20000000"):
+        assert line in text
+    facts = cli("boards", "nucleo-h743zi2", "--json").json
+    assert (facts["flash_bytes"], facts["ram_bytes"], facts["clock_mhz"]) == (2 << 20, 640 << 10, 480)
+    assert {"name": "itcm", "start": 0, "bytes": 65536, "kind": "itcm"} in facts["regions"]
+    assert "2 MB + 640 kB" in cli("boards").out
+    assert "flash_bytes" not in cli("boards", "raspberry-pi-4", "--json").json
+
+
+@pytest.mark.parametrize("verb", ["flash", "bench", "verify", "boards", "compile", "export"])
+def test_a_board_that_contradicts_its_chip_is_told_before_any_work(cli, road, package, model, tmp_path, verb):
+    board = tmp_path / "mine.toml"
+    board.write_text('like = "nucleo-l4r5zi"\nchip = "rp2040"\n')
+    out = tmp_path / "out.bin"
+    arguments = {
+        "boards": [board],
+        "compile": [model, "-b", board, "-o", out],
+        "export": [package, "-b", board, "-o", out],
+    }
+    finished = cli(verb, *arguments.get(verb, [package, "-b", board]), "--json")
+    assert (finished.code, finished.json["error"]["code"], road.calls) == (2, "board-invalid", [])
+    assert "its chip rp2040 is a cortex-m0plus" in finished.json["error"]["what"]
+
+
+def test_boards_that_contradict_themselves_are_left_out_of_the_list(cli, tmp_path):
+    folder = tmp_path / "config/edgeprune/boards"
+    (folder / "mine.toml").write_text('like = "nucleo-l4r5zi"\nchip = "rp2040"\n')
+    finished = cli("boards", "--json")
+    assert "mine" not in [board["name"] for board in finished.json["boards"]]
+    assert "warning: board 'mine' is left out: board mine says target cortex-m4" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("boards", "cortex-m55"), "'cortex-m55' is a target; boards with it: alif-e7-devkit, qemu-mps3-an547"),
+        (("boards", "esp32-c3@/dev/ttyUSB0"), "'esp32-c3' is a chip; boards with it: esp32-c3-devkitm"),
+        (("boards", "esp32"), "did you mean esp32-c3-devkitm?"),
+        (("targets", "emulated-m4"), "'emulated-m4' is a board: write --target cortex-m4"),
+        (("targets", "esp32-c3"), "'esp32-c3' is a chip: write --target riscv32imc"),
+        (("advise", "m.onnx", "--target", "cortexm4"), "did you mean cortex-m4"),
+    ],
+)
+def test_a_name_of_another_kind_is_told(cli, arguments, hint):
+    error = cli(*arguments, "--json")
+    assert error.code == 2
+    assert error.json["error"]["hint"].startswith(hint)
+
+
 def test_boards_looks_which_are_there(cli, monkeypatch):
     monkeypatch.setattr("edgeprune.road.detecting.adb_devices", lambda: [{"serial": "AB12", "state": "device"}])
     monkeypatch.setattr("edgeprune.road.detecting._asked", answer)

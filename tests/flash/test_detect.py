@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 
 from edgeprune.board import board_names, load_board
+from edgeprune.chip import load_chip
 from edgeprune.device.failures import flasher_missing
 from edgeprune.device.port import PortFacts, choose_port, usb_ids
 from edgeprune.device.probe import ProbeFacts
 from edgeprune.errors import EdgepruneError
 from edgeprune.flash import detect as module
+from edgeprune.flash.connect import flasher_for
 from edgeprune.flash.detect import detect
+from edgeprune.flash.image import Image, Segment
 
 BOARDS = [load_board(name) for name in board_names()]
 
@@ -104,3 +107,20 @@ def test_choosing_a_port(monkeypatch):
         "no serial port looks like that of a kitchen [probe-missing]\n  where: USB\n"
         "  hint:  plug it in, or name its port: --board kitchen@/dev/ttyACM0"
     )
+
+
+@pytest.mark.parametrize("name", ["esp32-c3-devkitm", "kitchen"])
+def test_what_writes_over_a_serial_port_asks_for_the_board(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgeprune/boards").mkdir(parents=True)
+    own = 'like = "nucleo-f446re"\ntransport = "uart"\nflashers = ["stm32loader"]\n'
+    (tmp_path / "edgeprune/boards/kitchen.toml").write_text(own)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("edgeprune.device.port.list_ports", list)
+    board = load_board(name)
+    chip = load_chip(board.chip)
+    image = Image((Segment(chip.flash.start, bytes(64)),))
+    with pytest.raises(EdgepruneError) as caught:
+        flasher_for(board).flash(image, chip)
+    assert caught.value.what == f"no serial port looks like that of a {name}"
+    assert caught.value.hint == f"plug it in, or name its port: --board {name}@/dev/ttyACM0"
