@@ -14,11 +14,10 @@ from edgeprune.kernels.conv2d.channels import build_channels
 from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.depthwise.depthwise import build_depthwise
-from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.kernels.integer.integer import build_integer
-from edgeprune.kernels.pool.pool import Pool, build_pool
+from edgeprune.kernels.pool.pool import build_pool
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.fixed_point import emit_fixed_point
 from edgeprune.lowering.geometry import window_of
@@ -27,8 +26,9 @@ from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Mode
 from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
+from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
 from edgeprune.lowering.program import Program
-from edgeprune.lowering.strided import Strided, image_view, matrix_view
+from edgeprune.lowering.strided import Strided, image_view
 
 PATTERN_KEY = "edgeprune.pattern"
 
@@ -46,32 +46,22 @@ def _convolution(program: Program, group: Group) -> None:
     window = window_of(group)
     assert window is not None and group.layer is not None
     halo = window.halo(shape_of(group.inputs[0]), shape_of(group.anchor.outputs[0]))
-    y = _output_view(program, group)
+    y = output_view(program, group)
     mode = program.layout.mode_of(group)
     along_channels = mode == "channels" or y.height * y.width == 1
     numbers, wanted = _numbers(program, group)
     x = image_operand(program, group.inputs[0], halo, mode, gather=along_channels, wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
-    problem = Conv2d(
-        x=x.view,
-        y=y,
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads[:2],
-        groups=group.layer.groups,
-        bias=group.bias is not None,
-        epilogue=epilogue,
-    )
+    problem = conv2d_of(group, window, x.view, y, group.bias is not None, epilogue)
     _finish_product(program, group, problem, x, reads, numbers, along_channels)
 
 
 def _linear(program: Program, group: Group) -> None:
     numbers, wanted = _numbers(program, group)
     x = matrix_operand(program, group.inputs[0], wanted)
-    y = _matrix(program, group.output)
+    y = output_matrix(program, group.output)
     reads, epilogue = _epilogue(program, group, _matrix_residual)
-    problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, group.bias is not None, epilogue)
+    problem = product_of(x.view, y, group.bias is not None, epilogue)
     _finish_product(program, group, problem, x, reads, numbers, along_channels=True)
 
 
@@ -122,16 +112,7 @@ def _depthwise(program: Program, group: Group) -> None:
     numbers, wanted = _numbers(program, group)
     x = image_operand(program, group.inputs[0], halo, program.layout.mode_of(group), wanted=wanted)
     reads, epilogue = _epilogue(program, group, _image_residual)
-    problem = Depthwise(
-        x=x.view,
-        y=_output_view(program, group),
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads[:2],
-        bias=group.bias is not None,
-        epilogue=epilogue,
-    )
+    problem = depthwise_of(window, x.view, output_view(program, group), group.bias is not None, epilogue)
     weights, bias, scales = read_weight(group.layer), _bias(group, problem.y.channels), None
     if numbers is not None:
         weights, bias, scales = numbers.weights, numbers.bias, numbers.scales
@@ -145,23 +126,12 @@ def _pool(program: Program, group: Group) -> None:
     assert window is not None
     x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group))
     reads, epilogue = _epilogue(program, group, _image_residual)
-    node = group.anchor
-    problem = Pool(
-        x=x.view,
-        y=_output_view(program, group),
-        kind="max" if "Max" in node.op_type else "average",
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads,
-        count_include_pad=bool(node.attributes.get_int("count_include_pad", 0)),
-        epilogue=epilogue,
-    )
+    problem = pool_of(group, window, x.view, output_view(program, group), epilogue)
     _call(program, group, build_pool(problem, program.machine), [x.buffer, *reads], stem="pool")
 
 
 def _elementwise(program: Program, group: Group) -> None:
-    y = _output_view(program, group)
+    y = output_view(program, group)
     mode = program.layout.mode_of(group)
     operands = [_broadcast_operand(program, value, y, mode) for value in group.inputs]
     steps: list[Step] = [("input", index) for index in range(len(operands))]
@@ -188,7 +158,7 @@ def _store(program: Program, group: Group) -> None:
 def _upsample(program: Program, group: Group) -> None:
     factors = upsample_factors(group.anchor)
     assert factors is not None
-    y = _output_view(program, group)
+    y = output_view(program, group)
     x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group), wanted=y.format)
     problem = Move(x.view, y, repeat=factors)
     _call(program, group, build_move(problem, program.machine), [x.buffer], stem="upsample")
@@ -288,17 +258,3 @@ def _bias(group: Group, channels: int) -> np.ndarray | None:
     if group.bias is None or group.bias.const_value is None:
         return None
     return np.broadcast_to(group.bias.const_value.numpy().astype(np.float32).reshape(-1), (channels,)).copy()
-
-
-def _output_view(program: Program, group: Group) -> View:
-    place = program.layout.homes[id(group.output)].place
-    if len(place.shape) == 2:
-        place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
-    return image_view(place, program.layout.format_of(place.buffer))
-
-
-def _matrix(program: Program, value: ir.Value) -> View:
-    place = program.layout.homes[id(value)].place
-    view = matrix_view(place, program.layout.format_of(place.buffer))
-    assert view is not None
-    return view

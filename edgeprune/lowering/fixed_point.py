@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from edgeprune.kernels.abi import Activation, Format, Kernel, View
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.fixed_point.addition import build_fixed_addition
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
@@ -18,14 +17,14 @@ from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
 from edgeprune.kernels.fixed_point.product import build_fixed_product
 from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
 from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
-from edgeprune.kernels.pool.problem import Pool
 from edgeprune.lowering.activations import activation_of
 from edgeprune.lowering.copying import copy
-from edgeprune.lowering.geometry import Window, window_of
+from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
 from edgeprune.lowering.operands import Operand, dense_operand, image_operand, matrix_operand, places_of
+from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.quantization import Quantized
 from edgeprune.lowering.strided import Strided, dense, image_view, matrix_view
@@ -59,18 +58,8 @@ def _convolution(program: Program, group: Group) -> tuple[Kernel, list[str]] | N
     numbers, window = program.fixed.get(id(group.anchor)), window_of(group)
     if numbers is None or window is None:
         return None
-    assert group.layer is not None
-    x, y = _image(program, group.inputs[0]), _result(program, group)
-    problem = Conv2d(
-        x=x.view,
-        y=y,
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads[:2],
-        groups=group.layer.groups,
-        bias=numbers.bias is not None,
-    )
+    x, y = _image(program, group.inputs[0]), _settled(output_view(program, group))
+    problem = conv2d_of(group, window, x.view, y, numbers.bias is not None)
     return _product(program, group, problem, numbers, x)
 
 
@@ -78,10 +67,10 @@ def _linear(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     numbers = program.fixed.get(id(group.anchor))
     if numbers is None:
         return None
-    x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
+    x, y = matrix_operand(program, group.inputs[0]), output_matrix(program, group.output)
     ordered = None if x.offsets is None else _in_memory_order(x, numbers)
     x, numbers = ordered or (_lines(program, group.inputs[0], x), numbers)
-    problem = Conv2d(x.view, y, (1, 1), (1, 1), (1, 1), (0, 0), 1, numbers.bias is not None)
+    problem = product_of(x.view, y, numbers.bias is not None)
     return _product(program, group, problem, numbers, x)
 
 
@@ -97,16 +86,8 @@ def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
     numbers, window = program.fixed.get(id(group.anchor)), window_of(group)
     if numbers is None or window is None:
         return None
-    x, y = _image(program, group.inputs[0]), _result(program, group)
-    problem = Depthwise(
-        x=x.view,
-        y=y,
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads[:2],
-        bias=numbers.bias is not None,
-    )
+    x, y = _image(program, group.inputs[0]), _settled(output_view(program, group))
+    problem = depthwise_of(window, x.view, y, numbers.bias is not None)
     requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
     flat = numbers.weights.reshape(y.channels, -1).astype(np.int8)
     return build_fixed_depthwise(problem, flat, numbers.bias, requantize, program.machine), [x.buffer]
@@ -114,24 +95,10 @@ def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
 
 def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     window = window_of(group)
-    x, y = _image(program, group.inputs[0]), _result(program, group)
+    x, y = _image(program, group.inputs[0]), _settled(output_view(program, group))
     if window is None or group.epilogue or not (x.view.format.quantized and y.format.quantized):
         return None
-    return build_fixed_pool(_pool_problem(group, window, x.view, y), program.machine), [x.buffer]
-
-
-def _pool_problem(group: Group, window: Window, x: View, y: View) -> Pool:
-    node = group.anchor
-    return Pool(
-        x=x,
-        y=y,
-        kind="max" if "Max" in node.op_type else "average",
-        kernel=window.kernel,
-        strides=window.strides,
-        dilations=window.dilations,
-        pads=window.pads,
-        count_include_pad=bool(node.attributes.get_int("count_include_pad", 0)),
-    )
+    return build_fixed_pool(pool_of(group, window, x.view, y), program.machine), [x.buffer]
 
 
 def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
@@ -149,7 +116,7 @@ def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
 
 
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-    x, y = matrix_operand(program, group.inputs[0]), _matrix(program, group.output)
+    x, y = matrix_operand(program, group.inputs[0]), output_matrix(program, group.output)
     x = _lines(program, group.inputs[0], x)
     return build_fixed_softmax(x.view, y, program.machine), [x.buffer]
 
@@ -208,13 +175,6 @@ def _image(program: Program, value: ir.Value) -> Operand:
     return Operand(name, _settled(image_view(home.place, storage.format)))
 
 
-def _result(program: Program, group: Group) -> View:
-    place = program.layout.homes[id(group.output)].place
-    if len(place.shape) == 2:
-        place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
-    return _settled(image_view(place, program.layout.format_of(place.buffer)))
-
-
 def _settled(view: View) -> View:
     """`view` with the strides of axes of one entry as in images whose pixels follow each other."""
     view = replace(view, channel_stride=view.channel_stride if view.channels > 1 else 1)
@@ -226,13 +186,6 @@ def _settled(view: View) -> View:
 def _is_even(view: View) -> bool:
     rows = view.row_stride == view.width * view.pixel_stride
     return rows and view.batch_stride == view.height * view.row_stride
-
-
-def _matrix(program: Program, value: ir.Value) -> View:
-    place = program.layout.homes[id(value)].place
-    view = matrix_view(place, program.layout.format_of(place.buffer))
-    assert view is not None
-    return view
 
 
 def _lines(program: Program, value: ir.Value, x: Operand) -> Operand:
