@@ -12,6 +12,7 @@ import pytest
 from edgeprune.cli.console import Console
 from edgeprune.model_file import ModelFile
 from edgeprune.options import Options
+from edgeprune.target import load_target
 
 
 @pytest.mark.parametrize("verb", ["compile", "prune"])
@@ -174,6 +175,23 @@ def test_targets(cli):
     assert cli("targets", "x86-64-v3", "--json").json["vector_bytes"] == 32
     assert "AVX2" in cli("targets").out
     assert "AVX2" in cli("targets", "x86-64-v3").out
+
+
+def test_targets_say_what_int8_prunes_and_how_time_is_known(cli, monkeypatch):
+    flags = frozenset(load_target("x86-64-v2").cpu_flags)
+    monkeypatch.setattr("edgeprune.cli.targets.host_cpu_flags", lambda: flags)
+    facts = {target["name"]: target for target in cli("targets", "--json").json["targets"]}
+    assert facts["x86-64-v2"]["time"] == ["measured"]
+    assert facts["x86-64-v4"]["time"] == ["predicted"]
+    assert facts["cortex-m4"]["time"] == facts["raspberry-pi-4"]["time"] == ["emulated", "predicted"]
+    lines = {line.split()[0]: line for line in cli("targets").out.splitlines() if line.strip()}
+    for text in ("patterns fp32", "patterns int8", "int8 product", "time"):
+        assert text in lines["target"]
+    for text in ("4x1 4x2", "smlad", "emulated predicted"):
+        assert text in lines["cortex-m4"]
+    one = cli("targets", "cortex-m4").out
+    assert "cycles 1.47, cycles_spread 1.72" in one and "emulated predicted" in one
+    assert "{" not in one and "None" not in one
 
 
 def test_boards(cli):
