@@ -26,6 +26,7 @@ from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Mode
 from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
+from edgeprune.lowering.pool_grids import read_on_grid
 from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, image_view
@@ -127,6 +128,7 @@ def _pool(program: Program, group: Group) -> None:
     x = image_operand(program, group.inputs[0], NO_HALO, program.layout.mode_of(group))
     reads, epilogue = _epilogue(program, group, _image_residual)
     problem = pool_of(group, window, x.view, output_view(program, group), epilogue)
+    problem = read_on_grid(program.quantized, group.anchor, problem)
     _call(program, group, build_pool(problem, program.machine), [x.buffer, *reads], stem="pool")
 
 

@@ -18,6 +18,7 @@ from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_mod
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plain_pools import make_pools_plain
 from edgeprune.lowering.plan import Plan, Port
+from edgeprune.lowering.pool_grids import read_in_place
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
@@ -51,6 +52,8 @@ def lower(
         make_pools_plain(quantized)
         if not target.bare:
             copy_outputs(quantized)
+    else:
+        read_in_place(quantized)
     model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))

@@ -41,7 +41,8 @@ class Integers:
 class Quantized:
     """A model without QuantizeLinear and DequantizeLinear, and what they said, by value identity.
 
-    `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers. With
+    `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers. `readings`
+    has, by node identity, the grids of those that read stored numbers on another one than they were stored on. With
     `stored_ports` the inputs and outputs of the model are stored on their grids, else they are real numbers.
     """
 
@@ -49,6 +50,7 @@ class Quantized:
     grids: dict[int, Format] = field(default_factory=dict)
     integers: dict[int, Integers] = field(default_factory=dict)
     stored_ports: bool = False
+    readings: dict[int, Format] = field(default_factory=dict)
 
     def storage(self, value: ir.Value) -> Format:
         """How `value` is stored by what computes it."""
