@@ -21,7 +21,7 @@ _COPY, _FILL, _ROWS = "edge_vector_copy", "edge_vector_fill", "edge_vector_rows"
 _NEAR = 127
 _USED = ("r2", "r3", "r4", "lr", "q0")
 _UNROLLED = 8
-_FILLED, _PIXEL = 20, 24.0
+_FILLED, _PIXEL, _WINDOW = 20, 24.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,11 @@ class VectorGather:
             border = max(0.0, 1 - beside / problem.y.width) * max(0.0, 1 - below / problem.y.height)
         inside = self._runs[0] * self._runs[1] * (2 * -(-self._run // BLOCK) + 3)
         return _PIXEL + border * inside + (1 - border) * problem.taps * (_FILLED + 2 * self._tap_blocks)
+
+    @property
+    def shared_instructions(self) -> float:
+        """Instructions that a pixel is expected to take where code is shared."""
+        return 0.0 if self.direct else self.instructions + _WINDOW + self.problem.taps * self._tap_blocks
 
     def functions(self) -> list[str]:
         """LLVM's text of the functions that `gather` calls."""

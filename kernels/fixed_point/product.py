@@ -11,6 +11,7 @@ from edgeprune.kernels.fixed_point.gather import Gather
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
 from edgeprune.kernels.fixed_point.product_assembly import Clip
+from edgeprune.kernels.fixed_point.product_choice import Choice, cheapest
 from edgeprune.kernels.fixed_point.product_loop import BLOCK, Loop
 from edgeprune.kernels.fixed_point.product_mve import build_vector_product, estimate_vector_product, vectors_possible
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
@@ -33,17 +34,8 @@ from edgeprune.kernels.fixed_point.product_variant import (
 )
 
 _PAIRED, _VECTORS = ("smlad", "mve"), "mve"
-_WORTH = 0.9
-"""A loop's own code is taken where it needs no more than this share of the instructions of shared code."""
-
-_LEAST_SAVED = 20_000.0
-"""And where it saves as many instructions: 20 for each byte that it is expected to take."""
-
 SHARED_TURNS = (1, 2, 4)
 """Blocks in a turn of shared code that skips none, few so that it is shared."""
-
-_BYTE = 100.0
-"""Instructions that a byte of constants may save: small networks take about as many for each of their bytes."""
 
 
 def build_fixed_product(
@@ -135,23 +127,16 @@ def choose(
     """
     kept = {channels: kept_blocks(weights, channels) for channels in (1, 2, 4) if channels <= problem.group_outputs}
     clip = Clip(None, -128, 127) if requantize is None else _clip(requantize, packed)
-    own: list[tuple[float, int, Loop, bool]] = []
-    common: list[tuple[float, int, Loop, bool]] = []
+    found = []
     for loop in loops(problem, packed):
         common_turn = loop.sparse or loop.turn in SHARED_TURNS
         shared = loop.line is None and common_turn and shareable(problem)
         tile, of_loop = channels_of(problem, loop, clip, shared), kept[loop.channels]
         if tile.reachable:
-            found = common if shared else own
-            found.append((instructions(problem, of_loop, tile), stream_bytes(problem, of_loop, tile), loop, shared))
-    choices = [min(found, key=_price) for found in (own, common) if found]
-    if len(choices) == 2 and choices[0][0] > min(_WORTH * choices[1][0], choices[1][0] - _LEAST_SAVED):
-        del choices[0]
-    return choices[0][0], choices[0][2], choices[0][3]
-
-
-def _price(found: tuple[float, int, Loop, bool]) -> float:
-    return found[0] + _BYTE * found[1]
+            cost = instructions(problem, of_loop, tile)
+            found.append(Choice(cost, stream_bytes(problem, of_loop, tile), loop, shared))
+    best = cheapest(found)
+    return best.instructions, best.way, best.shared
 
 
 def _macs(problem: Conv2d, kept: np.ndarray, channels: int) -> int:

@@ -192,9 +192,13 @@ def _stored(tile: Channels, names: Names, channel: int, pixel: int) -> list[str]
     total, output = names.sums[channel * tile.loop.pixels + pixel], names.inputs
     if tile.stride is not None:
         return [f"strb {total}, [{output}, #{pixel * tile.stride + channel}]"]
+    return stored_apart(total, output, names.spare, names.sums[channel * tile.loop.pixels], pixel)
+
+
+def stored_apart(total: str, output: str, stride: str, free: str, pixel: int) -> list[str]:
+    """`total` stored `pixel` times the register `stride` after `output`, the register `free` lost."""
     if pixel == 0:
         return [f"strb {total}, [{output}]"]
-    stride, free = names.spare, names.sums[channel * tile.loop.pixels]
     odd = pixel // (pixel & -pixel)
     made = {1: [], 3: [f"add {free}, {stride}, {stride}, lsl #1"], 5: [f"add {free}, {stride}, {stride}, lsl #2"],
             7: [f"rsb {free}, {stride}, {stride}, lsl #3"]}[odd]  # fmt: skip

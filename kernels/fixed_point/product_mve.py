@@ -16,7 +16,14 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.gather import rolled
 from edgeprune.kernels.fixed_point.gather_mve import VectorGather
 from edgeprune.kernels.fixed_point.pack_product import Rescale, Sums, rescale
+from edgeprune.kernels.fixed_point.product_choice import Choice, cheapest
 from edgeprune.kernels.fixed_point.product_mve_assembly import BLOCK, Tile
+from edgeprune.kernels.fixed_point.product_mve_shared import (
+    shared_turn,
+    shared_vector_function,
+    vector_kind,
+    vectors_shareable,
+)
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing, tile_start
 from edgeprune.kernels.fixed_point.product_variant import first_channels, tile_count
@@ -26,7 +33,7 @@ TILES = ((2, 3), (3, 2), (2, 2), (6, 1), (1, 6), (4, 1), (1, 4), (2, 1), (1, 2),
 """Output channels times pixels, in registers at once."""
 
 _TILE_SETUP = 30.0
-_LARGEST_PLACE = 65535
+_LARGEST_BYTE, _LARGEST_PLACE = 2**8 - 1, 2**16 - 1
 
 
 def vectors_possible(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> bool:
@@ -49,14 +56,20 @@ def build_vector_product(
     """The kernel of `problem`; arguments as of `build_fixed_product`. `tile` is the fastest unless given."""
     chosen = choose_tile(problem, weights, requantize)[1] if tile is None else tile
     gather = VectorGather(problem, chosen.pixels)
+    stream, begins = _stream(problem, Sums.of(problem, weights, bias), requantize, chosen)
+    if chosen.shared:
+        kind, sizes = vector_kind(problem, chosen, requantize.zero, begins)
+        func = shared_vector_function(kind)
+    else:
+        func, sizes = _function(problem, chosen), np.append(begins, np.int32(2 * requantize.zero + 1))
     kept = kept_vectors(problem, weights, chosen.channels, gather)
     macs = min(int(kept.sum()) * chosen.channels * BLOCK * problem.pixels, problem.dense_macs)
-    kind = "dense" if chosen.blocks is not None else "sparse"
+    done = "dense" if chosen.blocks is not None else "sparse"
     return Kernel(
-        func=_function(problem, chosen),
+        func=func,
         units=tile_count(problem, chosen.pixels),
-        constants=_stream(problem, Sums.of(problem, weights, bias), requantize, chosen),
-        label=f"fixed product vectors {chosen.channels}x{chosen.pixels} {kind}",
+        constants=(stream, sizes),
+        label=f"fixed product vectors {chosen.channels}x{chosen.pixels} {done}" + (" shared" if chosen.shared else ""),
         macs=problem.dense_macs if chosen.blocks is not None else macs,
         dense_macs=problem.dense_macs,
         cycles=_instructions(problem, kept, chosen),
@@ -75,12 +88,15 @@ def choose_tile(problem: Conv2d, weights: np.ndarray, requantize: Requantize | N
     found = []
     for tile in tiles(problem, requantize):
         kept = kept_vectors(problem, weights, tile.channels, VectorGather(problem, tile.pixels))
-        found.append((_instructions(problem, kept, tile), tile))
-    return min(found, key=lambda entry: entry[0])
+        blocks = int(kept.sum()) if tile.blocks is None else kept.size
+        size = tile.bytes_of(blocks, kept.shape[0] * kept.shape[1])
+        found.append(Choice(_instructions(problem, kept, tile), size, tile, tile.shared))
+    best = cheapest(found)
+    return best.instructions, best.way
 
 
 def tiles(problem: Conv2d, requantize: Requantize | None) -> Iterator[Tile]:
-    """Every tile that the problem's size allows, dense and sparse."""
+    """Every tile that the problem's size allows, dense and sparse, with code of its own and shared."""
     zero, low, high, raised = None, -128, 127, 0
     if requantize is not None:
         factors, raised = _raised(requantize)
@@ -88,14 +104,17 @@ def tiles(problem: Conv2d, requantize: Requantize | None) -> Iterator[Tile]:
     for channels, pixels in TILES:
         if channels > problem.group_outputs or pixels > problem.pixels:
             continue
-        gather = VectorGather(problem, pixels)
-        ragged = problem.group_outputs % channels > 0
-        for blocks in (gather.blocks, None):
-            tile = Tile(channels, pixels, blocks, gather.block_step, gather.pixel_step, problem.y.pixel_stride,
-                        zero, low, high, ragged, raised)  # fmt: skip
-            far = gather.blocks * gather.block_step > _LARGEST_PLACE
-            if tile.possible and not (blocks is None and far):
-                yield tile
+        gather, ragged = VectorGather(problem, pixels), problem.group_outputs % channels > 0
+        last = (gather.blocks - 1) * gather.block_step // BLOCK
+        for stride in (problem.y.pixel_stride, None):
+            if stride is None and not vectors_shareable(problem):
+                continue
+            turn = gather.blocks if stride is not None else shared_turn(gather.blocks)
+            for blocks in (turn, None):
+                tile = Tile(channels, pixels, blocks, gather.block_step, gather.pixel_step, stride,
+                            zero, low, high, ragged, raised, blocks is None and last > _LARGEST_BYTE)  # fmt: skip
+                if tile.possible and not (blocks is None and last > _LARGEST_PLACE):
+                    yield tile
 
 
 def kept_vectors(problem: Conv2d, weights: np.ndarray, channels: int, gather: VectorGather) -> np.ndarray:
@@ -122,7 +141,7 @@ def _stream(problem: Conv2d, sums: Sums, requantize: Requantize, tile: Tile) -> 
     kept = kept_vectors(problem, sums.weights, tile.channels, gather)
     factors, starts = _raised(requantize)[0].factors(requantize.zero), sums.start(packed=False)
     firsts = first_channels(problem.group_outputs, tile.channels)
-    steps = np.append(np.diff(firsts), 0).astype(np.int32)
+    steps = (np.append(np.diff(firsts), 0) - tile.moved).astype(np.int32)
     begins, out = [0], bytearray()
     for group, used in enumerate(kept):
         for first, own, step in zip(firsts, used, steps, strict=True):
@@ -131,16 +150,27 @@ def _stream(problem: Conv2d, sums: Sums, requantize: Requantize, tile: Tile) -> 
             out += starts[own_channels].tobytes()
             out += _places(blocks, tile) if tile.blocks is None else b""
             words = vectors[group, first : first + tile.channels].transpose(1, 0, 2)[blocks]
-            out += words.tobytes() + factors[own_channels].tobytes() + (step.tobytes() if tile.ragged else b"")
+            out += words.tobytes() + _factors(factors[own_channels], tile) + (step.tobytes() if tile.ragged else b"")
         begins.append(len(out) // 4)
     return np.frombuffer(bytes(out), np.int32), np.array(begins, np.int32)
 
 
 def _places(blocks: np.ndarray, tile: Tile) -> bytes:
-    """How many blocks there are, the bytes of their places, and these places, filled up to words."""
-    places = (blocks * tile.block_step).astype("<u2").tobytes()
+    """How many blocks there are and the bytes of their places in one word, and these places, filled up to words."""
+    places = (blocks * tile.block_step // BLOCK).astype("<u2" if tile.far else np.uint8).tobytes()
     filled = places.ljust(-(-len(places) // 4) * 4, b"\0")
-    return np.array([len(blocks), len(filled)], "<i4").tobytes() + filled
+    return np.array([len(blocks), len(filled)], "<u2").tobytes() + filled
+
+
+def _factors(factors: np.ndarray, tile: Tile) -> bytes:
+    """What sums are rescaled by; `factors` is int32 [channels, 3]: value, rounding, shift."""
+    if not tile.brief:
+        return factors.tobytes()
+    out = b""
+    for first in range(0, len(factors), 4):
+        part = factors[first : first + 4]
+        out += (part[:, 2] - 1).astype(np.uint8).tobytes().ljust(4, b"\0") + part[:, 0].tobytes()
+    return out
 
 
 @lru_cache(maxsize=512)
@@ -171,7 +201,7 @@ def _channels(
         tirx.address_of(memory.buffer[index])
         for memory, index in ((stream, begins.load(group)), (stream, begins.load(group + 1)), inputs, (y, place))
     ]
-    script.evaluate(tirx.call_extern("int32", tile.name, *pointers))
+    script.evaluate(tirx.call_extern("int32", tile.name, *pointers, begins.load(problem.groups + 1)))
 
 
 def _early(problem: Conv2d, tile: Tile, gather: VectorGather) -> int:
@@ -184,5 +214,6 @@ def _instructions(problem: Conv2d, kept: np.ndarray, tile: Tile) -> float:
     gather = VectorGather(problem, tile.pixels)
     count = kept.shape[0] * kept.shape[1]
     blocks = int(kept.sum()) if tile.blocks is None else kept.size
-    each = tile.instructions(blocks, count) + problem.groups * (tile.pixels * gather.instructions + _TILE_SETUP)
+    pixel = gather.shared_instructions if tile.shared else gather.instructions
+    each = tile.instructions(blocks, count) + problem.groups * (tile.pixels * pixel + _TILE_SETUP)
     return tile_count(problem, tile.pixels) * each

@@ -5,8 +5,10 @@ LR, and six odd registers for the rest are all that there are. Vectors need no m
 set of operands stays, the larger streams through two.
 
 Weights are one stream. A tile of channels takes from it: where each channel's sums start; where blocks are skipped,
-the blocks' count, the bytes of their places, and the places as bytes into the inputs; weights; of each channel
-value, rounding and shift; and the step to the next tile's outputs where channels are no multiple of the tile's.
+a word of the blocks' count and in its upper half the bytes of their places, and these places, sixteen bytes of inputs
+each, in one byte or two; weights; the shifts, a byte each, less one, filled up to words; of each channel the value; and
+the step to the next tile's outputs where channels are no multiple of the tile's. Where the output's zero cannot be part
+of the rounding no shifts come, but value, rounding and shift of each channel.
 
 Source: Armv8-M Architecture Reference Manual, the M-profile vector extension.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeprune.kernels.fixed_point.product_assembly import stored_apart
 from edgeprune.kernels.fixed_point.product_loop import assembly
 
 BLOCK = 16
@@ -27,8 +30,10 @@ FARTHEST = 508
 _FARTHEST_BYTE = 4095
 _SUMS = ("r0", "r2", "r4", "r6", "r8", "r10")
 _INPUTS, _WEIGHTS, _OUTPUTS, _PLACES, _SPARE, _SHIFT, _START = "r1", "r3", "r7", "r9", "r11", "r5", "r12"
+_FRAME, _ZERO, _STRIDE, _TURNS_LEFT = 16, 4, 8, 12
 _UNROLLED = 5
 _TURNS = (4, 3, 2)
+_BYTE, _PLACE_BITS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,10 @@ class Tile:
     """`channels` times `pixels` sums, over all output channels of a group.
 
     Blocks of one pixel's inputs are `block_step` bytes apart, those of neighbouring pixels `pixel_step`; `blocks` is
-    their number, None where some are skipped. Outputs of neighbouring pixels are `stride` bytes apart. `zero` is
-    added to rescaled sums, unless their rounding does that (None). Sums are times 2**`raised` before values multiply
-    them.
+    their number, None where some are skipped: then their places take two bytes each where they are `far`. Outputs of
+    neighbouring pixels are `stride` bytes apart; where that is None the caller says it, and how many turns of `blocks`
+    there are. `zero` is added to rescaled sums, unless their rounding does that (None). Sums are times 2**`raised`
+    before values multiply them.
     """
 
     channels: int
@@ -46,12 +52,13 @@ class Tile:
     blocks: int | None
     block_step: int
     pixel_step: int
-    stride: int
+    stride: int | None
     zero: int | None
     low: int
     high: int
     ragged: bool
     raised: int = 0
+    far: bool = False
 
     @property
     def name(self) -> str:
@@ -63,13 +70,41 @@ class Tile:
         """Whether registers suffice and instructions reach."""
         near = max((self.pixels - 1) * self.pixel_step, self.block_step) <= FARTHEST
         aligned = self.pixel_step % 4 == self.block_step % 4 == 0
-        return near and aligned and (self.pixels - 1) * self.stride + self.channels <= _FARTHEST_BYTE
+        return near and aligned and (self.pixels - 1) * (self.stride or 0) + self.channels <= _FARTHEST_BYTE
+
+    @property
+    def shared(self) -> bool:
+        """Whether the code serves problems of several sizes."""
+        return self.stride is None
+
+    @property
+    def brief(self) -> bool:
+        """Whether roundings are made from the shifts: the output's zero is part of them."""
+        return self.zero is None
+
+    @property
+    def place_bytes(self) -> int:
+        """Bytes of a block's place."""
+        return 2 if self.far else 1
+
+    @property
+    def moved(self) -> int:
+        """Bytes that the pointer to outputs has gone from channel to channel by the end of a tile."""
+        return self.channels - 1 if self.shared else 0
+
+    def bytes_of(self, blocks: int, tiles: int) -> int:
+        """About the bytes of the stream with `blocks` blocks in `tiles` tiles."""
+        each = 4 * (2 * self.channels + -(-self.channels // 4) if self.brief else 4 * self.channels) + 4 * self.ragged
+        places = 0 if self.blocks is not None else blocks * self.place_bytes + 6 * tiles
+        return blocks * self.channels * BLOCK + places + tiles * each
 
     @property
     def turn(self) -> int:
         """Blocks in a turn of the loop."""
         if self.blocks is None:
             return 1
+        if self.shared:
+            return self.blocks
         return next((turn for turn in _TURNS if self.blocks % turn == 0), 1)
 
     @property
@@ -85,20 +120,32 @@ class Tile:
 
     @property
     def _straight(self) -> bool:
-        return self.blocks is not None and self.blocks <= _UNROLLED
+        return self.blocks is not None and not self.shared and self.blocks <= _UNROLLED
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The types of the function's arguments."""
+        return ("ptr", "ptr", "ptr", "ptr", "i32", *(("i32", "i32") if self.shared else ()))
 
     def function(self) -> str:
-        """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs)`, for at least one tile."""
+        """LLVM's text of `i32 name(ptr stream, ptr end, ptr inputs, ptr outputs, i32 zero)`, for at least one tile.
+
+        `zero` is twice the output's, plus one. Shared code takes two i32 more: the stride and the turns.
+        """
+        given = [f"str r5, [sp, #{_STRIDE}]", f"str r6, [sp, #{_TURNS_LEFT}]"] if self.shared else []
         lines = [
-            "sub sp, #8", "str r1, [sp]", f"mov {_START}, r2", f"mov {_OUTPUTS}, r3", f"mov {_WEIGHTS}, r0",
-            *_begin(self), *self._middle(), *_finish(self), "add sp, #8",
+            f"sub sp, #{_FRAME}", "str r1, [sp]", f"str r4, [sp, #{_ZERO}]", *given,
+            f"mov {_START}, r2", f"mov {_OUTPUTS}, r3", f"mov {_WEIGHTS}, r0",
+            *_begin(self), *self._middle(), *_finish(self), f"add sp, #{_FRAME}",
         ]  # fmt: skip
-        used = [*(f"r{i}" for i in range(4, 13)), "lr", "q0", "q1", "q2", "q3"]
-        return inlined(self.name, ["ptr"] * 4, lines, used)
+        used = [*(f"r{i}" for i in range(len(self.arguments), 13)), "lr", "q0", "q1", "q2", "q3"]
+        return inlined(self.name, self.arguments, lines, used)
 
     def _middle(self) -> list[str]:
         if self.blocks is None:
             return ["wls lr, lr, 3f", "1:", *_block(self), "le lr, 1b", "3:"]
+        if self.shared:
+            return [f"ldr lr, [sp, #{_TURNS_LEFT}]", "dls lr, lr", "1:", *_block(self) * self.blocks, "le lr, 1b"]
         if self._straight:
             return _block(self) * self.blocks
         return [f"mov lr, #{self.blocks // self.turn}", "dls lr, lr", "1:", *_block(self) * self.turn, "le lr, 1b"]
@@ -115,14 +162,15 @@ def _begin(tile: Tile) -> list[str]:
         lines += [f"mov {_SUMS[channel * tile.pixels + pixel]}, {start}" for pixel in range(1, tile.pixels)]
     if tile.blocks is not None:
         return [*lines, f"mov {_INPUTS}, {_START}"]
-    return [*lines, f"ldrd lr, {_SPARE}, [{_WEIGHTS}], #8", f"mov {_PLACES}, {_WEIGHTS}",
-            f"add {_WEIGHTS}, {_SPARE}"]  # fmt: skip
+    return [*lines, f"ldr {_SPARE}, [{_WEIGHTS}], #4", f"uxth lr, {_SPARE}", f"mov {_PLACES}, {_WEIGHTS}",
+            f"add {_WEIGHTS}, {_WEIGHTS}, {_SPARE}, lsr #16"]  # fmt: skip
 
 
 def _block(tile: Tile) -> list[str]:
     """Sixteen products for each sum."""
     lines = [] if tile.blocks is not None else [
-        f"ldrh {_SPARE}, [{_PLACES}], #2", f"add {_INPUTS}, {_START}, {_SPARE}"
+        f"ldr{'h' if tile.far else 'b'} {_SPARE}, [{_PLACES}], #{tile.place_bytes}",
+        f"add {_INPUTS}, {_START}, {_SPARE}, lsl #{_PLACE_BITS}",
     ]  # fmt: skip
     weights = [f"[{_WEIGHTS}], #{BLOCK}"] * tile.channels
     inputs = [f"[{_INPUTS}, #{pixel * tile.pixel_step}]" for pixel in range(tile.pixels)]
@@ -144,25 +192,39 @@ def _block(tile: Tile) -> list[str]:
 def _finish(tile: Tile) -> list[str]:
     """Sums are rescaled and stored; on to the next tile."""
     value, rounding = _PLACES, _SPARE
-    lines = []
+    lines = [f"ldr lr, [sp, #{_STRIDE}]"] if tile.shared else []
     for channel in range(tile.channels):
-        lines += [f"ldrd {value}, {rounding}, [{_WEIGHTS}], #8", f"ldr {_SHIFT}, [{_WEIGHTS}], #4"]
+        lines += [f"add {_OUTPUTS}, #1"] if channel and tile.shared else []
+        lines += _factors(tile, channel)
         for pixel in range(tile.pixels):
             total = _SUMS[channel * tile.pixels + pixel]
             lines += [f"lsl {total}, {total}, #{tile.raised}"] if tile.raised else []
             lines += [f"smmla {total}, {total}, {value}, {rounding}", f"asr {total}, {total}, {_SHIFT}"]
             lines += _clipped(tile, total)
-            lines.append(f"strb {total}, [{_OUTPUTS}, #{pixel * tile.stride + channel}]")
+            if tile.stride is None:
+                lines += stored_apart(total, _OUTPUTS, "lr", _SUMS[channel * tile.pixels], pixel)
+            else:
+                lines.append(f"strb {total}, [{_OUTPUTS}, #{pixel * tile.stride + channel}]")
     if tile.ragged:
         lines += [f"ldr {value}, [{_WEIGHTS}], #4", f"add {_OUTPUTS}, {value}"]
     else:
-        lines.append(f"add {_OUTPUTS}, #{tile.channels}")
+        lines.append(f"add {_OUTPUTS}, #{tile.channels - tile.moved}")
     return [*lines, f"ldr {value}, [sp]", f"cmp {_WEIGHTS}, {value}", "bne 2b"]
+
+
+def _factors(tile: Tile, channel: int) -> list[str]:
+    """Value, rounding and shift of one channel; shifts count from a register's lowest byte."""
+    if not tile.brief:
+        return [f"ldrd {_PLACES}, {_SPARE}, [{_WEIGHTS}], #8", f"ldr {_SHIFT}, [{_WEIGHTS}], #4"]
+    word, byte = ([f"ldr {_INPUTS}, [{_WEIGHTS}], #4"] if channel % 4 == 0 else []), _BYTE * (channel % 4)
+    return [*word, f"ldr {_PLACES}, [{_WEIGHTS}], #4", f"ldr {_SPARE}, [sp, #{_ZERO}]",
+            f"lsr {_SHIFT}, {_INPUTS}, #{byte}" if byte else f"mov {_SHIFT}, {_INPUTS}",
+            f"lsl {_SPARE}, {_SHIFT}"]  # fmt: skip
 
 
 def _clipped(tile: Tile, total: str) -> list[str]:
     lines = [f"add {total}, #{tile.zero}"] if tile.zero else []
-    lines.append(f"ssat {total}, #8, {total}")
+    lines.append(f"ssat {total}, #8, {total}" + (", asr #1" if tile.brief else ""))
     if tile.low > -128:
         lines += [f"cmp {total}, #{tile.low}", "it lt", f"movlt {total}, #{tile.low}"]
     if tile.high < 127:

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.gather import Gather, blank, hidden, repeats, zero_halves
+from edgeprune.kernels.fixed_point.gather import blank, hidden, repeats, zero_halves
 from edgeprune.kernels.fixed_point.gather_assembly import (
     blank_function,
     spread_function,
@@ -25,18 +25,19 @@ from edgeprune.kernels.fixed_point.gather_assembly import (
 from edgeprune.kernels.fixed_point.product_assembly import Channels, channels_function
 from edgeprune.kernels.fixed_point.product_loop import BLOCK
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing
-from edgeprune.kernels.fixed_point.rescaling import kept
-from edgeprune.kernels.script import Memory, either, kernel_function, let, serial
+from edgeprune.kernels.fixed_point.shared_sizes import (
+    FIELDS,
+    WINDOW_FIELDS,
+    Sizes,
+    pixelwise,
+    problem_sizes,
+    stored,
+    window,
+)
+from edgeprune.kernels.script import Memory, kernel_function, let, serial
 
-_FIELDS = (
-    "zero", "pixels", "groups", "inputs", "outputs", "x_offset", "x_pixel", "y_offset", "y_pixel", "turns",
-)  # fmt: skip
 _TAIL_FIELDS = ("tail_from", "tail_to", "tail_shift")
-_WINDOW_FIELDS = (
-    "words", "y_width", "y_height", "x_width", "x_height", "x_row", "x_batch", "rows", "columns", "down_stride",
-    "right_stride", "down_dilation", "right_dilation", "top", "left", "runs", "run_turns", "run_words", "odd_zero",
-    "even_zero",
-)  # fmt: skip
+_ZERO_FIELDS = ("odd_zero", "even_zero")
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Kind:
     def of(cls, problem: Conv2d, tile: Channels) -> Kind:
         """The kind of `problem`, with narrow sizes."""
         tail = problem.group_inputs % BLOCK > 0
-        return cls(tile, 1 if tail else repeats(problem.group_inputs // BLOCK), _pixelwise(problem), tail)
+        return cls(tile, 1 if tail else repeats(problem.group_inputs // BLOCK), pixelwise(problem), tail)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The sizes in the order in which they are stored."""
         tail = _TAIL_FIELDS if self.tail else ()
-        return (*_FIELDS, *tail) if self.pointwise else (*_FIELDS, *_WINDOW_FIELDS)
+        return (*FIELDS, *tail) if self.pointwise else (*FIELDS, *WINDOW_FIELDS, *_ZERO_FIELDS)
 
     @property
     def dtype(self) -> str:
@@ -72,39 +73,26 @@ class Kind:
 
 def shareable(problem: Conv2d) -> bool:
     """Whether channels come in whole blocks, or each output pixel reads one pixel of more than a block."""
-    return problem.group_inputs % BLOCK == 0 or (_pixelwise(problem) and problem.group_inputs > BLOCK)
-
-
-def _pixelwise(problem: Conv2d) -> bool:
-    return problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
+    return problem.group_inputs % BLOCK == 0 or (pixelwise(problem) and problem.group_inputs > BLOCK)
 
 
 def kind_and_sizes(problem: Conv2d, tile: Channels, zero: int, begins: np.ndarray) -> tuple[Kind, np.ndarray]:
     """The kind of `problem`, whose output's zero is `zero`, and its sizes, then where each group's stream begins."""
     kind = Kind.of(problem, tile)
-    found = _sizes(problem, kind, zero)
-    values = np.array([*(found[name] for name in kind.fields), *begins], np.int64)
-    kind = replace(kind, narrow=bool(np.abs(values).max() < 2**15))
-    return kind, values.astype(kind.dtype)
+    values = stored(_sizes(problem, kind, zero), kind.fields, begins)
+    return replace(kind, narrow=values.dtype == np.int16), values
 
 
 def _sizes(problem: Conv2d, kind: Kind, zero: int) -> dict[str, int]:
-    x, y, words = problem.x, problem.y, problem.group_inputs // BLOCK
-    gather = Gather(problem, kind.tile.loop.pixels, kind.tile.loop.packed)
-    run_words = gather.run // BLOCK
-    odd, even = (_half(word) for word in zero_halves(x.format.zero, kind.tile.loop.packed))
+    odd, even = (_half(word) for word in zero_halves(problem.x.format.zero, kind.tile.loop.packed))
     return {
-        "zero": 2 * zero + 1, "pixels": problem.pixels, "groups": problem.groups, "inputs": problem.group_inputs,
-        "outputs": problem.group_outputs, "x_offset": x.offset, "x_pixel": x.pixel_stride, "y_offset": y.offset,
-        "y_pixel": y.pixel_stride, "turns": words // kind.repeat, "words": words, "y_width": y.width,
-        "y_height": y.height, "x_width": x.width, "x_height": x.height, "x_row": x.row_stride,
-        "x_batch": x.batch_stride if x.batch > 1 else 0, "rows": problem.kernel[0], "columns": problem.kernel[1],
-        "down_stride": problem.strides[0], "right_stride": problem.strides[1], "down_dilation": problem.dilations[0],
-        "right_dilation": problem.dilations[1], "top": problem.pads[0], "left": problem.pads[1],
-        "runs": gather.runs[1], "run_turns": run_words // kind.repeat, "run_words": run_words,
-        "odd_zero": odd, "even_zero": even, "tail_from": problem.group_inputs - BLOCK,
-        "tail_to": words * kind.tile.loop.block_bytes, "tail_shift": 8 * (-problem.group_inputs % BLOCK),
-    }  # fmt: skip
+        **problem_sizes(problem, zero, BLOCK, kind.repeat),
+        "odd_zero": odd,
+        "even_zero": even,
+        "tail_from": problem.group_inputs - BLOCK,
+        "tail_to": problem.group_inputs // BLOCK * kind.tile.loop.block_bytes,
+        "tail_shift": 8 * (-problem.group_inputs % BLOCK),
+    }
 
 
 def _half(word: int) -> int:
@@ -117,17 +105,9 @@ class _Kernel:
     kind: Kind
     x: Memory
     stream: Memory
-    sizes: Memory
+    size: Sizes
     scratch: Memory
     y: Memory
-
-    def size(self, name: str) -> Any:
-        """One of the sizes."""
-        return self.at(self.kind.fields.index(name))
-
-    def at(self, index: Any) -> Any:
-        """What is stored with the sizes at `index`."""
-        return tirx.Cast("int32", self.sizes.load(index))
 
 
 @lru_cache(maxsize=512)
@@ -139,7 +119,7 @@ def shared_function(kind: Kind) -> Any:
     functions += [tail_function(loop.pixels, loop.packed)] if kind.tail else []
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        kernel = _Kernel(kind, *memories)
+        kernel = _Kernel(kind, *memories[:2], Sizes(memories[2], kind.fields), *memories[3:])
         with importing(functions), serial(begin, end) as number:
             start = let(tirx.min(number * loop.pixels, kernel.size("pixels") - loop.pixels))
             with serial(0, kernel.size("groups")) as group:
@@ -164,28 +144,11 @@ def _same(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
 
 
 def _window(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:
-    """All taps of one output pixel, in runs where they all lie in the image."""
-    size, block_bytes = kernel.size, kernel.kind.tile.loop.block_bytes
-    line, column = let(tirx.truncdiv(pixel, size("y_width"))), let(tirx.truncmod(pixel, size("y_width")))
-    image, row = let(tirx.truncdiv(line, size("y_height"))), let(tirx.truncmod(line, size("y_height")))
-    top, left = (
-        let(row * size("down_stride") - size("top")),
-        let(column * size("right_stride") - size("left")),
-    )
-    origin = let(first + image * size("x_batch"))
-    below = top + (size("rows") - 1) * size("down_dilation")
-    beside = left + (size("columns") - 1) * size("right_dilation")
-    within = let(tirx.all(top >= 0, below < size("x_height"), left >= 0, beside < size("x_width")))
-    names = (("runs", "columns"), ("run_words", "words"), ("run_turns", "turns"))
-    columns, words, turns = (kept(tirx.Select(within, size(joined), size(apart))) for joined, apart in names)
-    with serial(0, size("rows") * columns) as tap:
-        tap_row = let(tirx.truncdiv(tap, columns))
-        down = let(top + tap_row * size("down_dilation"))
-        right = let(left + (tap - tap_row * columns) * size("right_dilation"))
-        to = let(target + tap * words * block_bytes)
-        place = origin + down * size("x_row") + right * size("x_pixel")
-        inside = tirx.all(down >= 0, down < size("x_height"), right >= 0, right < size("x_width"))
-        either(inside, lambda: _spread(kernel, place, to, turns), lambda: _blank(kernel, to))
+    def spread(place: Any, to: Any, turns: Any) -> None:
+        _spread(kernel, place, to, turns)
+
+    step = kernel.kind.tile.loop.block_bytes
+    window(kernel.size, pixel, first, target, step, spread, lambda to: _blank(kernel, to))
 
 
 def _spread(kernel: _Kernel, first: Any, target: Any, turns: Any) -> None:
@@ -203,10 +166,9 @@ def _blank(kernel: _Kernel, target: Any) -> None:
 
 def _channels(kernel: _Kernel, start: Any, group: Any) -> None:
     place = kernel.size("y_offset") + start * kernel.size("y_pixel") + group * kernel.size("outputs")
-    begin = len(kernel.kind.fields) + group
     pointers = [
-        _address(kernel.stream, kernel.at(begin)),
-        _address(kernel.stream, kernel.at(begin + 1)),
+        _address(kernel.stream, kernel.size.begin(group)),
+        _address(kernel.stream, kernel.size.begin(group + 1)),
         _address(kernel.scratch, 0),
         _address(kernel.y, place),
     ]
