@@ -7,13 +7,23 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.arguments import Json, PackagePath, Quiet, check_board, check_output, check_package, complete_board
+from edgeprune.cli.arguments import (
+    Json,
+    PackagePath,
+    Quiet,
+    check_board,
+    check_output,
+    check_package,
+    complete_board,
+    usage_error,
+)
 from edgeprune.cli.console import Console
 from edgeprune.cli.tables import fact_table
+from edgeprune.errors import nearest
 from edgeprune.quantity import bytes_text
 
 _FORMATS = ("elf", "bin", "hex", "uf2", "c", "cmsis-pack", "zephyr", "platformio", "arduino")
-_BY_SUFFIX = {".elf": "elf", ".bin": "bin", ".hex": "hex", ".uf2": "uf2", ".pack": "cmsis-pack"}
+_BY_SUFFIX = {".elf": "elf", ".bin": "bin", ".hex": "hex", ".uf2": "uf2", ".pack": "cmsis-pack", ".zip": "c"}
 
 
 def export_verb(
@@ -24,7 +34,7 @@ def export_verb(
         typer.Option(
             "--as",
             metavar="FORMAT",
-            help=f"One of {', '.join(_FORMATS)}. [default: by the file's suffix, else c]",
+            help=f"One of {', '.join(_FORMATS)}. [default: by the file's suffix; .zip is c]",
             autocompletion=lambda incomplete: [name for name in _FORMATS if name.startswith(incomplete)],
         ),
     ] = "",
@@ -47,6 +57,7 @@ def export_verb(
       edgeprune export model.edge --as zephyr -o module.zip
     """
     check_output(output)
+    form = _format(form, output)
     check_package(package)
     if board is not None:
         check_board(board)
@@ -54,6 +65,29 @@ def export_verb(
 
     console = Console(as_json, quiet)
     with console.work():
-        report = flow.export(package, output, form or _BY_SUFFIX.get(output.suffix.lower(), "c"), board=board)
+        report = flow.export(package, output, form, board=board)
     shown = {"format": report["format"], "board": report["board"], "size": bytes_text(report["bytes"])}
     console.result(report, fact_table(str(output), {name: value for name, value in shown.items() if value}))
+
+
+def _format(asked: str, output: Path) -> str:
+    """The format that is asked for, else the one that the file's suffix names.
+
+    Raises EdgepruneError (usage): format-unknown with the nearest names; option-conflict where the two differ.
+    """
+    suffix = output.suffix.lower()
+    named = _BY_SUFFIX.get(suffix)
+    if not asked:
+        if named is None:
+            told = f"names like '*{suffix}'" if suffix else "names without a suffix"
+            hint = nearest(suffix, _BY_SUFFIX) if suffix else f"known names: {', '.join(_BY_SUFFIX)}"
+            raise usage_error(
+                "format-unknown", f"no format goes by {told}", str(output), f"{hint}; or give --as FORMAT"
+            )
+        return named
+    if asked not in _FORMATS:
+        raise usage_error("format-unknown", f"there is no format '{asked}'", "--as", nearest(asked, _FORMATS))
+    if named not in (None, "c", asked):
+        what = f"--as {asked} does not go with a file called *{suffix}"
+        raise usage_error("option-conflict", what, str(output), "leave --as out, or name the file otherwise")
+    return asked

@@ -35,6 +35,7 @@ from edgeprune.model_file import ModelFile
 from edgeprune.options import CRITERIA, Options, parse_bytes
 from edgeprune.pattern import parse_pattern
 from edgeprune.profile import with_profile
+from edgeprune.road.budgets import check_supported
 from edgeprune.target import load_target
 
 _NOTED_SHORTAGE = 0.05
@@ -94,7 +95,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             str, typer.Option(help="What judges what may go.", autocompletion=_complete_criterion)
         ] = "auto",
         dense: Annotated[bool, typer.Option("--dense", help="Remove nothing.")] = False,
-        precision: Annotated[str, typer.Option(help="auto, fp32, int8, or fp16 where the target has it.")] = "auto",
+        precision: Annotated[str, typer.Option(help="auto, fp32 or int8. (fp16: no target has it yet.)")] = "auto",
         max_drop: Annotated[
             float | None, typer.Option(metavar="POINTS", help="Accuracy it may cost. [default: 1.0]")
         ] = None,
@@ -108,7 +109,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             bool,
             typer.Option("--permute/--no-permute", help="Let channels change their order so that blocks lose less."),
         ] = True,
-        backend: Annotated[str, typer.Option(help="tvm or tflite.")] = "tvm",
+        backend: Annotated[str, typer.Option(help="tvm. (tflite is refused: it lowers nothing yet.)")] = "tvm",
         seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
         repeat: Annotated[
             int,
@@ -149,6 +150,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
             permute=permute,
         )
         options = replace(options, **_presets(profile, ctx, data is not None))
+        check_supported(options)
         target = _target(target, board)
         check_output(output)
         check_data(data, random_calibration)

@@ -14,9 +14,10 @@ def check_supported(options: Options) -> None:
     Raises EdgepruneError: precision-unsupported, backend-unsupported (usage).
     """
     if options.precision == "fp16":
-        raise _unsupported("precision", "--precision fp16", "no target of this version has it: leave it out")
+        hint = "no target has it yet: take auto, fp32 or int8"
+        raise _unsupported("precision", "--precision fp16", hint)
     if options.backend != "tvm":
-        raise _unsupported("backend", f"--backend {options.backend}", "this version lowers through TVM: leave it out")
+        raise _unsupported("backend", f"--backend {options.backend}", "take tvm, which lowers for every target")
 
 
 def has_budget(options: Options) -> bool:

@@ -102,6 +102,36 @@ def test_export(cli, road, package, tmp_path):
     assert road.calls[1][1][2] == "c"
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "code", "what", "hint"),
+    [
+        ("m.u2f", (), "format-unknown", "no format goes by names like '*.u2f'", "did you mean .uf2"),
+        ("m.tar.gz", (), "format-unknown", "names like '*.gz'", "known names: .bin, .elf, .hex, .pack, .uf2, .zip"),
+        ("model", (), "format-unknown", "no format goes by names without a suffix", "known names: .elf, .bin, .hex"),
+        ("m.zip", ("--as", "zephir"), "format-unknown", "there is no format 'zephir'", "did you mean zephyr?"),
+        (
+            "m.uf2",
+            ("--as", "elf"),
+            "option-conflict",
+            "--as elf does not go with a file called *.uf2",
+            "leave --as out",
+        ),
+    ],
+)
+def test_export_refuses_what_it_cannot_name(cli, road, package, tmp_path, name, asked, code, what, hint):
+    finished = cli("export", package, "-o", tmp_path / name, *asked, "--json")
+    error = finished.json["error"]
+    assert (finished.code, error["code"], road.calls) == (2, code, [])
+    assert what in error["what"] and hint in error["hint"]
+
+
+def test_export_takes_any_name_where_the_format_is_given(cli, road, package, tmp_path):
+    road.answers["export"] = {"output": "", "format": "", "board": None, "bytes": 1}
+    for name, form in (("m.img", "bin"), ("lib", "arduino"), ("m.zip", "zephyr"), ("m.pack", "cmsis-pack")):
+        assert cli("export", package, "-o", tmp_path / name, "--as", form).code == 0
+        assert road.calls[-1][1][2] == form
+
+
 def test_verify(cli, road, package, card):
     report = {"board": "kitchen", "samples": 9, "equal": True, "exact": False, "max_difference": 1e-6}
     road.answers["verify"] = report

@@ -61,6 +61,23 @@ def test_random_calibration_excludes_a_card(cli, road, package, card, verb):
     assert len(road.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "code", "hint"),
+    [
+        (("--precision", "fp16"), "precision-unsupported", "no target has it yet: take auto, fp32 or int8"),
+        (("--backend", "tflite"), "backend-unsupported", "take tvm, which lowers for every target"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["compile", "prune"])
+def test_what_no_target_has_yet_is_refused_before_any_work(cli, road, model, tmp_path, verb, asked, code, hint):
+    finished = cli(verb, model, "--dense", *asked, "-o", tmp_path / "out", "--json")
+    assert (finished.code, finished.json["error"]["code"], road.calls) == (2, code, [])
+    assert finished.json["error"]["what"] == f"{' '.join(asked)} is not supported yet"
+    assert finished.json["error"]["hint"] == hint
+    text = " ".join(cli(verb, "--help").out.split())
+    assert "fp16: no target has it yet" in text and "tflite is refused" in text
+
+
 def test_the_help_of_models_names_every_kind(cli):
     for verb in ("compile", "prune", "advise", "eval", "inspect", "report"):
         assert "(.onnx, .tflite, .pt2, module.py:callable)" in " ".join(cli(verb, "--help").out.split()), verb
