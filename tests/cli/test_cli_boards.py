@@ -106,7 +106,7 @@ def test_export(cli, road, package, tmp_path):
     ("name", "asked", "code", "what", "hint"),
     [
         ("m.u2f", (), "format-unknown", "no format goes by names like '*.u2f'", "did you mean .uf2"),
-        ("m.tar.gz", (), "format-unknown", "names like '*.gz'", "known names: .bin, .elf, .hex, .pack, .uf2, .zip"),
+        ("m.tar.gz", (), "format-unknown", "names like '*.gz'", "did you mean .zip"),
         ("model", (), "format-unknown", "no format goes by names without a suffix", "known names: .elf, .bin, .hex"),
         ("m.zip", ("--as", "zephir"), "format-unknown", "there is no format 'zephir'", "did you mean zephyr?"),
         (
