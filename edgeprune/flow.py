@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +102,7 @@ def compile(
 ) -> CompileResult:
     """The whole road up to a package, written to `output` (else to a temporary file) unless a limit is missed.
 
-    For a microcontroller's `board` the package has its firmware too.
+    For a microcontroller's `board` the package has its firmware too. A temporary file lasts as long as the process.
     """
     from edgeprune.compiled import Package
     from edgeprune.package.manifest import inspection
@@ -127,6 +129,13 @@ def compile(
         return CompileResult(None, None, facts, False, shortfall)
     if board is not None:
         draft = draft_for_board(draft, board)
-    path = Path(output) if output is not None else Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.edge"
+    path = Path(output) if output is not None else _temporary_folder() / "model.edge"
     manifest = draft.write(path)
     return CompileResult(Package.open(path), path, facts | inspection(manifest), not shortfall, shortfall)
+
+
+def _temporary_folder() -> Path:
+    """A folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="edgeprune-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -20,10 +20,10 @@ _PROGRAM_BYTES = 4 << 20
 """What edge-run and its threads' stacks take beside the model."""
 
 
-def board_files(package: Package) -> dict[str, bytes]:
+def board_files(package: Package, progress: Progress = silent) -> dict[str, bytes]:
     """What a board needs of `package`, by file name: the model and the program that runs it."""
     manifest = package.manifest
-    return {PROGRAM: build_runner(manifest.target), LIBRARY: package.member(manifest.library)}
+    return {PROGRAM: build_runner(manifest.target, progress=progress), LIBRARY: package.member(manifest.library)}
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def open_on_linux(
         transport = transport_of(board)
         with Session(transport, progress) as session:
             check_fit(board, session.facts, manifest.target, where=str(path))
-            files = board_files(package)
+            files = board_files(package, progress)
             disk = sum(map(len, files.values()))
             memory = disk + manifest.weights_bytes + wanted * manifest.ram_bytes + _PROGRAM_BYTES
             check_room(board, session.facts, memory_bytes=memory, disk_bytes=disk)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from edgeprune.cli.main import build_app
+from edgeprune.cli.commands import build_app
 
 SHARED = (
     *("--data", "--sparsity", "--pattern", "--dense", "--precision", "--max-drop", "--latency", "--size", "--ram"),

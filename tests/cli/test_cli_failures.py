@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import signal
 
 import pytest
 
+from edgeprune.cli.main import run_command
 from edgeprune.errors import EdgepruneError
 
 WRONG_USAGE = [
@@ -165,3 +168,22 @@ def test_no_verb_shows_the_help_and_is_wrong_usage(cli):
     finished = cli()
     assert finished.code == 2
     assert "Commands:" in finished.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), RuntimeError("what a library made of it")])
+def test_a_signal_is_an_interruption_whatever_became_of_it(road, package, capsys, raised, number, code):
+    road.answers["bench"] = raised
+    assert run_command(["bench", str(package), "--json"], [number]) == code
+    assert json.loads(capsys.readouterr().out)["error"] == {
+        "code": "interrupted",
+        "what": "interrupted",
+        "where": "",
+        "hint": "",
+    }
+
+
+def test_an_interruption_that_says_more_is_kept(road, package, capsys):
+    road.answers["bench"] = EdgepruneError("interrupted", "interrupted; what is finished is kept", where="out")
+    assert run_command(["bench", str(package)], [signal.SIGTERM]) == 143
+    assert "what is finished is kept [interrupted]" in capsys.readouterr().err

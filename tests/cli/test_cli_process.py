@@ -29,8 +29,8 @@ def test_exit_codes_reach_the_shell():
     assert start("targets", "x86-64-v9").returncode == 2
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_is_one_line_and_leaves_nothing(tmp_path: Path, name: str):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_is_one_line_and_leaves_nothing(tmp_path: Path, name: str, code: int):
     work, scratch = tmp_path / "work", tmp_path / "scratch"
     work.mkdir()
     scratch.mkdir()
@@ -40,10 +40,29 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(tmp_path: Path, name: str):
     )
     out = work / "out.edge"
     finished = start("compile", f"{module}:build", "--dense", "-o", str(out), TMPDIR=str(scratch))
-    assert (finished.returncode, finished.stdout) == (130, "")
+    assert (finished.returncode, finished.stdout) == (code, "")
     assert finished.stderr == "error: interrupted, nothing was written [interrupted]\n"
     assert [path.name for path in work.iterdir() if path.name != "__pycache__"] == ["net.py"]
     assert list(scratch.iterdir()) == []
+
+
+BEFORE_ANY_VERB = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edgeprune.cli.commands":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["edgeprune", "bench", "model.edge", "--json"]
+from edgeprune.cli.main import main
+main()
+"""
+
+
+def test_a_signal_while_the_command_line_is_still_read_is_told_as_json():
+    finished = subprocess.run([sys.executable, "-c", BEFORE_ANY_VERB], capture_output=True, text=True, timeout=120)
+    assert (finished.returncode, finished.stderr) == (143, "")
+    assert json.loads(finished.stdout)["error"]["code"] == "interrupted"
 
 
 def test_a_closed_pipe_is_no_traceback():

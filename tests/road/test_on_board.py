@@ -56,7 +56,7 @@ def library(tmp_path_factory):
 @pytest.fixture
 def stand_in(monkeypatch):
     """The tiny library is no ELF file that edge-run itself would take."""
-    monkeypatch.setattr(linux_board, "build_runner", lambda target: stand_in_runner())
+    monkeypatch.setattr(linux_board, "build_runner", lambda target, progress: stand_in_runner())
 
 
 @pytest.fixture
