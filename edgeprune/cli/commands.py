@@ -24,7 +24,7 @@ from edgeprune.cli.inspect import inspect_verb
 from edgeprune.cli.profiles import profiles_verb
 from edgeprune.cli.prune import prune_verb
 from edgeprune.cli.report import report_verb
-from edgeprune.cli.road import road_command
+from edgeprune.cli.road_command import road_command
 from edgeprune.cli.run import run_verb
 from edgeprune.cli.sweep import sweep_verb
 from edgeprune.cli.targets import targets_verb
