@@ -20,13 +20,13 @@ from edgeprune.kernels.depthwise.channels import float_tile
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import apply_epilogue, element
 from edgeprune.kernels.integer.dot import IDIOMS
+from edgeprune.kernels.integer.packs import bounded_integer, packs, shifted_int16, within
 from edgeprune.kernels.script import Memory
-from edgeprune.kernels.storage import apart, converted, on_grid_integer, placed, stored
+from edgeprune.kernels.storage import apart, converted, stored
+from edgeprune.kernels.vector_math import constant
 
 NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
-_PACK = {8: "llvm.x86.sse2.packssdw.128", 16: "llvm.x86.avx2.packssdw", 32: "llvm.x86.avx512.packssdw.512"}
-"""Instructions that make int16 of two vectors of sums, in the order of channels."""
 _BLOCK = 8
 """int16 elements within which instructions interleave."""
 
@@ -227,9 +227,13 @@ def _store(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Se
 
 def _joined(values: Sequence[Any], format: Format, width: int) -> Any:
     """What `format` stores of results in `channel_order`, in the order of channels."""
-    if not format.quantized or max(format.high - format.zero, format.zero - format.low) >= 2**15:
+    if not format.quantized or not packs(format):
         order = channel_order(width)
         joined = stored(script.shuffle(values, range(width)), format)
         return script.shuffle([joined], [order.index(channel) for channel in range(width)])
-    whole = [on_grid_integer(value, format) for value in values]
-    return placed(tirx.call_llvm_pure_intrin(f"int16x{width}", _PACK[width], *whole), format)
+    half = shifted_int16([bounded_integer(value, format) for value in values], format)
+    if format.itemsize == 2:
+        return within(half, format)
+    bounds = np.iinfo(format.dtype)
+    near = tirx.min(tirx.max(half, constant(format.low, half, "int16")), constant(int(bounds.max), half, "int16"))
+    return converted(near, format.dtype)

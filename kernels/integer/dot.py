@@ -54,6 +54,7 @@ class Idiom:
     `multiply_add(total, words, weights)` is int32 of L lanes: `words` int32 of L lanes, `weights` L * depth integers.
     `factor(vector, word, lanes)` is word `word` of a vector of x as the words of `multiply_add`, where that is free:
     instructions take a lane as their factor. `chained` words add up in int16 before they go to int32: see `chain`.
+    `packs`: results are packed as x86 does.
     """
 
     storage: str
@@ -67,6 +68,7 @@ class Idiom:
     multiply_add: Callable[[Any, Any, Any], Any]
     factor: Callable[[Any, int, int], Any] | None = None
     chained: int = 0
+    packs: bool = False
 
     def word(self, memory: Memory, index: Any, lanes: int) -> Any:
         """The word of x from element `index` on, in each of `lanes` lanes."""
@@ -240,8 +242,8 @@ def _within(value: Any, low: int, high: int, dtype: str) -> Any:
 
 IDIOMS: Mapping[str, Idiom] = {
     "generic": Idiom("int16", 1, True, 4.0, 2, 1, 2, 1, _plain),
-    "pairs": Idiom("int16", 2, True, 1.0, 1, 1, 2, 1, _pairs),
-    "vnni": Idiom("uint8", 4, False, 5.0, 0, 1, 1, 0, _vnni),
+    "pairs": Idiom("int16", 2, True, 1.0, 1, 1, 2, 1, _pairs, packs=True),
+    "vnni": Idiom("uint8", 4, False, 5.0, 0, 1, 1, 0, _vnni, packs=True),
     "bytes": Idiom("uint8", 4, False, 5.0, 2, 8, 16, 4, _bytes),
     "smull": Idiom("int8", 2, False, 1.0, 0, 1, 1, 0, _plain, _lane, chained=4),
     "sdot": Idiom("int8", 4, False, 1.0, 0, 1, 1, 0, _sdot, _lane),
