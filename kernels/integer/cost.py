@@ -10,7 +10,7 @@ from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_variant import Split
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import VECTORS, Idiom, idiom_of
-from edgeprune.kernels.integer.entries import VECTOR_BYTES
+from edgeprune.kernels.integer.entries import VECTOR_BYTES, short_chains
 from edgeprune.kernels.integer.variant import Part, Variant
 
 _ISSUE = 5.0
@@ -38,10 +38,11 @@ def variant_cost(problem: Conv2d, variant: Variant, counts: list[np.ndarray], ma
 
 
 def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine) -> float:
-    """Cycles of one part; `entries` [groups, blocks, kinds] holds those of each of its blocks."""
+    """Cycles of one part; `entries` [groups, blocks, kinds] holds those of each of its blocks, by its kinds."""
     images, _, _ = problem.grid
     blocks = entries[..., 0].size
-    padded = np.ceil(entries / [part.chains, 1][: part.sections]) * [part.chains, 1][: part.sections]
+    turns = [1 if kind else part.chains for kind in part.kinds]
+    padded = np.ceil(entries / turns) * turns
     stream = _stream_cost(part, float(entries.sum() / blocks), machine)
     total, factors = 0.0, idiom_of(machine).factor is not None
     for rows, row_pieces in _pieces(part.rows):
@@ -51,7 +52,7 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
             fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
             if factors:
                 fixed = (_TILE_INSTRUCTIONS + vectors * _FINISH_INSTRUCTIONS) / _ELEMENT_ISSUE
-            for kind, count in enumerate(padded.sum((0, 1))):
+            for kind, count in zip(part.kinds, padded.sum((0, 1)), strict=True):
                 total += tiles * float(count) * max(stream, entry_cost(part, rows * columns, kind, machine))
             total += tiles * blocks * fixed
     units = images.count * part.rows.tiles * part.chunks * blocks
@@ -98,11 +99,11 @@ def _by_element(idiom: Idiom, part: Part, pixels: int) -> float:
 
 
 def _by_chain(idiom: Idiom, part: Part, pixels: int, kind: int) -> float:
-    """Cycles where products add up in chains, by instructions as `_by_element`; those of `kind` 1 are half as long."""
+    """Cycles where products add up in chains, by instructions as `_by_element`; by `kind`, some are half as long."""
     words, vectors = idiom.words(part.mode), len(part.vectors)
     chains = words // idiom.chained
     loads = pixels * (part.picks // 2 + 1 + words) + 1 if part.picks else 2 * pixels * chains
-    sums = pixels * vectors * chains * (kind + 1)
+    sums = pixels * chains * (vectors + len(short_chains(part.share.valid)[kind]))
     instructions = pixels * vectors * words + sums + loads + words * math.ceil(vectors / 2) / 2 + _LOOP
     return instructions / _ELEMENT_ISSUE
 

@@ -21,6 +21,10 @@ MOST_CHAINED = 255
 """What the magnitudes of the weights of a chain may add up to: times 128, the largest element, it is within int16."""
 
 _NARROW = np.iinfo(np.int8)
+_CHANNELS = 4
+"""Of a vector of sums of chains."""
+_COMMON = 1.5
+"""Entries of a kind in an average block."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Section:
 
 
 def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> np.ndarray:
-    """How many entries each block has of each kind, [groups, blocks, kinds]."""
+    """How many entries each block has of each kind there is, [groups, blocks, kinds]."""
     counts = [
         [[len(section.offsets) for section in sections(block, mode, idiom)] for block in block_rows(group, share)]
         for group in rows
@@ -79,13 +83,15 @@ def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> 
     return np.array(counts)
 
 
-def section_count(mode: str, idiom: Idiom) -> int:
-    """The kinds of entries that a block has."""
-    return 2 if mode == "pairs" or idiom.chained else 1
+def short_chains(outputs: int) -> list[tuple[int, ...]]:
+    """By kind of entry, the vectors of `outputs` channels whose chains are half as long: none, any single one, all."""
+    vectors = -(-outputs // _CHANNELS)
+    singles = [(vector,) for vector in range(vectors)] if vectors > 1 else []
+    return [(), *singles, tuple(range(vectors))]
 
 
 def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
-    """The entries of a block, by kind."""
+    """The entries of a block, by kind: in "pairs" those of neighbours and those of two places, `short_chains`."""
     if mode == "lanes":
         return [_lanes(block, idiom)]
     if mode in VECTORS:
@@ -103,6 +109,32 @@ def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
         _words(Rows(block.offsets[whole], block.values[whole], block.origin), idiom),
         _pairs(block, paired.reshape(-1, 2)),
     ]
+
+
+def common_kinds(counts: np.ndarray) -> tuple[int, ...]:
+    """The kinds of entries worth a loop of their own; all others, which are few, go to the last one."""
+    last = counts.shape[-1] - 1
+    common = [kind for kind in range(1, last) if counts[..., kind].mean() >= _COMMON]
+    rest = any(counts[..., kind].any() for kind in range(1, last + 1) if kind not in common)
+    return (0, *common, last) if rest and last else (0, *common)
+
+
+def counts_by_kind(counts: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """`counts` [..., every kind] of `kinds`, the last of which takes the entries of all others."""
+    found = counts[..., list(kinds)]
+    found[..., -1] += counts.sum(-1) - found.sum(-1)
+    return found
+
+
+def sections_by_kind(every: list[Section], kinds: tuple[int, ...]) -> list[Section]:
+    """As `counts_by_kind`, of the sections of a block."""
+    others = [section for kind, section in enumerate(every) if kind not in kinds]
+    found = [every[kind] for kind in kinds]
+    if others:
+        own = [found[-1], *others]
+        fields = ([getattr(section, field) for section in own] for field in ("offsets", "values", "codes"))
+        found[-1] = Section(*(np.concatenate(arrays) for arrays in fields))
+    return found
 
 
 def _section(offsets: np.ndarray, values: np.ndarray) -> Section:
@@ -168,11 +200,16 @@ def _narrow(section: Section, idiom: Idiom) -> Section:
 
 
 def _by_reach(section: Section, idiom: Idiom) -> list[Section]:
-    """The entries whose chains stay within int16 whatever the elements are, and those that need chains half as long."""
+    """The entries by `short_chains`: chains that are not short stay within int16 whatever the elements are."""
     entries, outputs, _ = section.values.shape
     words = abs(section.values).reshape(entries, outputs, idiom.chained, idiom.depth)
-    beyond = (words.sum(2) > MOST_CHAINED).any((1, 2))
-    return [Section(section.offsets[k], section.values[k], section.codes[k]) for k in (~beyond, beyond)]
+    beyond = (words.sum(2) > MOST_CHAINED).any(2)
+    short = np.add.reduceat(beyond, range(0, outputs, _CHANNELS), axis=1) > 0
+    kinds = short_chains(outputs)
+    single = np.where(short.any(1), 1 + short.argmax(1), 0)
+    kind = np.where(short.sum(1) > 1, len(kinds) - 1, single)
+    of_kind = (kind == number for number in range(len(kinds)))
+    return [Section(section.offsets[own], section.values[own], section.codes[own]) for own in of_kind]
 
 
 def _lanes(block: Rows, idiom: Idiom) -> Section:

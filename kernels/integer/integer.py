@@ -13,7 +13,7 @@ from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
-from edgeprune.kernels.integer.entries import Rows, block_rows, entry_counts, group_rows
+from edgeprune.kernels.integer.entries import Rows, block_rows, common_kinds, counts_by_kind, entry_counts, group_rows
 from edgeprune.kernels.integer.packing import pack
 from edgeprune.kernels.integer.template import integer_function
 from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
@@ -78,7 +78,10 @@ def estimate_variant(problem: Conv2d, weights: np.ndarray, variant: Variant, mac
     """Cycles of one run of `variant` on one core."""
     rows, idiom = group_rows(problem, weights, None), idiom_of(machine)
     return variant_cost(
-        problem, variant, [entry_counts(rows, part.share, part.mode, idiom) for part in variant.parts], machine
+        problem,
+        variant,
+        [counts_by_kind(entry_counts(rows, part.share, part.mode, idiom), part.kinds) for part in variant.parts],
+        machine,
     )
 
 
@@ -125,10 +128,11 @@ def _ranked(
     found = []
     for mode in modes:
         entries = entry_counts(rows, share, mode, idiom)
-        if mode == "pairs" and not entries[..., 1].any():
+        kinds = common_kinds(entries)
+        if mode == "pairs" and len(kinds) == 1:
             continue
-        average = float(entries.sum(2).mean())
-        found += [(part, entries) for part in tilings(problem, share, average, mode, machine)]
+        average, kept = float(entries.sum(2).mean()), counts_by_kind(entries, kinds)
+        found += [(part, kept) for part in tilings(problem, share, average, mode, kinds, machine)]
     return sorted(found, key=lambda pair: part_cost(problem, pair[0], pair[1], machine))
 
 

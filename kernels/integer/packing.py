@@ -9,7 +9,15 @@ import numpy as np
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import IDIOMS, Idiom, weight_dtype
-from edgeprune.kernels.integer.entries import VECTOR_BYTES, Rows, Section, block_rows, group_rows, sections
+from edgeprune.kernels.integer.entries import (
+    VECTOR_BYTES,
+    Rows,
+    Section,
+    block_rows,
+    group_rows,
+    sections,
+    sections_by_kind,
+)
 from edgeprune.kernels.integer.variant import Part, Variant
 
 
@@ -73,14 +81,14 @@ def pack(
     lists, blocks, codes, table, start = OffsetLists(), [], [], [], 0
     for part, group in _part_groups(problem, variant):
         for block in block_rows(rows[group], part.share):
-            first, *others = sections(block, part.mode, idiom)
+            first, *others = sections_by_kind(sections(block, part.mode, idiom), part.kinds)
             for section in (_padded(first, part.chains, rows[group].origin), *others):
                 wide = _by_word(section.values, part, idiom)
                 table.append((lists.place(section.offsets, _picks(section, part)), len(section.offsets), start))
                 blocks.append(wide)
                 codes.append(_lane_codes(section, part))
                 start += wide.size
-            table += [(0, 0, 0)] * (variant.sections - part.sections)
+            table += [(0, 0, 0)] * (variant.sections - len(part.kinds))
     packed = np.concatenate(blocks)
     picked = any(part.picks for part in variant.parts)
     origin = min(group.origin for group in rows)

@@ -9,7 +9,6 @@ from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_variant import Channels, Split
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import VECTORS, idiom_of
-from edgeprune.kernels.integer.entries import section_count
 
 _MOST_VECTORS = 4
 _MOST_ROWS = 4
@@ -31,7 +30,7 @@ class Part:
 
     `mode` says how words are put together: in "runs" of elements that follow each other; in "pairs" of any two, where
     runs would be half empty; or by "lanes", each output channel choosing its own from a window of 16 bytes. `VECTORS`
-    has the modes whose entries are of several words. `sections` is how many kinds of entries a block has.
+    has the modes whose entries are of several words. `kinds` are those of the entries that its blocks have.
     """
 
     share: Channels
@@ -40,7 +39,7 @@ class Part:
     chains: int
     chunks: int
     mode: str = "runs"
-    sections: int = 1
+    kinds: tuple[int, ...] = (0,)
 
     @property
     def vectors(self) -> tuple[int, ...]:
@@ -52,9 +51,9 @@ class Part:
         """The vectors of x that make the table of an entry, 0 where elements follow each other."""
         return VECTORS[self.mode].tables if self.mode in VECTORS else 0
 
-    def places(self, section: int) -> int:
+    def places(self, kind: int) -> int:
         """The places in x of an entry of one kind."""
-        return 2 if self.mode == "pairs" and section else 1
+        return 2 if self.mode == "pairs" and kind else 1
 
     @property
     def width(self) -> int:
@@ -73,7 +72,7 @@ class Variant:
     @property
     def sections(self) -> int:
         """Kinds of entries that the table has of each block."""
-        return max(part.sections for part in self.parts)
+        return max(len(part.kinds) for part in self.parts)
 
     def __str__(self) -> str:
         shapes = (
@@ -104,8 +103,10 @@ def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * whole + ((max(_NARROWEST, 1 << (rest - 1).bit_length()),) if rest else ())
 
 
-def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine: Machine) -> list[Part]:
-    """Every tile of pixels whose sums stay in registers; `entries` is what an average block keeps."""
+def tilings(
+    problem: Conv2d, share: Channels, entries: float, mode: str, kinds: tuple[int, ...], machine: Machine
+) -> list[Part]:
+    """Every tile of pixels whose sums stay in registers; `entries`, of `kinds`, is what an average block keeps."""
     _, rows, columns = problem.grid
     vectors, idiom = len(share.vectors), idiom_of(machine)
     words = 1 + (idiom.temporaries if vectors > 1 or mode != "runs" else 0)
@@ -126,7 +127,6 @@ def tilings(problem: Conv2d, share: Channels, entries: float, mode: str, machine
             for count in chains:
                 if pixels * count <= room and (count == 1 or pixels * vectors * count <= 16):
                     found[(*pieces, count)] = None
-    kinds = section_count(mode, idiom)
     return [
         Part(share, rows, columns, count, _chunks(problem, share, entries, rows, columns, machine), mode, kinds)
         for rows, columns, count in found

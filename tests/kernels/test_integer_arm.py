@@ -13,7 +13,7 @@ from integer_case import STORED, cases, make
 
 from edgeprune.kernels.abi import Activation
 from edgeprune.kernels.integer.dot import IDIOMS
-from edgeprune.kernels.integer.entries import MOST_CHAINED
+from edgeprune.kernels.integer.entries import MOST_CHAINED, common_kinds, counts_by_kind, short_chains
 from edgeprune.kernels.integer.integer import build_variant, choose, variants
 
 SETTINGS = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -64,7 +64,31 @@ def test_chains_stay_within_int16(size, sign):
     case = make(machine=machine, inputs=24, outputs=17, height=3, width=5)
     case.weights[:] = sign * size
     case.x[:] = case.problem.x.format.low
-    kernel = case.build(machine)
-    counts = kernel.constants[2].reshape(-1, 3)[:, 1]
-    assert (counts[1::2] > 0).all() == (4 * size > MOST_CHAINED)
-    case.check(kernel, compiled=partial(CompiledForArm, dot="smull"))
+    parts = choose(case.problem, case.weights, machine).parts
+    assert all((len(part.kinds) > 1) == (4 * size > MOST_CHAINED) for part in parts)
+    case.check(case.build(machine), compiled=partial(CompiledForArm, dot="smull"))
+
+
+def test_chains_are_short_where_weights_are_large():
+    """Of 13 channels in four vectors a few have large weights: each entry is of the kind whose chains suffice."""
+    skip_without_emulator()
+    machine = MACHINES["smull"]
+    case = make(machine=machine, inputs=48, outputs=13, height=4, width=6)
+    case.weights[:] = case.weights % 32
+    case.weights[:, :, :16, 5] = 127
+    case.weights[:, :, 16:32, 12] = -127
+    case.weights[:, :, 24:, (1, 9)] = 127
+    case.x[:] = case.problem.x.format.low
+    (part,) = choose(case.problem, case.weights, machine).parts
+    kinds = short_chains(13)
+    assert [kinds[kind] for kind in part.kinds] == [(), (1,), (3,), (0, 1, 2, 3)]
+    case.check(case.build(machine), compiled=partial(CompiledForArm, dot="smull"))
+
+
+def test_few_entries_of_a_kind_join_the_last():
+    counts = np.array([[[9, 2, 1, 0, 0]]])
+    kinds = common_kinds(counts)
+    assert kinds == (0, 1, 4)
+    assert counts_by_kind(counts, kinds).tolist() == [[[9, 2, 1]]]
+    assert common_kinds(np.array([[[9, 2, 0, 0]]])) == (0, 1)
+    assert common_kinds(np.array([[[9]]])) == (0,)
