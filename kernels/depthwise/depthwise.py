@@ -48,7 +48,9 @@ def build_depthwise(
     whole = problem.integer and x.channel_stride == y.channel_stride == 1
     paired, widens = whole and machine.dot in PAIRED, whole and machine.dot in WIDENING
     if paired:
-        constants = _in_pairs(problem, constants, machine.lanes)
+        count = pairs.together(problem, machine.lanes)
+        problem = pairs.gathered(problem, count) if count > 1 else problem
+        constants = _in_pairs(problem, [np.concatenate([array] * count) for array in constants], machine.lanes)
     chained = widens and x.format.dtype == constants[0].dtype == np.int8
     taps = constants[0]
     if widens:

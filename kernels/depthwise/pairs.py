@@ -7,7 +7,7 @@ serves every output that reads it. The last row of an odd number pairs neighbour
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import Format, Residual
+from edgeprune.kernels.abi import Format, Residual, View
 from edgeprune.kernels.depthwise.channels import float_tile
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import apply_epilogue, element
@@ -27,6 +27,8 @@ from edgeprune.kernels.vector_math import constant
 
 NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
+_FEW = 4
+"""Pixels together from which on it pays that neighbours share no reads then."""
 _BLOCK = 8
 """int16 elements within which instructions interleave."""
 
@@ -56,6 +58,30 @@ def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
             ((last, column), (last, column + 1) if column + 1 < columns else None) for column in range(0, columns, 2)
         ]
     return pairs
+
+
+def together(problem: Depthwise, lanes: int) -> int:
+    """The neighbouring pixels that are done as channels of one: several where they have few, and follow each other."""
+    x, y = problem.x, problem.y
+    channels, count = y.channels, 2 * lanes // y.channels
+    views = (y, *(step.view for step in problem.residuals))
+    dense = all(view.pixel_stride == channels and view.channel_stride == 1 for view in (x, *views))
+    fits = problem.strides[1] == 1 and channels * count == 2 * lanes and y.width % count == 0
+    return count if dense and fits and count >= _FEW else 1
+
+
+def gathered(problem: Depthwise, count: int) -> Depthwise:
+    """The same problem where `count` neighbouring pixels are the channels of one."""
+
+    def wide(view: View) -> View:
+        channels = view.channels * count
+        return replace(view, channels=channels, width=view.width // count, pixel_stride=channels)
+
+    steps = tuple(
+        replace(step, view=wide(step.view)) if isinstance(step, Residual) else step for step in problem.epilogue
+    )
+    x = replace(problem.x, channels=problem.x.channels * count)
+    return replace(problem, x=x, y=wide(problem.y), strides=(problem.strides[0], count), epilogue=steps)
 
 
 def pieces(problem: Depthwise, lanes: int) -> list[Piece]:

@@ -110,6 +110,17 @@ def test_usual_shapes(storage, dot, channels, kernel, stride):
     assert built.label == ("depthwise channels" if dot == "generic" else "depthwise pairs")
 
 
+@pytest.mark.parametrize(("storage", "lanes"), [("pairs", 8), ("vnni", 8), ("vnni", 4)])
+@pytest.mark.parametrize(("kernel", "dilation", "residual"), [(3, 1, True), (5, 2, False)])
+def test_pixels_of_few_channels_are_done_together(storage, lanes, kernel, dilation, residual):
+    pad = kernel // 2 * dilation
+    case = {"layout": "channels", "lanes": lanes, "batch": 2, "channels": lanes // 2, "size": (7, 12)}
+    case |= {"kernel": (kernel, kernel), "dilations": (dilation, dilation), "strides": (1, 1), "pads": (pad, pad)}
+    case |= {"after": (pad, pad), "bias": True, "residual": residual, "seed": kernel}
+    built = run_case(case, storage, storage, "pairs", 100000)
+    assert built.label == "depthwise pairs" and len(built.constants[1]) == 2 * lanes
+
+
 @pytest.mark.parametrize("dot", MACHINES)
 @pytest.mark.parametrize(("channels", "kernel", "stride", "storage"), [(24, 3, 1, "own"), (21, 5, 2, "vnni")])
 def test_on_arm(dot, channels, kernel, stride, storage):
