@@ -35,6 +35,7 @@ from edgeprune.kernels.integer.state import Code, Entry, Sums, buffers_of, dtype
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
 from edgeprune.kernels.integer.write import stored_together, write
+from edgeprune.kernels.integer.write_packed import packed_vectors, write_packed
 from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, splat
 
 
@@ -66,9 +67,15 @@ def _tile(code: Code, block: Block, tile: Tile) -> None:
         let(code.buffers.scales.load(block.place + first_channel(part, vector), lanes))
         for vector, lanes in enumerate(part.vectors)
     ]
-    for vectors, pixel in product(stored_together(code.problem, part), range(pixels)):
-        values = [scaled(_total(sums, part, pixel, vector), scales[vector]) for vector in vectors]
-        write(code, part, tile, pixel, vectors[0], [let(value) for value in values])
+
+    def real(pixel: int, vector: int) -> Any:
+        return scaled(_total(sums, part, pixel, vector), scales[vector])
+
+    count = packed_vectors(code, part)
+    write_packed(code, part, tile, count, real)
+    groups = [group for group in stored_together(code.problem, part) if group[0] >= count]
+    for vectors, pixel in product(groups, range(pixels)):
+        write(code, part, tile, pixel, vectors[0], [let(real(pixel, vector)) for vector in vectors])
 
 
 def _total(sums: Sums, part: Part, pixel: int, vector: int) -> Any:
