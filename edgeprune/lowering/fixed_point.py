@@ -10,9 +10,10 @@ import onnx_ir as ir
 
 from edgeprune.kernels.abi import Activation, Format, Kernel, View
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.addition import build_fixed_addition
+from edgeprune.kernels.fixed_point.addition import build_fixed_addition, build_fixed_subtraction
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
+from edgeprune.kernels.fixed_point.multiplication import build_fixed_multiplication
 from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
 from edgeprune.kernels.fixed_point.product import build_fixed_product
 from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
@@ -102,17 +103,35 @@ def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
 
 
 def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
+    if len(group.inputs) == 2 and shape_of(group.inputs[0]) != shape_of(group.inputs[1]):
+        return _scaled(program, group)
     place = program.layout.homes[id(group.output)].place
     operands = [_beside(program, value, place) for value in group.inputs]
     y = _line(place, place.offset, place.size, program.layout.format_of(place.buffer))
     if len(operands) == 2:
         left, right = (operand.view for operand in operands)
-        kernel = build_fixed_addition(left, right, y, y.format.low, y.format.high, program.machine)
+        kernel = _of_two(group.anchor.op_type, left, right, y, program)
     else:
         step, x = activation_of(group.anchor), operands[0].view
         assert step is not None
         kernel = build_fixed_table(x, y, fixed_table(step, x.format, y.format), program.machine)
     return kernel, [operand.buffer for operand in operands]
+
+
+def _of_two(op: str, left: View, right: View, y: View, program: Program) -> Kernel:
+    bounds = (y.format.low, y.format.high)
+    if op == "Mul":
+        return build_fixed_multiplication(left, right, y, *bounds)
+    build = build_fixed_addition if op == "Add" else build_fixed_subtraction
+    return build(left, right, y, *bounds, program.machine)
+
+
+def _scaled(program: Program, group: Group) -> tuple[Kernel, list[str]]:
+    """Images times one factor for each channel of an image."""
+    y = _settled(output_view(program, group))
+    left, right = (_image(program, value) for value in group.inputs)
+    kernel = build_fixed_multiplication(left.view, right.view, y, y.format.low, y.format.high)
+    return kernel, [left.buffer, right.buffer]
 
 
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:

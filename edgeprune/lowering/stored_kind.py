@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,9 +27,22 @@ def stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
         return group
     if node.op_type == "Softmax" and len(data) == 1:
         return replace(group, kind="softmax", inputs=tuple(data)) if _is_plain_softmax(node, grids) else group
-    added = node.op_type == "Add" and len(data) == 2 and shape_of(data[0]) == shape_of(data[1])
     unary = activation_of(node) is not None and len(data) == 1
-    return replace(group, kind="pointwise", inputs=tuple(data)) if added or unary else group
+    if len(data) == 2 and node.op_type == "Mul":
+        data = sorted(data, key=_pixels, reverse=True)
+    paired = len(data) == 2 and _is_pair(node.op_type, *map(shape_of, data))
+    return replace(group, kind="pointwise", inputs=tuple(data)) if paired or unary else group
+
+
+def _pixels(value: ir.Value) -> int:
+    return math.prod(shape_of(value)[2:])
+
+
+def _is_pair(op: str, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    """Whether `op` is computed of two inputs of these shapes; factors may be one pixel for each image."""
+    if op == "Mul" and len(left) == len(right) == 4 and right == (*left[:2], 1, 1):
+        return True
+    return op in ("Add", "Sub", "Mul") and left == right
 
 
 def _is_plain_softmax(node: ir.Node, grids: Mapping[int, Format]) -> bool:
