@@ -6,14 +6,14 @@ loads early, spills several of them for every channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 REGISTERS = 14
 _POINTERS = 4
 _VALUES = 2
 _FARTHEST_PAIR = 1020
-_FARTHEST_BYTE = 4095
+_FARTHEST_BYTE, _FARTHEST_BACK = 4095, 255
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,17 @@ class ChannelsOfTile:
     @property
     def possible(self) -> bool:
         """Whether registers suffice and instructions reach."""
-        words = [row + word - self.first for row in self.rows for word, _ in self.reads]
-        near = max(self.step, *(abs(word) for word in words)) * 4 <= _FARTHEST_PAIR
+        near = all(_reaches(place, pair, moves) for place, pair, moves in self._places())
         fits = self.pixels + self.weights + _VALUES + _POINTERS <= REGISTERS
         return near and fits and (self.pixels - 1) * self.stride <= _FARTHEST_BYTE
+
+    def _places(self) -> Iterator[tuple[int, bool, bool]]:
+        """For each load of inputs the bytes from the pointer, whether it is of two words, and moves the pointer."""
+        for number, row in enumerate(self.rows):
+            for at_hand in _pairs([word for word, _ in self.reads]):
+                moves = number == 0 and at_hand[0] == self.reads[0][0]
+                place = self.step if moves else row + at_hand[0] - self.first
+                yield 4 * place, len(at_hand) > 1, moves
 
     @property
     def first(self) -> int:
@@ -123,6 +130,13 @@ class ChannelsOfTile:
         return lines + (
             [f"cmp {total}, #{self.high}", "it gt", f"movgt {total}, #{self.high}"] if self.high < 127 else []
         )
+
+
+def _reaches(place: int, pair: bool, moves: bool) -> bool:
+    """Whether a load reaches `place` bytes from its pointer."""
+    if pair:
+        return abs(place) <= _FARTHEST_PAIR
+    return abs(place) <= _FARTHEST_BACK if moves else -_FARTHEST_BACK <= place <= _FARTHEST_BYTE
 
 
 def _pairs(words: Sequence[int]) -> list[list[int]]:

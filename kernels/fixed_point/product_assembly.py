@@ -3,11 +3,12 @@
 Registers decide here: eight sums, four temporaries and two pointers are all fourteen that there are. LLVM, which
 schedules loads early, spills several of them in every turn; as assembly the loop takes a third fewer instructions.
 
-Weights are one stream. A tile of channels takes from it: where each channel's sums start; the shifts, a byte each, less
-one, and in the upper half of their word the bytes of weights, or these in a word of their own, where they differ from
-tile to tile; where blocks are skipped instead the words of weights, times eight, and the block of its turn at which the
-first one enters; its turns; the value of each channel; and the step to the next tile's outputs, where it is not always the
-same. Where the output's zero cannot be part of the rounding no shifts come first, but value, rounding and shift last.
+Weights are one stream. A tile of channels takes from it: where each channel's sums start; the shifts, a byte each,
+less one, and in the upper half of their word the bytes of weights, or these in a word of their own, where they differ
+from tile to tile; where blocks are skipped instead the words of weights, times eight, and the block of its turn at
+which the first one enters; its turns; the value of each channel; and the step to the next tile's outputs, where it is
+not always the same. Where the output's zero cannot be part of the rounding no shifts come first, but value, rounding
+and shift last.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Channels:
         return self.sized and (not self.brief or self.far or self.loop.channels > 2)
 
     def size_of(self, size: int, entry: int) -> int:
-        """What the stream says of weights of `size` bytes, of whose first turn the first `entry` blocks are left out."""
+        """What the stream says of weights of `size` bytes, the first `entry` blocks of their first turn left out."""
         return size // 4 << _ENTRY_BITS | entry if self.loop.sparse else size
 
     @property

@@ -116,6 +116,7 @@ class Names:
 
     @classmethod
     def of(cls, loop: Loop) -> Names:
+        """Those of `loop`."""
         first = loop.sums + 2
         names = [f"${{{i}}}" for i in range(first + max(loop.channels, 2) + 2)]
         return cls(
@@ -173,6 +174,7 @@ def _factors(loop: Loop, names: Names, half: int) -> list[str]:
 
 
 def loads(registers: Sequence[str], pointer: str) -> list[str]:
+    """Words from `pointer` on, which moves, two at a time."""
     lines = [f"ldrd {a}, {b}, [{pointer}], #8" for a, b in zip(registers[0::2], registers[1::2], strict=False)]
     return [*lines, f"ldr {registers[-1]}, [{pointer}], #4"] if len(registers) % 2 else lines
 

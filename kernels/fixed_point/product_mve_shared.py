@@ -68,8 +68,8 @@ def shared_vector_function(kind: VectorKind) -> Any:
     functions = [tile.function()] if kind.direct else [tile.function(), *_gathering(tile.block_step)]
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        x, stream, _, scratch, y = memories
-        size = Sizes(memories[2], kind.fields)
+        x, stream, sizes, scratch, y = memories
+        size = Sizes(sizes, kind.fields)
         with importing(functions), serial(begin, end) as number:
             start = let(tirx.min(number * tile.pixels, size("pixels") - tile.pixels))
             with serial(0, size("groups")) as group:
@@ -82,8 +82,7 @@ def shared_vector_function(kind: VectorKind) -> Any:
                 pointers = [_at(stream, size.begin(group)), _at(stream, size.begin(group + 1)), inputs, _at(y, place)]
                 _call(tile.name, *pointers, size("zero"), size("y_pixel"), size("loop_turns"))
 
-    x, stream, _, scratch, y = DTYPES
-    return kernel_function([x, stream, kind.dtype, scratch, y], body)
+    return kernel_function([*DTYPES[:2], kind.dtype, *DTYPES[3:]], body)
 
 
 def _gather(kind: VectorKind, size: Sizes, memories: tuple[Memory, Memory], pixel: Any, first: Any, to: Any) -> None:

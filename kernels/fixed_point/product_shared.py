@@ -119,7 +119,8 @@ def shared_function(kind: Kind) -> Any:
     functions += [tail_function(loop.pixels, loop.packed)] if kind.tail else []
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        kernel = _Kernel(kind, *memories[:2], Sizes(memories[2], kind.fields), *memories[3:])
+        x, stream, sizes, scratch, y = memories
+        kernel = _Kernel(kind, x, stream, Sizes(sizes, kind.fields), scratch, y)
         with importing(functions), serial(begin, end) as number:
             start = let(tirx.min(number * loop.pixels, kernel.size("pixels") - loop.pixels))
             with serial(0, kernel.size("groups")) as group:
@@ -129,8 +130,7 @@ def shared_function(kind: Kind) -> Any:
                     gather(kernel, let(start + pixel), first, let(pixel * BLOCK))
                 _channels(kernel, start, group)
 
-    x, stream, _, scratch, y = DTYPES
-    return kernel_function([x, stream, kind.dtype, scratch, y], body)
+    return kernel_function([*DTYPES[:2], kind.dtype, *DTYPES[3:]], body)
 
 
 def _same(kernel: _Kernel, pixel: Any, first: Any, target: Any) -> None:

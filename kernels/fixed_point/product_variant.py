@@ -124,7 +124,7 @@ def longest_skip(loop: Loop) -> int:
 def channels_of(problem: Conv2d, loop: Loop, clip: Clip, shared: bool) -> Channels:
     """What is done with a gathered tile, by code that is `shared` by problems of other sizes or not."""
     ragged, blocks = problem.group_outputs % loop.channels > 0, reduction_blocks(problem)
-    far = 2 * int(loop.bytes_of(np.int64(blocks))) > (_MOST_SPARSE_BYTES if loop.sparse else _MOST_BYTES)
+    far = 2 * int(loop.bytes_of(np.array(blocks))) > (_MOST_SPARSE_BYTES if loop.sparse else _MOST_BYTES)
     if shared:
         return Channels(loop, clip, None, None, ragged, far)
     turns = None if loop.sparse else -(-blocks // loop.turn)

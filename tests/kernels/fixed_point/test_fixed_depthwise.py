@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
+from edgeprune.kernels.fixed_point.depthwise_assembly import ChannelsOfTile, Product
 from edgeprune.kernels.fixed_point.depthwise_reference import fixed_depthwise
 from edgeprune.kernels.fixed_point.exponential import halved, product
 
@@ -130,6 +131,15 @@ def test_litert_differs_only_where_it_rounds_twice(stride: int, pads: Any) -> No
     np.testing.assert_array_equal(fixed_depthwise(problem, image, weights, bias, twice), reference)
     once = Requantize.of(scales.astype(np.float64), -9)
     assert np.abs(fixed_depthwise(problem, image, weights, bias, once) - reference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("row", "step", "possible"), [(63, 60, True), (64, 60, False), (-1000, 60, True), (0, 64, False)]
+)
+def test_loads_of_one_word_reach_less_far_back(row: int, step: int, possible: bool) -> None:
+    reads = ((0, (Product(0, 0, None),)),)
+    tile = ChannelsOfTile(1, 1, reads, (row, 0), step, 8, 8, -128, 127)
+    assert tile.possible == possible
 
 
 def test_rows_are_handed_over_almost_in_place() -> None:
