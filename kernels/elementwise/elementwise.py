@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -10,9 +11,10 @@ from tvm import tirx
 
 from edgeprune.kernels import script
 from edgeprune.kernels.abi import Activation, Format, Kernel, Machine, View
-from edgeprune.kernels.elementwise.axes import Units, advanced, merged, ordered, vectors, view_axes
+from edgeprune.kernels.elementwise.axes import Axis, Units, advanced, merged, ordered, vectors, view_axes
 from edgeprune.kernels.elementwise.program import Held, Step, evaluate
 from edgeprune.kernels.elementwise.table import table_of
+from edgeprune.kernels.elementwise.woven import emit_woven, is_woven
 from edgeprune.kernels.integer.finish import needed
 from edgeprune.kernels.script import Memory
 from edgeprune.kernels.storage import stored
@@ -44,11 +46,10 @@ def build_elementwise(problem: Elementwise, machine: Machine) -> Kernel:
     """
     problem = replace(problem, program=_needed(problem.program, problem.y.format))
     axes = merged(ordered(view_axes((problem.y, *problem.inputs))))
-    units = Units.of(axes).count
     table = table_of(problem.program, [view.format for view in problem.inputs], problem.y.format)
     if table is not None:
-        return Kernel(_lookup_function(problem), units, (table,), label="elementwise table")
-    return Kernel(_function(problem, machine.lanes), units, label="elementwise")
+        return Kernel(_lookup_function(problem), Units.of(axes).count, (table,), label="elementwise table")
+    return Kernel(_function(problem, machine.lanes), _units(axes).count, label="elementwise")
 
 
 def _needed(program: tuple[Step, ...], format: Format) -> tuple[Step, ...]:
@@ -62,25 +63,35 @@ def _needed(program: tuple[Step, ...], format: Format) -> tuple[Step, ...]:
 def _function(problem: Elementwise, lanes: int) -> Any:
     views = (problem.y, *problem.inputs)
     axes = merged(ordered(view_axes(views)))
-    units, strides = Units.of(axes), axes[-1].strides
+    strides, woven = axes[-1].strides, is_woven(axes)
     formats = [view.format for view in problem.inputs]
-    narrow = any(view.format.quantized for view in views)
+    lanes = 2 * lanes if any(view.format.quantized for view in views) else lanes
+
+    def evaluated(loaded: Sequence[Any], width: int) -> Any:
+        values = [Held(value, format) for value, format in zip(loaded, formats, strict=True)]
+        return stored(evaluate(problem.program, values, width), problem.y.format)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         def run(places: list[Any], extent: int) -> None:
-            for first, width in vectors(extent, 2 * lanes if narrow else lanes):
+            if woven:
+                emit_woven(axes, places, extent, memories, lanes, evaluated)
+                return
+            for first, width in vectors(extent, lanes):
                 at = advanced(places, axes[-1], first)
                 loaded = [
                     script.let(memory.load(index, width, stride))
                     for memory, index, stride in zip(memories[:-1], at[1:], strides[1:], strict=True)
                 ]
-                values = [Held(value, format) for value, format in zip(loaded, formats, strict=True)]
-                result = stored(evaluate(problem.program, values, width), problem.y.format)
-                memories[-1].store(at[0], result, width, strides[0])
+                memories[-1].store(at[0], evaluated(loaded, width), width, strides[0])
 
-        units.emit(begin, end, [view.offset for view in views], run)
+        _units(axes).emit(begin, end, [view.offset for view in views], run)
 
     return script.kernel_function([*(format.dtype for format in formats), problem.y.format.dtype], body)
+
+
+def _units(axes: list[Axis]) -> Units:
+    """Units of work; channels that are woven go with their pixels."""
+    return Units.of(axes[:-1] if is_woven(axes) else axes)
 
 
 @lru_cache(maxsize=512)
