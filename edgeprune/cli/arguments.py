@@ -107,8 +107,9 @@ def check_file(path: str | Path, *, where: str, code: str = "file-missing") -> N
         return
     if file.is_dir():
         raise EdgepruneError(code, f"{path} is a folder", where=where, hint="name a file in it")
-    siblings = (entry.name for entry in file.parent.glob("*") if entry.suffix == file.suffix)
-    hint = nearest(file.name, siblings)
+    siblings = [entry for entry in file.parent.glob("*") if entry.is_file()]
+    alike = [entry for entry in siblings if entry.suffix == file.suffix] or siblings
+    hint = nearest(file.name, (entry.name for entry in alike))
     hint = hint if hint.startswith("did you mean") else "check the path"
     raise EdgepruneError(code, f"there is no file {path}", where=where, hint=hint)
 
@@ -157,6 +158,10 @@ def parse_dimensions(texts: list[str]) -> dict[str, int]:
 def check_model(source: str) -> None:
     """Refuse a model whose file is not there; `module.py:callable` names a file before its last colon."""
     parts = callable_parts(source)
+    file, colon, name = source.rpartition(":")
+    if parts is None and colon and not Path(source).exists() and Path(f"{file}.py").is_file():
+        hint = f"write the file with its suffix: {file}.py:{name}"
+        raise EdgepruneError("file-missing", f"there is no file {source}", where="MODEL", hint=hint)
     check_file(parts[0] if parts else source, where="MODEL")
 
 

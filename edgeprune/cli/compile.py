@@ -20,6 +20,8 @@ def compile_verb(request: RoadRequest) -> None:
     """
     from edgeprune import flow
 
+    others = (".onnx", ".tflite", ".pt2", ".uf2", ".elf", ".hex", ".zip")
+    request.require_suffix(".edge", others=others, hint="; `prune` writes .onnx, `export` what other tools take")
     if request.repeat > 1:
         run_seeds(request, flow.compile, "Package")
         return

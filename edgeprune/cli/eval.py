@@ -65,7 +65,8 @@ def eval_verb(
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     if score.top1_agreement is not None:
         report["top1_agreement"] = score.top1_agreement
-    console.result(report, fact_table(f"{model_or_package} on {data}", report))
+    shown = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in report.items()}
+    console.result(report, fact_table(f"{model_or_package} on {data}", shown))
 
 
 def _opened(

@@ -16,6 +16,7 @@ def prune_verb(request: RoadRequest) -> None:
     """
     from edgeprune import flow
 
+    request.require_suffix(".onnx", others=(".edge", ".tflite", ".pt2"), hint="; `compile` writes .edge")
     if request.repeat > 1:
         run_seeds(request, flow.prune, "Pruned model")
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from edgeprune.cli.arguments import usage_error
 from edgeprune.cli.console import Console, show_error
 from edgeprune.cli.tables import summary_table
 from edgeprune.errors import EdgepruneError
@@ -31,6 +32,15 @@ class RoadRequest:
     options: Options
     console: Console
     repeat: int = 1
+
+    def require_suffix(self, suffix: str, *, others: Sequence[str], hint: str) -> None:
+        """Refuse an output that is called as something else than what is written.
+
+        Raises EdgepruneError (output-misnamed, usage).
+        """
+        if self.output.suffix.lower() in others:
+            what = f"what is written is no {self.output.suffix} file"
+            raise usage_error("output-misnamed", what, str(self.output), f"name it {self.output.stem}{suffix}{hint}")
 
 
 def limit_error(shortfall: str) -> EdgepruneError:

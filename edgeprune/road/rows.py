@@ -29,7 +29,7 @@ def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
         what = f"'{unknown[0]}' is not an input of the model"
         raise EdgepruneError("input-unknown", what, where=str(path), hint=nearest(unknown[0], keys))
     arrays = read_arrays(path, list(keys.values()))
-    rows = {spec.name: fit_rows(arrays[keys[spec.name]], spec, str(path)) for spec in inputs}
+    rows = {spec.name: _fitted(arrays[keys[spec.name]], spec, f"{path}: {keys[spec.name]}") for spec in inputs}
     counts = {name: len(array) for name, array in rows.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name}: {count}" for name, count in counts.items())
@@ -38,6 +38,17 @@ def read_rows(path: Path, inputs: Sequence[InputSpec]) -> Samples:
     if not all(counts.values()):
         raise EdgepruneError("data-empty", "there is no row to run", where=str(path), hint="store at least one row")
     return Samples(rows, None, tuple(inputs))
+
+
+def _fitted(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
+    """As `fit_rows`, whose hint speaks of a data card's [preprocess]: here there is none."""
+    try:
+        return fit_rows(array, spec, where)
+    except EdgepruneError as error:
+        if error.code != "data-shape":
+            raise
+        hint = f"store rows of shape {list(spec.row_shape)}, as the model takes them: no card changes them here"
+        raise EdgepruneError(error.code, error.what, where=where, hint=hint) from None
 
 
 def write_rows(path: Path, outputs: Mapping[str, np.ndarray]) -> None:

@@ -78,6 +78,33 @@ def test_what_no_target_has_yet_is_refused_before_any_work(cli, road, model, tmp
     assert "fp16: no target has it yet" in text and "tflite is refused" in text
 
 
+@pytest.mark.parametrize(
+    ("verb", "name", "hint"),
+    [
+        ("compile", "net.onnx", "name it net.edge; `prune` writes .onnx, `export` what other tools take"),
+        ("compile", "net.uf2", "name it net.edge; `prune` writes .onnx, `export` what other tools take"),
+        ("prune", "net.edge", "name it net.onnx; `compile` writes .edge"),
+    ],
+)
+def test_an_output_that_is_called_as_something_else_is_refused(cli, road, model, tmp_path, verb, name, hint):
+    finished = cli(verb, model, "--dense", "-o", tmp_path / name, "--json")
+    error = finished.json["error"]
+    assert (finished.code, error["code"], road.calls) == (2, "output-misnamed", [])
+    assert (error["what"], error["hint"]) == (f"what is written is no {name[3:]} file", hint)
+
+
+def test_a_suffix_that_is_misspelled_is_seen(cli, road, model, tmp_path):
+    finished = cli("inspect", tmp_path / "model.onx", "--json")
+    assert (finished.code, finished.json["error"]["hint"]) == (1, "did you mean model.onnx?")
+
+
+def test_a_module_without_its_suffix_is_seen(cli, road, tmp_path):
+    (tmp_path / "net.py").touch()
+    finished = cli("inspect", f"{tmp_path / 'net'}:build", "--json")
+    hint = f"write the file with its suffix: {tmp_path / 'net'}.py:build"
+    assert (finished.code, finished.json["error"]["hint"]) == (1, hint)
+
+
 def test_the_help_of_models_names_every_kind(cli):
     for verb in ("compile", "prune", "advise", "eval", "inspect", "report"):
         assert "(.onnx, .tflite, .pt2, module.py:callable)" in " ".join(cli(verb, "--help").out.split()), verb

@@ -32,3 +32,11 @@ def test_rows_that_cannot_be_run(tmp_path: Path, counts: tuple[int, int], code: 
         read_rows(path, SPECS)
     assert (caught.value.code, caught.value.where) == (code, str(path))
     assert caught.value.hint
+
+
+def test_rows_of_another_shape_are_told_without_a_card(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", x=np.zeros((3, 6), np.float32))
+    with pytest.raises(EdgepruneError) as caught:
+        read_rows(tmp_path / "in.npz", [InputSpec("image", (1, 2, 3), "float32")])
+    assert (caught.value.code, caught.value.where) == ("data-shape", f"{tmp_path / 'in.npz'}: x")
+    assert caught.value.hint == "store rows of shape [2, 3], as the model takes them: no card changes them here"
