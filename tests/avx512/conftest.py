@@ -1,6 +1,6 @@
-"""The cases of tests/kernels are run here too."""
+"""The cases of kernels and lowering are run here too."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "kernels"))
+sys.path[:0] = [str(Path(__file__).parents[1] / stage) for stage in ("kernels", "lowering")]
