@@ -11,15 +11,9 @@ from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost, variant_cost
 from edgeprune.kernels.conv2d.channels_packing import entry_offsets, kept_entries, pack
 from edgeprune.kernels.conv2d.channels_template import channels_function, unit_count
-from edgeprune.kernels.conv2d.channels_variant import (
-    Channels,
-    Part,
-    Variant,
-    channel_splits,
-    entry_inputs,
-    tilings,
-)
+from edgeprune.kernels.conv2d.channels_variant import Part, Variant, entry_inputs, tilings
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels, channel_splits
 from edgeprune.kernels.conv2d.winograd import build_winograd
 from edgeprune.kernels.conv2d.winograd_variant import cheapest as cheapest_winograd
 from edgeprune.kernels.conv2d.winograd_variant import fits

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_packing import kept_entries
-from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant, multiplies_by_element
+from edgeprune.kernels.conv2d.channels_variant import Part, Variant, multiplies_by_element
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 _LATENCY = 4.4
@@ -39,8 +39,8 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     padded = float((np.ceil(entries / part.chains) * part.chains).sum())
     stream = _stream_cost(part, float(entries.mean()), machine)
     total = 0.0
-    for rows, row_pieces in _pieces(part.rows):
-        for columns, column_pieces in _pieces(part.columns):
+    for rows, row_pieces in part.rows.pieces:
+        for columns, column_pieces in part.columns.pieces:
             tiles = images.count * row_pieces * column_pieces
             fixed = _TILE_OVERHEAD + _LATENCY + 1.5 * rows * columns * len(part.vectors) * part.chains
             each = max(stream, entry_cost(part, rows * columns, machine))
@@ -91,20 +91,16 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
     weights = 4.0 * (part.inputs * part.width + 1) * float(entries.sum())
     inputs = 4.0 * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
     if not variant.block_outer:
-        return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)
+        return fetch_cycles(weights, pixel_units, machine) + fetch_cycles(inputs, 1, machine)
     reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1
     overlap = reach[0] / (part.rows.most * problem.strides[0]), reach[1] / (part.columns.most * problem.strides[1])
     blocks = entries.size / problem.groups
     again = max(1.0, overlap[0]) * max(1.0, overlap[1]) if inputs / images.count > machine.l1_bytes / 2 else 1.0
-    return _fetch(inputs, blocks * again, machine) + _fetch(weights, 1, machine)
+    return fetch_cycles(inputs, blocks * again, machine) + fetch_cycles(weights, 1, machine)
 
 
-def _fetch(size: float, times: float, machine: Machine) -> float:
+def fetch_cycles(size: float, times: float, machine: Machine) -> float:
+    """Cycles to read `size` bytes `times` over, from the cache that they fit."""
     if size < machine.l1_bytes / 2:
         return size / _L2_BYTES
     return size * times / (_L2_BYTES if size < 0.75 * machine.l2_bytes else _FAR_BYTES)
-
-
-def _pieces(split: Split) -> list[tuple[int, int]]:
-    sizes = [(split.size + 1, split.longer), (split.size, split.tiles - split.longer)]
-    return [(size, count) for size, count in sizes if count]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.kernels.conv2d.channels_variant import Channels, Part, Variant
+from edgeprune.kernels.conv2d.channels_variant import Part, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels
 
 
 @dataclass(frozen=True)

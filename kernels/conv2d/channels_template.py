@@ -18,8 +18,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.abi import Residual
-from edgeprune.kernels.conv2d.channels_variant import Part, Split, Variant
+from edgeprune.kernels.conv2d.channels_variant import Part, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Split
 from edgeprune.kernels.epilogue import apply_epilogue, load_vector, residuals, vector_index
 from edgeprune.kernels.storage import stored
 

@@ -7,35 +7,12 @@ from dataclasses import dataclass
 
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels, Split
 
-_MOST_VECTORS = 4
 _MOST_ROWS = 4
 _UNIT_STEPS = 2048
 _LINE = 16
 _RUN = 4
-
-
-@dataclass(frozen=True)
-class Split:
-    """`count` pixels cut into `tiles` pieces as even as can be: `longer` of `size` + 1, then the rest of `size`."""
-
-    count: int
-    tiles: int
-
-    @property
-    def size(self) -> int:
-        """Pixels of a shorter piece."""
-        return self.count // self.tiles
-
-    @property
-    def longer(self) -> int:
-        """How many pieces have one pixel more."""
-        return self.count % self.tiles
-
-    @property
-    def most(self) -> int:
-        """Pixels of the largest piece."""
-        return self.size + (self.longer > 0)
 
 
 @dataclass(frozen=True)
@@ -78,16 +55,6 @@ class Variant:
         return "+".join(shapes) + runs + (" by block" if self.block_outer else " by pixel")
 
 
-@dataclass(frozen=True)
-class Channels:
-    """A share of a group's output channels: `blocks` blocks of `vectors` from `start` on, `valid` stored of each."""
-
-    start: int
-    blocks: int
-    vectors: tuple[int, ...]
-    valid: int
-
-
 def multiplies_by_element(machine: Machine) -> bool:
     """Whether a multiply-add takes one lane of a vector as its factor, as in NEON of 64-bit Arm."""
     return machine.lanes == _RUN and machine.registers > 16
@@ -97,25 +64,6 @@ def entry_inputs(problem: Conv2d, machine: Machine) -> tuple[int, ...]:
     """How many input channels an entry may have: runs where lanes are factors and channels lie next to each other."""
     runs = problem.x.channel_stride == 1 and problem.group_inputs % _RUN == 0
     return (1, _RUN) if runs and multiplies_by_element(machine) else (1,)
-
-
-def channel_splits(outputs: int, lanes: int) -> list[tuple[Channels, ...]]:
-    """The ways to cut a group's output channels into equal blocks and one narrower rest."""
-    splits = []
-    for vectors in range(1, _MOST_VECTORS + 1):
-        width = vectors * lanes
-        blocks, rest = divmod(outputs, width)
-        if not blocks and vectors > 1 and rest <= width - lanes:
-            continue
-        main = (Channels(0, blocks, (lanes,) * vectors, width),) if blocks else ()
-        tail = (Channels(blocks * width, 1, _rest_vectors(rest, lanes), rest),) if rest else ()
-        splits.append(main + tail)
-    return splits
-
-
-def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
-    whole, rest = divmod(channels, lanes)
-    return (lanes,) * whole + ((1 << (rest - 1).bit_length(),) if rest else ())
 
 
 def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine, inputs: int = 1) -> list[Part]:

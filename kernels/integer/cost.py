@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edgeprune.kernels.abi import Machine
-from edgeprune.kernels.conv2d.channels_variant import Split
+from edgeprune.kernels.conv2d.channels_cost import fetch_cycles
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import VECTORS, Idiom, idiom_of
 from edgeprune.kernels.integer.entries import VECTOR_BYTES, short_chains
@@ -45,8 +45,8 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     padded = np.ceil(entries / turns) * turns
     stream = _stream_cost(part, float(entries.sum() / blocks), machine)
     total, factors = 0.0, idiom_of(machine).factor is not None
-    for rows, row_pieces in _pieces(part.rows):
-        for columns, column_pieces in _pieces(part.columns):
+    for rows, row_pieces in part.rows.pieces:
+        for columns, column_pieces in part.columns.pieces:
             tiles = images.count * row_pieces * column_pieces
             vectors = rows * columns * len(part.vectors)
             fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
@@ -131,20 +131,9 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
     weights = _entry_bytes(part, machine) * float(entries.sum())
     inputs = float(x.format.itemsize) * x.batch * x.channels * x.height * x.width
     if not variant.block_outer:
-        return _fetch(weights, pixel_units, machine) + _fetch(inputs, 1, machine)
+        return fetch_cycles(weights, pixel_units, machine) + fetch_cycles(inputs, 1, machine)
     reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1
     overlap = reach[0] / (part.rows.most * problem.strides[0]), reach[1] / (part.columns.most * problem.strides[1])
     blocks = entries[..., 0].size / problem.groups
     again = max(1.0, overlap[0]) * max(1.0, overlap[1]) if inputs / images.count > machine.l1_bytes / 2 else 1.0
-    return _fetch(inputs, blocks * again, machine) + _fetch(weights, 1, machine)
-
-
-def _fetch(size: float, times: float, machine: Machine) -> float:
-    if size < machine.l1_bytes / 2:
-        return size / _L2_BYTES
-    return size * times / (_L2_BYTES if size < 0.75 * machine.l2_bytes else _FAR_BYTES)
-
-
-def _pieces(split: Split) -> list[tuple[int, int]]:
-    sizes = [(split.size + 1, split.longer), (split.size, split.tiles - split.longer)]
-    return [(size, count) for size, count in sizes if count]
+    return fetch_cycles(inputs, blocks * again, machine) + fetch_cycles(weights, 1, machine)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels
 from edgeprune.kernels.integer.dot import VECTORS, Idiom
 
 VECTOR_BYTES = 16

@@ -9,17 +9,19 @@ from itertools import product
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
-from edgeprune.kernels.conv2d.channels_variant import Channels
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels, channel_splits
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
 from edgeprune.kernels.integer.entries import Rows, block_rows, common_kinds, counts_by_kind, entry_counts, group_rows
 from edgeprune.kernels.integer.packing import pack
 from edgeprune.kernels.integer.template import integer_function
-from edgeprune.kernels.integer.variant import Part, Variant, channel_splits, tilings
+from edgeprune.kernels.integer.variant import Part, Variant, tilings
 from edgeprune.kernels.integer.walk import unit_count
 
 _SCATTERED = 0.6
+_NARROWEST = 4
+"""Lanes of the narrowest vector of sums."""
 
 SLACK_BYTES = 64
 """How far beyond the last element of x a kernel may read; what lies there does not matter."""
@@ -114,7 +116,7 @@ def _choices(
 ) -> Iterator[tuple[tuple[Channels, ...], tuple[str, ...]]]:
     """The ways to cut the output channels, each with the modes that its parts may mix."""
     known = idiom_of(machine).modes
-    for split in channel_splits(problem.group_outputs, machine.lanes):
+    for split in channel_splits(problem.group_outputs, machine.lanes, _NARROWEST):
         yield split, tuple(mode for mode in known if mode != "lanes")
         if "lanes" in known and _scattered(rows, split):
             yield split, ("lanes",)

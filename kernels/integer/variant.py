@@ -6,16 +6,14 @@ import math
 from dataclasses import dataclass
 
 from edgeprune.kernels.abi import Machine
-from edgeprune.kernels.conv2d.channels_variant import Channels, Split
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Channels, Split
 from edgeprune.kernels.integer.dot import VECTORS, idiom_of
 
-_MOST_VECTORS = 4
 _MOST_ROWS = 4
 _MOST_SUMS = 28
 _FACTOR_WEIGHTS = 2
 _CHAINS = 2
-_NARROWEST = 4
 _UNIT_STEPS = 2048
 _LINE_BYTES = 64
 
@@ -82,25 +80,6 @@ class Variant:
             for p in self.parts
         )
         return "+".join(shapes) + (" by block" if self.block_outer else " by pixel")
-
-
-def channel_splits(outputs: int, lanes: int) -> list[tuple[Channels, ...]]:
-    """The ways to cut a group's output channels into equal blocks and one narrower rest."""
-    splits = []
-    for vectors in range(1, _MOST_VECTORS + 1):
-        width = vectors * lanes
-        blocks, rest = divmod(outputs, width)
-        if not blocks and vectors > 1 and rest <= width - lanes:
-            continue
-        main = (Channels(0, blocks, (lanes,) * vectors, width),) if blocks else ()
-        tail = (Channels(blocks * width, 1, _rest_vectors(rest, lanes), rest),) if rest else ()
-        splits.append(main + tail)
-    return splits
-
-
-def _rest_vectors(channels: int, lanes: int) -> tuple[int, ...]:
-    whole, rest = divmod(channels, lanes)
-    return (lanes,) * whole + ((max(_NARROWEST, 1 << (rest - 1).bit_length()),) if rest else ())
 
 
 def tilings(

@@ -8,8 +8,8 @@ from typing import Any
 
 from tvm import tirx
 
-from edgeprune.kernels.conv2d.channels_variant import Split
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import Split
 from edgeprune.kernels.epilogue import residuals
 from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.script import either, let, serial
