@@ -33,7 +33,7 @@ def emit_woven(
         for channel in range(channels.extent):
             own = advanced(at, channels, channel)[1:]
             loaded = [script.let(memory.load(index, width)) for memory, index in zip(memories[:-1], own, strict=True)]
-            planes.append(script.let(evaluate(loaded, width)))
+            planes.append(evaluate(loaded, width))
         if width == 1:
             for channel, plane in enumerate(planes):
                 memories[-1].store(at[0] + channel, plane)

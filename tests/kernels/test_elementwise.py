@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from harness import Compiled, channels_last, planar, window
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeprune.kernels.abi import Activation, Machine, View
@@ -61,6 +61,7 @@ def place(layout: str, shape) -> tuple[View, int]:
 
 @settings(max_examples=22, deadline=None)
 @given(cases())
+@example(([1, 3, 1, 2], ["channels", "planar", "planar"], [(), ()], ["Add", "Add"], 4, 0))
 def test_any_program(case):
     shape, layouts, dropped, binary, lanes, seed = case
     random = np.random.default_rng(seed)
