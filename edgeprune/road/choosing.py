@@ -200,14 +200,18 @@ class _Walk:
         self._validate = judge.rows("validate")
         self._before = validated(judge, judge.original, self._validate).value
         self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
-        self._allowed = chooser.options.max_drop + familiarity(judge, self._before)
-        if judge.metric in ("top1", "top5") and judge.card is not None and "validate" not in judge.card.sections:
-            # By the rule of succession: what a handful of rows held back cannot tell from no loss at all.
-            self._allowed -= 100.0 / (self._validate.count + 2)
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
         self.model: ir.Model = judge.original
         self.share = 1.0
         self.assignment, self.layout = self._assigned(1.0)
+
+    def _allowed(self, trained: bool) -> float:
+        """Points that a cut may lose on the validate rows."""
+        judge, limit = self._chooser.judge, self._chooser.options.max_drop
+        if judge.metric in ("top1", "top5") and judge.card is not None and "validate" not in judge.card.sections:
+            # By the rule of succession: what a handful of rows held back cannot tell from no loss at all.
+            limit -= 100.0 / (self._validate.count + 2)
+        return limit + familiarity(judge, self._before, trained)
 
     def one_shot(self) -> None:
         """Bisect, in ratios, for the least share of the objective that needs no training."""
@@ -241,18 +245,18 @@ class _Walk:
 
     def _try(self, share: float, start: ir.Model, train: bool) -> bool:
         """Cut to `share` of the dense objective; keep the result where the limit is kept."""
-        chooser = self._chooser
+        chooser, allowed = self._chooser, self._allowed(train)
         assignment, layout = self._assigned(share)
         model = cut(chooser.judge, assignment.levels, chooser.options, chooser.progress, start)
         if train:
             minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
-            enough = self._before - self._allowed / 100.0 if self._rate else None
+            enough = self._before - allowed / 100.0 if self._rate else None
             model = recovered(
                 chooser.judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough
             )
         chooser.tried += 1
         after = validated(chooser.judge, model, self._validate).value
-        if drop_points(chooser.judge.metric, self._before, after) > self._allowed:
+        if drop_points(chooser.judge.metric, self._before, after) > allowed:
             return False
         self.model, self.share, self.assignment, self.layout = model, share, assignment, layout
         return True

@@ -21,7 +21,7 @@ from edgeprune.passes.unit_scores import unit_scores, units_cost
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, familiarity, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
 from edgeprune.road.judging import Judge
 from edgeprune.search.units import UnitGroup, keep_units, step_for
 from edgeprune.target import Target
@@ -70,7 +70,8 @@ class Structures:
         judge, found = self.judge, self.judge.original
         validate = judge.rows("validate")
         before = validated(judge, judge.original, validate).value
-        allowed = self.options.max_drop + familiarity(judge, before)
+        trained = epochs_of(judge, self.options) > 0
+        allowed = self.options.max_drop + familiarity(judge, before, trained)
         low, high = 0.1, 1.0
         for step in range(_BISECTIONS):
             progress("choosing", step, _BISECTIONS, f"{high:.0%} left")

@@ -25,6 +25,11 @@ def test_rows_known_by_heart_are_forgiven_in_part():
     assert familiarity(_judge("top1", 0.91, quantized=object()), 1.0) == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("quantized", [None, object()])
+def test_a_cut_that_was_trained_on_other_rows_is_forgiven_more(quantized):
+    assert familiarity(_judge("top1", 0.91, quantized=quantized), 1.0, trained=True) == pytest.approx(4.5)
+
+
 @pytest.mark.parametrize(
     ("metric", "before", "validate"),
     [("top1", 0.91, 0.92), ("top1", 0.91, 0.85), ("mse", 0.1, 0.9), ("fidelity", 0.5, 1.0), ("top1", None, 1.0)],
