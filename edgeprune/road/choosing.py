@@ -250,7 +250,7 @@ class _Walk:
         model = cut(chooser.judge, assignment.levels, chooser.options, chooser.progress, start)
         if train:
             minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
-            enough = self._before - allowed / 100.0 if self._rate else None
+            enough = self._before - self._allowed(trained=False) / 100.0 if self._rate else None
             model = recovered(
                 chooser.judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough
             )
