@@ -49,7 +49,7 @@ def _key(model: ir.Model, target: Target, threads: int) -> str:
 
     content = to_proto(model).SerializeToString(deterministic=True)
     facts = msgspec.json.encode(target)
-    return content_key(content, facts, processor(), str(threads), __version__, _sources())
+    return content_key(content, facts, processor(), str(threads), __version__, kernel_sources())
 
 
 @remembered
@@ -64,7 +64,7 @@ def processor() -> str:
 
 
 @remembered
-def _sources() -> bytes:
+def kernel_sources() -> bytes:
     """The code that makes kernels and times them."""
     folders = [resources.files("edgeprune").joinpath(name) for name in _SOURCES if name != "kernels"]
     folders.append(resources.files("edgeprune.kernels"))
