@@ -20,7 +20,7 @@ from tvm.tirx.script import builder as script
 from edgeprune.kernels.abi import Residual
 from edgeprune.kernels.conv2d.channels_variant import Part, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.conv2d.shares import Split
+from edgeprune.kernels.conv2d.shares import Split, stored_pieces
 from edgeprune.kernels.epilogue import apply_epilogue, load_vector, residuals, vector_index
 from edgeprune.kernels.storage import stored
 
@@ -307,19 +307,8 @@ def _finish(work: _Work, tile: _Tile, pixel: int, vector: int, total: Any) -> No
         value = stored(apply_epilogue(work.problem.epilogue, value, load), work.problem.y.format)
         script.buffer_store(work.buffers.y, value, [vector_index(place(0, channel, stride), stride, count)])
 
-    for first, count in _stores(min(lanes, work.part.valid - before), lanes):
+    for first, count in stored_pieces(min(lanes, work.part.valid - before), lanes):
         finish_piece(before + first, count, _lanes(total, lanes, first, count))
-
-
-def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:
-    if valid == lanes:
-        return [(0, lanes)]
-    pieces, first = [], 0
-    for count in (8, 4, 2, 1):
-        if valid - first >= count:
-            pieces.append((first, count))
-            first += count
-    return pieces
 
 
 def _lanes(value: Any, lanes: int, first: int, count: int) -> Any:

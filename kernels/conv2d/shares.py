@@ -66,3 +66,15 @@ def channel_splits(outputs: int, lanes: int, narrowest: int = 1) -> list[tuple[C
 def _rest_vectors(channels: int, lanes: int, narrowest: int) -> tuple[int, ...]:
     whole, rest = divmod(channels, lanes)
     return (lanes,) * whole + ((max(narrowest, 1 << (rest - 1).bit_length()),) if rest else ())
+
+
+def stored_pieces(valid: int, lanes: int) -> list[tuple[int, int]]:
+    """The runs (first, count) in which `valid` of a vector's `lanes` are stored: whole, or powers of two."""
+    if valid == lanes:
+        return [(0, lanes)]
+    pieces, first = [], 0
+    for count in (8, 4, 2, 1):
+        if valid - first >= count:
+            pieces.append((first, count))
+            first += count
+    return pieces

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeprune.kernels.abi import EpilogueStep, Format, Residual
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shares import stored_pieces
 from edgeprune.kernels.integer.chain import held
 from edgeprune.kernels.integer.finish import finished, needed
 from edgeprune.kernels.integer.state import Code, first_channel
@@ -55,7 +56,7 @@ def write(code: Code, part: Part, tile: Tile, pixel: int, vector: int, values: S
     if len(values) > 1:
         store(before, values, lanes)
         return
-    for first, count in _stores(min(lanes, part.share.valid - before), lanes):
+    for first, count in stored_pieces(min(lanes, part.share.valid - before), lanes):
         piece = values[0] if count == lanes else shuffle(values, range(first, first + count))
         store(before + first, [piece], count)
 
@@ -93,14 +94,3 @@ def _summands(
 
 def _centred(format: Format) -> Format:
     return Format("int16", format.scale, 0, format.low - format.zero, format.high - format.zero)
-
-
-def _stores(valid: int, lanes: int) -> list[tuple[int, int]]:
-    if valid == lanes:
-        return [(0, lanes)]
-    pieces, first = [], 0
-    for count in (8, 4, 2, 1):
-        if valid - first >= count:
-            pieces.append((first, count))
-            first += count
-    return pieces
