@@ -185,7 +185,7 @@ def _call(program: Program, group: Group, kernel: Kernel, reads: list[str], stem
 def _layer(group: Group, kernel: Kernel) -> Layer:
     name, op = group.anchor.name or "", "+".join(node.op_type for node in group.nodes)
     if group.layer is None:
-        return Layer(name, op, kernel.label)
+        return Layer(name, op, kernel.label, macs=kernel.macs, dense_macs=kernel.dense_macs)
     weights = read_weight(group.layer)
     return Layer(
         name=name,

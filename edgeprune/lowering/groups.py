@@ -23,6 +23,7 @@ Kind = Literal[
     "elementwise",
     "pointwise",
     "softmax",
+    "lstm",
     "upsample",
     "store",
     "movement",
@@ -32,7 +33,7 @@ Kind = Literal[
 IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "pointwise", "upsample"})
 """Kinds whose results are stored as images, in the layout of the graph."""
 
-_ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax")
+_ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax", "lstm")
 """Kinds that take in nothing of what follows them."""
 
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})

@@ -217,7 +217,7 @@ def new_home(
 
 def writes(group: Group, place: Strided, mode: Mode) -> bool:
     """Whether the kernel of `group` can write its result to `place`."""
-    if group.kind == "region":
+    if group.kind in ("region", "lstm"):
         return place.is_dense
     if group.kind in ("movement", "store"):
         return True

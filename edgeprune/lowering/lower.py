@@ -14,6 +14,7 @@ from edgeprune.lowering.emit import emit
 from edgeprune.lowering.fixed_point import fixed_point_numbers
 from edgeprune.lowering.groups import Group, find_groups, shape_of
 from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout, stored_format
+from edgeprune.lowering.lstm import join_lstms
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plain_pools import make_pools_plain
@@ -45,7 +46,7 @@ def lower(
     """
     _refuse_empty(model)
     fixed_point = target.arithmetic == "fixed"
-    quantized = without_quantization(model, target.dot)
+    quantized = without_quantization(join_lstms(model) if fixed_point else model, target.dot)
     if target.bare:
         store_ports(quantized)
     if fixed_point:

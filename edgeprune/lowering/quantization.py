@@ -16,6 +16,8 @@ from edgeprune.lowering.movement import is_movement, move_numbers
 STORE_OP = "Store"
 """The node that stores its input anew, on a grid of its own; of domain STORE_DOMAIN."""
 STORE_DOMAIN = "edgeprune"
+LSTM_OP = "IntegerLstm"
+"""The node of an LSTM of integers, from rows of all steps to the hidden states of all steps; of domain STORE_DOMAIN."""
 
 _RANGES = {
     ir.DataType.INT8: (-128, 127),

@@ -12,6 +12,7 @@ import tflite
 from edgeprune.frontend.tflite.call import Call
 from edgeprune.frontend.tflite.graph import shape_of
 from edgeprune.frontend.tflite.schema import Quantization
+from edgeprune.ir.written_lstm import note_lstm
 
 _GATES = (0, 1, 2, 3)
 _INPUT, _FORGET, _CELL, _OUTPUT = _GATES
@@ -109,7 +110,7 @@ def _written_out(call: Call, data: ir.Value, clip: float) -> ir.Value:
     steps, batch, features = shape_of(data)
     if steps > _MOST_STEPS:
         raise call.refuse(f"{steps} rounded steps, more than {_MOST_STEPS}")
-    units = call.tensor(_RECURRENT).shape[0]
+    units, before = call.tensor(_RECURRENT).shape[0], len(call.builder.graph)
     rounding, recurrent = _rounding(call), _stacked(call, _RECURRENT)
     rows = call.reshaped(data, (steps * batch, features))
     bias = call.constant(_biases(call))
@@ -128,7 +129,18 @@ def _written_out(call: Call, data: ir.Value, clip: float) -> ir.Value:
         shown = rounding.curve(call.add("Tanh", state))
         hidden = rounding.hidden(call.add("Mul", gates[1], shown))
         results.append(call.reshaped(hidden, (1, batch, units)))
-    return results[0] if steps == 1 else call.add("Concat", *results, axis=0)
+    result = results[0] if steps == 1 else call.add("Concat", *results, axis=0)
+    _note(call, list(call.builder.graph)[before:], clip)
+    return result
+
+
+def _note(call: Call, nodes: Sequence[ir.Node], clip: float) -> None:
+    """Say of the nodes that write an LSTM of integers out that they do, where its cell is on a grid of 2**n."""
+    state = call.tensor(_STATE).quantization
+    if state is None or np.frexp(state.scale[0])[0] != 0.5:
+        return
+    bound = int(min(clip / float(state.scale[0]), _INT16[1])) if clip > 0 else 0
+    note_lstm(nodes, call.name, int(np.log2(state.scale[0])), bound)
 
 
 def _next_state(
