@@ -145,7 +145,7 @@ def _shape(layer: WeightedLayer) -> tuple[int, ...]:
 
 def _channel_means(layer: WeightedLayer, gradient: Tensor) -> np.ndarray:
     """The squares of gradients [rows, *output shape], mean over positions, summed over rows: [channels]."""
-    axis = gradient.ndim - 1 if layer.kind == "linear" else 2
+    axis = gradient.ndim - 1 if layer.kind == "linear" else gradient.ndim + 1 - len(_shape(layer))
     others = [index for index in range(1, gradient.ndim) if index != axis]
     squares = gradient.detach().double().square()
     means = squares.mean(dim=others) if others else squares

@@ -13,8 +13,8 @@ import onnx_ir as ir
 from threadpoolctl import threadpool_limits
 
 from edgeprune.data.samples import Samples
-from edgeprune.errors import EdgepruneError
-from edgeprune.ir.weights import WeightedLayer, output_positions, read_bias, read_weight, weighted_layers
+from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight
+from edgeprune.passes.anchors import anchors_of, measured_rows, scaled
 from edgeprune.passes.criteria.alps import Alps
 from edgeprune.passes.criteria.auto import Auto
 from edgeprune.passes.criteria.criterion import Criterion, MaskProblem, Quadratic, Saliencies
@@ -24,6 +24,7 @@ from edgeprune.passes.finite import check_finite
 from edgeprune.passes.layer_inputs import layer_inputs
 from edgeprune.passes.least_squares import fit_kept
 from edgeprune.passes.loss_meter import LossMeter
+from edgeprune.passes.output_costs import fisher_of, output_costs
 from edgeprune.passes.prune import check_levels
 from edgeprune.passes.statistics import InputMoments
 from edgeprune.pattern import Level
@@ -35,14 +36,6 @@ ROWS = 256
 POSITIONS = 8192
 STEPS = 40
 """Masks are judged here, not used: fewer steps of the optimisation tell levels apart as well."""
-
-_SMALLEST = float(np.finfo(np.float32).tiny)
-
-MEASURED_ROWS = 256
-MEASURED_WORK = 4e12
-"""Candidates are measured on fewer rows where these would take more multiply-accumulates."""
-ANCHORS = 3
-"""Of each layer's candidates so many are measured; the others go by these."""
 
 
 def layer_errors(
@@ -75,14 +68,14 @@ def layer_errors(
     judge = criterion_named(criterion)
     judge = replace(judge, steps=STEPS) if isinstance(judge, Alps | Auto) else judge
     given = saliencies(model, samples, criterion, seed) if judge.up_front else {}
-    weights = _fisher(model, samples, seed) if weighting != "relative" else None
-    rows = _measured_rows(model, len(candidates))
+    fisher = fisher_of(model, samples, ROWS, seed) if weighting != "relative" else None
+    rows = measured_rows(model, len(candidates))
     meter = LossMeter(model, samples, rows, threads) if weighting == "measured" else None
     found: dict[str, tuple[float, ...]] = {}
     with threadpool_limits(1 if threads > 1 else threads, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         layers = layer_inputs(model, samples, rows=ROWS, positions=POSITIONS, seed=seed, threads=threads)
         wanted = (
-            _Layer(layer, moments, candidates[layer.name], judge, given, weights)
+            _Layer(layer, moments, candidates[layer.name], judge, given, fisher)
             for layer, moments in layers
             if layer.name in candidates
         )
@@ -105,14 +98,14 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer, what it reads, and how its candidates are judged; `weights` are those of output channels by name."""
+    """One layer, what it reads, and how its candidates are judged; `fisher` is that of output channels by name."""
 
     layer: WeightedLayer
     moments: InputMoments
     levels: Sequence[Level]
     criterion: Criterion
     saliencies: Saliencies
-    weights: Mapping[str, np.ndarray] | None
+    fisher: Mapping[str, np.ndarray] | None
 
     def trials(self) -> list[_Trial]:
         """The weights and the estimated error of every level."""
@@ -123,7 +116,7 @@ class _Layer:
         quadratic = Quadratic(second, second @ start)
         saliency = self.saliencies.get(self.layer.name)
         scores = None if saliency is None else saliency.reshape(start.shape)
-        counts = self._output_weights(start)
+        counts = output_costs(self.layer, start, self.moments.second, self.fisher)
         found = []
         for level in self.levels:
             problem = MaskProblem(quadratic, start, self.moments.power, (groups, taps, inputs, outputs), level, scores)
@@ -150,47 +143,6 @@ class _Layer:
         moved = self.moments.mean[:, None, :] @ change
         return meter.loss(layer, weights.reshape(weight.shape), bias - moved.reshape(-1))
 
-    def _output_weights(self, start: np.ndarray) -> np.ndarray:
-        """What a squared change of each output of one inference costs, [groups, out]."""
-        shape = (len(start), start.shape[2])
-        fisher = None if self.weights is None else self.weights.get(self.layer.name)
-        if fisher is not None:
-            return 0.5 * output_positions(self.layer) * fisher.reshape(shape)
-        power = float(np.sum(start * (self.moments.second @ start)))
-        return np.full(shape, 0.5 / max(power, _SMALLEST))
-
-
-def anchors_of(errors: np.ndarray) -> np.ndarray:
-    """Which candidates to measure: at most ANCHORS of those that cost something, spread evenly from the largest on."""
-    ranked = np.argsort(errors, kind="stable")
-    ranked = ranked[errors[ranked] > 0]
-    places = np.linspace(len(ranked) - 1, len(ranked) / (2 * ANCHORS), ANCHORS).round().astype(int)
-    return ranked[np.unique(places)] if len(ranked) else ranked
-
-
-def scaled(errors: np.ndarray, anchors: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Estimates scaled so that those of `anchors` (ascending) become their `costs`, made to ascend too.
-
-    In between on a line in logarithms; beyond the ends in proportion. Zero stays zero.
-    """
-    usable = costs > _SMALLEST
-    if not usable.any():
-        return errors
-    known, level = np.log(anchors[usable]), np.log(np.maximum.accumulate(costs[usable]))
-    result = np.zeros(len(errors))
-    positive = errors > 0
-    logarithms = np.log(errors[positive])
-    beyond = logarithms - np.clip(logarithms, known[0], known[-1])
-    result[positive] = np.exp(np.interp(logarithms, known, level) + beyond)
-    return result
-
-
-def _measured_rows(model: ir.Model, count: int) -> int:
-    """On how many rows the candidates of `count` layers are measured; what comes after a layer is half the network."""
-    layers = weighted_layers(model)
-    work = float(sum(read_weight(layer).size * output_positions(layer) for layer in layers))
-    return min(MEASURED_ROWS, max(32, int(MEASURED_WORK / max(1.0, work * ANCHORS * count / 2))))
-
 
 def _fitted(problem: MaskProblem, mask: np.ndarray) -> np.ndarray:
     """The best weights inside `mask`, [groups, F, out]."""
@@ -199,13 +151,3 @@ def _fitted(problem: MaskProblem, mask: np.ndarray) -> np.ndarray:
     quadratic = problem.quadratic
     parts = zip(quadratic.second, quadratic.cross, mask, problem.start, strict=True)
     return np.stack([fit_kept(*part) for part in parts])
-
-
-def _fisher(model: ir.Model, samples: Samples, seed: int) -> dict[str, np.ndarray] | None:
-    """The mean squared gradient at every output channel of each layer; None where the model cannot be trained."""
-    from edgeprune.passes.gradients import LossGradients
-
-    try:
-        return LossGradients(model, samples, rows=ROWS, drawn=True, seed=seed).output_squares()
-    except EdgepruneError:
-        return None

@@ -10,13 +10,14 @@ import numpy as np
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.cost import model_cost
-from edgeprune.ir.dependency import find_groups
+from edgeprune.ir.dependency import Group, find_groups
 from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
 from edgeprune.passes.select_units import SelectUnits
 from edgeprune.passes.silence_units import SilenceUnits
+from edgeprune.passes.unit_errors import UnitErrors, by_scores, unit_errors
 from edgeprune.passes.unit_scores import unit_scores, units_cost
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 UNIT_CRITERION = "taylor"
-"""What judges units where the user leaves it open."""
+"""What judges units that no layer's weights can make up for, where the user leaves the criterion open."""
 
 _BISECTIONS = 4
 _RAM_DENSITIES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -111,17 +112,29 @@ def structures_of(judge: Judge, target: Target, pattern: Pattern, options: Optio
     if not groups:
         raise _nothing(pattern, model)
     progress("judging units", 0, len(groups), "")
-    name = UNIT_CRITERION if options.criterion == "auto" else options.criterion
-    worth = saliencies(model, judge.rows("calibrate", CALIBRATION_ROWS), name, options.seed)
+    steps = {group.name: (group, step_for(group.size, target.lanes)) for group in groups}
+    errors = _errors(judge, steps, options, progress)
     whole = model_cost(model)
     units = []
-    for group in groups:
+    for name, (group, step) in steps.items():
         cost = units_cost(model, group)
-        share = cost.macs / max(1, whole.dense_macs) + cost.weights / max(1, whole.weights)
-        owned = unit_scores(model, group, worth) * max(cost.weights, 1.0)
-        units.append(UnitGroup(group.name, owned, share, step_for(group.size, target.lanes)))
-    progress("judging units", len(groups), len(groups), "")
+        macs, weights = cost.macs / max(1, whole.dense_macs), cost.weights / max(1, whole.weights)
+        units.append(UnitGroup(name, errors[name].order, errors[name].errors, macs, weights, step))
     return Structures(judge, options, tuple(units))
+
+
+def _errors(
+    judge: Judge, steps: Mapping[str, tuple[Group, int]], options: Options, progress: Progress
+) -> Mapping[str, UnitErrors]:
+    """What is lost with the units of every group: measured, or as the criterion that was asked for has it."""
+    model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
+    name = UNIT_CRITERION if options.criterion == "auto" else options.criterion
+    worth = saliencies(model, rows, name, options.seed)
+    if options.criterion == "auto":
+        return unit_errors(model, rows, steps, worth, seed=options.seed, threads=options.threads, progress=progress)
+    owned = {group.name: units_cost(model, group).weights for group, _ in steps.values()}
+    scores = {group.name: unit_scores(model, group, worth) * max(owned[group.name], 1.0) for group, _ in steps.values()}
+    return {name: by_scores(scores[name], step) for name, (_, step) in steps.items()}
 
 
 def _nothing(pattern: Pattern, model: ir.Model) -> EdgepruneError:

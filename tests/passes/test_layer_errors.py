@@ -8,8 +8,9 @@ from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.execute import Session
 from edgeprune.ir.weights import read_weight, weighted_layers, write_weight
+from edgeprune.passes.anchors import anchors_of, scaled
 from edgeprune.passes.gradients import LossGradients
-from edgeprune.passes.layer_errors import anchors_of, layer_errors, scaled
+from edgeprune.passes.layer_errors import layer_errors
 from edgeprune.passes.prune import Prune
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level, parse_pattern
