@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgeprune.ir.weights import read_weight
 from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels import estimate_channels
+from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.pixels import estimate_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.lowering.geometry import window_of
@@ -43,7 +44,7 @@ Modes = Mapping[int, Mode]
 def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine, fixed: Collection[int] = ()) -> Modes:
     """The layouts with the smallest estimated total of convolutions and layout changes; `fixed` is channels-last."""
     images = _images(groups, trace)
-    if not _has_scattered_zeros(images, machine.lanes):
+    if not _has_zeros(images, 1 if multiplies_by_element(machine) else machine.lanes):
         return {}
     costs = {id(group.anchor): _CHANNELS if id(group.anchor) in fixed else _costs(group, machine) for group in images}
     planar = cheapest(
@@ -118,14 +119,14 @@ def _costs(group: Group, machine: Machine) -> dict[Mode, float]:
     }
 
 
-def _has_scattered_zeros(images: Sequence[Group], lanes: int) -> bool:
-    """Whether the convolutions hold many zeros that vectors of `lanes` output channels do not share."""
+def _has_zeros(images: Sequence[Group], lanes: int) -> bool:
+    """Whether the convolutions hold many zeros that vectors of `lanes` output channels do not share; 1: any zeros."""
     kept = stored = 0.0
     for group in images:
         if group.kind == "conv2d" and group.layer is not None:
             weights = read_weight(group.layer)
             kept += float(np.count_nonzero(weights))
-            stored += weights.size * stored_share(weights, Pattern(1, lanes))
+            stored += weights.size * (stored_share(weights, Pattern(1, lanes)) if lanes > 1 else 1.0)
     return kept < _SCATTERED * stored
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
 from edgeprune.kernels.conv2d.channels_packing import entry_offsets
-from edgeprune.kernels.conv2d.pixels_packing import pack_entries
+from edgeprune.kernels.conv2d.pixels_packing import pack_entries, pack_together
 from edgeprune.kernels.conv2d.pixels_template import pixels_function, unit_count
+from edgeprune.kernels.conv2d.pixels_together import reach
 from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest
 from edgeprune.kernels.conv2d.problem import Conv2d
 
@@ -43,7 +44,11 @@ def build_variant(
     channel_offsets: np.ndarray | None = None,
 ) -> Kernel:
     """The kernel of `problem` in the given variant; other arguments as of `build_pixels`."""
-    packed = pack_entries(weights, entry_offsets(problem, channel_offsets), variant.block)
+    offsets = entry_offsets(problem, channel_offsets)
+    if variant.together:
+        packed = pack_together(weights, offsets, variant.together, reach(problem, variant))
+    else:
+        packed = pack_entries(weights, offsets, variant.block)
     return Kernel(
         func=pixels_function(problem, variant),
         units=unit_count(problem, variant),

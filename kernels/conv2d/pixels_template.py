@@ -10,6 +10,8 @@ from typing import Any
 from tvm import tirx
 
 from edgeprune.kernels import script
+from edgeprune.kernels.conv2d.lines import place_of, with_source
+from edgeprune.kernels.conv2d.pixels_together import Lists, add_lists
 from edgeprune.kernels.conv2d.pixels_variant import Variant, blocks, tiles
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import apply_epilogue, residuals
@@ -45,7 +47,11 @@ def pixels_function(problem: Conv2d, variant: Variant) -> Any:
             tile = _place(problem, variant, script.let(unit // groups))
             first = script.let(unit % groups * variant.channels)
             last = script.let(tirx.min(first + variant.channels, problem.y.channels))
-            if blocks(problem, variant) == 1:
+            if variant.together:
+                begins, ends = tirx.truncdiv(first, variant.together), tirx.truncdiv(last, variant.together)
+                with with_source(), script.serial(script.let(begins), script.let(ends)) as number:
+                    _together(problem, variant, pointers, tile, number)
+            elif blocks(problem, variant) == 1:
                 with script.serial(first, last) as channel:
                     _output(problem, variant, pointers, tile, channel)
             else:
@@ -111,6 +117,19 @@ def _output(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile,
     _fill(variant, sums, _bias(pointers, channel, variant))
     _accumulate(problem, variant, pointers, tile, channel, sums)
     _store(problem, variant, pointers, tile, channel, sums)
+
+
+def _together(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, number: Any) -> None:
+    """The output channels of list `number` of a tile from their bias to their store."""
+    size = variant.rows * variant.vectors * variant.width
+    sums = [script.local_array(size) for _ in range(variant.together)]
+    channels = [script.let(number * variant.together + i) for i in range(variant.together)]
+    for own, channel in zip(sums, channels, strict=True):
+        _fill(variant, own, _bias(pointers, channel, variant))
+    lists = Lists(pointers.values, pointers.offsets, pointers.table)
+    add_lists(problem, variant, lists, number, place_of(pointers.x, tile.x), sums)
+    for own, channel in zip(sums, channels, strict=True):
+        _store(problem, variant, pointers, tile, channel, own)
 
 
 def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, first: Any, last: Any) -> None:

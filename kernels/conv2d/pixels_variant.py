@@ -8,6 +8,8 @@ from itertools import product
 import numpy as np
 
 from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
+from edgeprune.kernels.conv2d.lines import LANES, loads_of
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 _LINE = 64
@@ -23,6 +25,10 @@ _TILE_OVERHEAD = 40.0
 _CHANNELS_AT_ONCE = 8
 _CHANNELS_BLOCKED = 64
 _ENOUGH_UNITS = 8
+_TOGETHER = (1, 2, 4, 8, 16)
+_MOST_SUMS, _MOST_SUMS_TOGETHER = 24, 16
+_TOGETHER_ENTRY, _TOGETHER_TILE, _TOGETHER_SUM = 2.2, 30.0, 4.0
+_ELEMENT_ISSUE = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Variant:
 
     One unit does `channels` output channels of a tile. Input channels come in blocks of `block`, so that what a tile
     reads of a block stays in the nearest cache; more than one block keeps its sums in memory in between.
+
+    Where `together` is not 0, that many output channels share what is loaded: their weights are factors by element.
     """
 
     width: int
@@ -38,9 +46,11 @@ class Variant:
     vectors: int
     channels: int
     block: int
+    together: int = 0
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.vectors}x{self.width} block {self.block}"
+        shared = f" {self.together} together" if self.together else f" block {self.block}"
+        return f"{self.rows}x{self.vectors}x{self.width}{shared}"
 
 
 def tiles(problem: Conv2d, variant: Variant) -> tuple[int, int]:
@@ -76,7 +86,33 @@ def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
             count = -(-problem.group_inputs // max(near, 8))
             channels = min(_CHANNELS_BLOCKED, max(_CHANNELS_AT_ONCE, _share(problem, tile)))
             found.append(Variant(width, down, vectors, channels, -(-problem.group_inputs // count)))
+    return found + _together(problem, machine)
+
+
+def _together(problem: Conv2d, machine: Machine) -> list[Variant]:
+    """Every tile of several output channels whose sums stay in registers, where lanes are factors."""
+    _, rows, columns = problem.grid
+    if not multiplies_by_element(machine) or not _in_lines(problem) or columns.count < LANES:
+        return []
+    across, found = columns.count // LANES, []
+    for together in (size for size in _TOGETHER if problem.group_outputs % size == 0):
+        most = _MOST_SUMS if together == 1 else _MOST_SUMS_TOGETHER
+        for down, vectors in product(range(1, rows.count + 1), range(1, across + 1)):
+            sums = down * vectors * together
+            if (down > 1 and vectors < across) or sums > most:
+                continue
+            channels = max(together, _CHANNELS_AT_ONCE)
+            found.append(Variant(LANES, down, vectors, channels, problem.group_inputs, together))
     return found
+
+
+def _in_lines(problem: Conv2d) -> bool:
+    """Whether rows are read in lines: of neighbours, or of every second pixel where one more is there to be read."""
+    step, x = problem.grid[2].input_step, problem.x
+    if step != 2 or problem.strides[1] != 2:
+        return step == 1
+    last = (problem.y.width - 1) * step + (problem.kernel[1] - 1) * problem.dilations[1] - problem.pads[1]
+    return x.pixel_stride == 1 and x.offset % x.row_stride + last + 1 < x.row_stride
 
 
 def _share(problem: Conv2d, variant: Variant) -> int:
@@ -111,8 +147,10 @@ def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:
 
 
 def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> float:
-    """Cycles of one run on one core, with `entries` weights kept in all."""
+    """Cycles of one run on one core, with `entries` weights kept in all, or of those that are done together."""
     outer, _, _ = problem.grid
+    if variant.together:
+        return _together_cost(problem, variant, entries)
     down, across = tiles(problem, variant)
     registers = variant.rows * variant.vectors
     load = _load_cost(problem, variant, machine)
@@ -126,8 +164,29 @@ def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> f
     return outer.count * down * across * tile
 
 
+def _together_cost(problem: Conv2d, variant: Variant, entries: int) -> float:
+    """By instructions: those of an entry, and what is done once for the sums of a tile."""
+    outer, _, _ = problem.grid
+    down, across = tiles(problem, variant)
+    loads = variant.rows * len(loads_of(variant.vectors, problem.grid[2].input_step))
+    moves = variant.rows if variant.vectors == 1 else 0
+    sums = variant.together * variant.rows * variant.vectors
+    entry = sums + loads + moves + variant.together / 8 + _TOGETHER_ENTRY
+    finished = _TOGETHER_TILE + _TOGETHER_SUM * sums
+    each = entries * entry + finished * problem.y.channels / variant.together
+    return outer.count * down * across * each / _ELEMENT_ISSUE
+
+
+def entry_count(weights: np.ndarray, together: int) -> int:
+    """How many entries `weights` [groups, taps, in, out] make where `together` outputs share them; 0: none do."""
+    if together <= 1:
+        return int(np.count_nonzero(weights))
+    return int(np.count_nonzero(weights.reshape(*weights.shape[:3], -1, together).any(-1)))
+
+
 def cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[float, Variant]:
     """The variant of lowest cost for `weights` [groups, taps, in, out], with its cost."""
-    entries = int(np.count_nonzero(weights))
-    ranked = [(cost(problem, variant, entries, machine), variant) for variant in variants(problem, machine)]
+    found = variants(problem, machine)
+    entries = {together: entry_count(weights, together) for together in {variant.together for variant in found}}
+    ranked = [(cost(problem, variant, entries[variant.together], machine), variant) for variant in found]
     return min(ranked, key=lambda pair: pair[0])
