@@ -24,6 +24,7 @@ from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
 from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Mode
+from edgeprune.lowering.lstm import emit_lstm
 from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.pool_grids import read_on_grid
@@ -150,6 +151,10 @@ def _elementwise(program: Program, group: Group) -> None:
     _call(program, group, build_elementwise(problem, program.machine), [operand.buffer for operand in operands])
 
 
+def _lstm(program: Program, group: Group) -> None:
+    _call(program, group, *emit_lstm(program, group), stem="lstm")
+
+
 def _store(program: Program, group: Group) -> None:
     target = program.layout.homes[id(group.output)].place
     rounding = _last_rounding(program, group)
@@ -171,6 +176,7 @@ _ROWS: dict[str, Callable[[Program, Group], None]] = {
     "depthwise": _depthwise,
     "elementwise": _elementwise,
     "linear": _linear,
+    "lstm": _lstm,
     "pool": _pool,
     "store": _store,
     "upsample": _upsample,

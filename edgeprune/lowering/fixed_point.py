@@ -24,7 +24,6 @@ from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.integers import Numbers, integer_numbers
 from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
-from edgeprune.lowering.lstm import emit_lstm
 from edgeprune.lowering.operands import Operand, dense_operand, image_operand, matrix_operand, places_of
 from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
 from edgeprune.lowering.program import Program
@@ -148,7 +147,6 @@ _ROWS: dict[str, Callable[[Program, Group], tuple[Kernel, list[str]] | None]] = 
     "pointwise": _pointwise,
     "pool": _pool,
     "softmax": _softmax,
-    "lstm": emit_lstm,
 }
 
 

@@ -13,7 +13,7 @@ from edgeprune.ir.weights import WeightedLayer, weighted_layers
 from edgeprune.kernels.abi import Activation, Format, Rounded
 from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
 from edgeprune.lowering.movement import is_movement
-from edgeprune.lowering.quantization import is_store
+from edgeprune.lowering.quantization import LSTM_OP, STORE_DOMAIN, is_store
 
 Kind = Literal[
     "conv2d",
@@ -123,7 +123,7 @@ def _anchor(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Gro
     if kind in ("conv2d", "depthwise", "linear"):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         return Group(kind, node, (node,), inputs[:1], tuple(node.outputs), layer, bias)
-    if kind in ("pool", "upsample", "store"):
+    if kind in ("pool", "upsample", "store", "lstm"):
         inputs = inputs[:1]
     if kind == "elementwise":
         step = activation_of(node)
@@ -137,6 +137,8 @@ def _kind(node: ir.Node, layer: WeightedLayer | None, images: set[int]) -> Kind:
     output = node.outputs[0]
     if is_store(node):
         return "store"
+    if node.op_type == LSTM_OP and node.domain == STORE_DOMAIN:
+        return "lstm"
     if output.dtype != ir.DataType.FLOAT or node.domain not in ("", "ai.onnx"):
         return "region"
     if layer is not None and _has_constant_bias(node):

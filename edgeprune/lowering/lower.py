@@ -21,7 +21,7 @@ from edgeprune.lowering.plain_pools import make_pools_plain
 from edgeprune.lowering.plan import Plan, Port
 from edgeprune.lowering.pool_grids import read_in_place
 from edgeprune.lowering.program import Program, machine_of
-from edgeprune.lowering.quantization import Quantized, store_after, without_quantization
+from edgeprune.lowering.quantization import LSTM_OP, Quantized, store_after, without_quantization
 from edgeprune.lowering.regions import emit_region
 from edgeprune.lowering.stored_kind import stored_kind
 from edgeprune.lowering.stored_ports import copy_outputs, store_ports
@@ -46,7 +46,7 @@ def lower(
     """
     _refuse_empty(model)
     fixed_point = target.arithmetic == "fixed"
-    quantized = without_quantization(join_lstms(model) if fixed_point else model, target.dot)
+    quantized = without_quantization(join_lstms(model), target.dot)
     if target.bare:
         store_ports(quantized)
     if fixed_point:
@@ -55,6 +55,7 @@ def lower(
             copy_outputs(quantized)
     else:
         read_in_place(quantized)
+        copy_outputs(quantized, LSTM_OP)
     model, groups = quantized.model, _settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgeprune.kernels.abi import Format
 from edgeprune.lowering.activations import activation_of
 from edgeprune.lowering.groups import Group, shape_of
-from edgeprune.lowering.quantization import LSTM_OP, moved_from
+from edgeprune.lowering.quantization import moved_from
 
 LONGEST_ROW = 4096
 """A softmax of as many integers as this or more is computed in real numbers."""
@@ -25,8 +25,6 @@ def stored_kind(group: Group, grids: Mapping[int, Format]) -> Group:
         return group
     if not all(id(moved_from(value)) in grids for value in data):
         return group
-    if node.op_type == LSTM_OP:
-        return replace(group, kind="lstm", inputs=tuple(data))
     if node.op_type == "Softmax" and len(data) == 1:
         return replace(group, kind="softmax", inputs=tuple(data)) if _is_plain_softmax(node, grids) else group
     unary = activation_of(node) is not None and len(data) == 1

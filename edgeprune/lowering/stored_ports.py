@@ -23,10 +23,13 @@ def store_ports(found: Quantized) -> None:
         _store_input(found, value)
 
 
-def copy_outputs(found: Quantized) -> None:
-    """Let every output on a grid be a copy in real numbers of what is stored on it."""
+def copy_outputs(found: Quantized, computed_by: str = "") -> None:
+    """Let every output on a grid, of such an op where one is named, be a copy in real numbers of what is stored on it."""
     graph = found.model.graph
     for value in [value for value in graph.outputs if id(value) in found.grids]:
+        producer = value.producer()
+        if computed_by and (producer is None or producer.op_type != computed_by):
+            continue
         node = new_node(STORE_OP, [value], name=f"{value.name}_real", like=value)
         node.domain = STORE_DOMAIN
         insert_after(graph, value, node)

@@ -20,7 +20,7 @@ from edgeprune import flow
 from edgeprune.ir.written_lstm import LSTM_KEY, written_lstms
 from edgeprune.lowering.lower import lower
 from edgeprune.road.twin import twin_target
-from edgeprune.target import load_target
+from edgeprune.target import Target, load_target
 
 FORMS = {
     "one": {"batch": 1},
@@ -53,8 +53,7 @@ def reference(content: bytes, rows: np.ndarray) -> np.ndarray:
     return np.stack(found).astype(np.float32)
 
 
-def lowered(model: ir.Model) -> tuple[list[str], Context]:
-    target = twin_target(load_target("cortex-m4"))
+def lowered(model: ir.Model, target: Target) -> tuple[list[str], Context]:
     plan = lower(model, target)
     kernels = [step.layer.kernel for step in plan.steps if hasattr(step, "layer")]
     return kernels, Context(load(build(plan, target).so), plan.inputs, plan.outputs)
@@ -64,7 +63,12 @@ def lowered(model: ir.Model) -> tuple[list[str], Context]:
 def test_as_litert(tmp_path: Path, form: str) -> None:
     content = integer_lstm(3, inputs=6, units=7, **FORMS[form]).content
     model = loaded(tmp_path, content)
-    kernels, context = lowered(model)
+    fixed = lowered(model, twin_target(load_target("cortex-m4")))
+    for kernels, context in (fixed, lowered(model, load_target("host"))):
+        compare(kernels, context, content)
+
+
+def compare(kernels: list[str], context: Context, content: bytes) -> None:
     assert "fixed lstm" in kernels and set(kernels) <= {"fixed lstm", "elementwise", "move", "copy"}, kernels
     (port,) = context.inputs
     rows = np.random.default_rng(3).normal(0, 1, (20, *port.shape)).astype(np.float32)
