@@ -23,15 +23,20 @@ from edgeprune.road.cutting import CALIBRATION_ROWS, cut, familiarity, recovered
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
 from edgeprune.road.structures import structures_of
-from edgeprune.search.levels import global_levels
+from edgeprune.road.tabulating import errors_of
+from edgeprune.search.candidates import DENSITIES
+from edgeprune.search.levels import global_levels, least_error_levels, levels_around, prunable_layers
 from edgeprune.target import Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-_BY_WEIGHT = ("auto", "magnitude", "sparsegpt", "obs", "alps")
-"""Criteria whose levels go by the size of the weights: those of the reconstruction judge one layer at a time."""
+_BY_RECONSTRUCTION = ("auto", "sparsegpt", "obs", "alps")
+"""Criteria that judge one layer at a time, by the error of its output: levels go by what each layer loses."""
+
+_BY_WEIGHT = (*_BY_RECONSTRUCTION, "magnitude")
+"""Criteria whose levels, where nothing can be measured, go by the size of the weights."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,21 @@ def prune_for(judge: Judge, drafter: Drafter, options: Options, progress: Progre
 
 def prune_to(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> ir.Model:
     """Cut to the level asked for, refit what is kept on the calibration rows, and train it where there are epochs."""
-    pruned = cut(judge, _levels(judge, pattern, options), options, progress)
+    pruned = cut(judge, _levels(judge, pattern, options, progress), options, progress)
     return recovered(judge, pruned, options, progress, minutes=options.minutes)
 
 
-def _levels(judge: Judge, pattern: Pattern, options: Options) -> dict[str, Level]:
+def _levels(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> dict[str, Level]:
     """What every layer keeps where the user set the level of the whole."""
+    model, sparsity = judge.original, options.sparsity or 0.0
+    if options.criterion in _BY_RECONSTRUCTION and judge.card is not None and pattern.density is None:
+        around = levels_around(sparsity, pattern, DENSITIES)
+        levels = {layer.name: around for layer in prunable_layers(model)}
+        return least_error_levels(model, sparsity, levels, errors_of(judge, levels, options, progress))
     scores = None
     if options.criterion not in _BY_WEIGHT:
-        rows = judge.rows("calibrate", CALIBRATION_ROWS)
-        scores = saliencies(judge.original, rows, options.criterion, options.seed)
-    return global_levels(judge.original, pattern, options.sparsity or 0.0, scores)
+        scores = saliencies(model, judge.rows("calibrate", CALIBRATION_ROWS), options.criterion, options.seed)
+    return global_levels(model, pattern, sparsity, scores)
 
 
 def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, progress: Progress) -> Pattern:
@@ -105,7 +114,7 @@ def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, pr
     drops: dict[Pattern, float] = {}
     for index, pattern in enumerate(reversed(patterns)):
         progress("choosing a pattern", index, len(patterns), str(pattern))
-        model = cut(judge, _levels(judge, pattern, options), options, progress)
+        model = cut(judge, _levels(judge, pattern, options, progress), options, progress)
         drops[pattern] = drop_points(judge.metric, before, validated(judge, model, validate).value)
         if drops[pattern] <= allowed:
             break

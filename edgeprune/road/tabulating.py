@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgeprune.ir.cost import model_cost
 from edgeprune.ir.ports import static_shape
 from edgeprune.options import Options
 from edgeprune.passes.layer_errors import layer_errors
-from edgeprune.pattern import Pattern
+from edgeprune.pattern import Level, Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import costs_for
 from edgeprune.road.judging import Judge
@@ -35,17 +35,24 @@ def tables_for(
     model = judge.original
     costs = costs_for(model, target, threads=options.threads, seed=options.seed, write=judge.write, progress=progress)
     levels = levels_to_try(costs.layers, patterns)
-    errors = layer_errors(
-        model,
+    errors = errors_of(judge, levels, options, progress)
+    precision = judge.write.precision
+    work, energy = work_of(model, costs.layers, precision), energy_of(costs, target, options, precision)
+    return [layout_table(layout, levels, errors, work, energy) for layout in costs.layouts], costs
+
+
+def errors_of(
+    judge: Judge, levels: Mapping[str, Sequence[Level]], options: Options, progress: Progress
+) -> dict[str, tuple[float, ...]]:
+    """What the network loses, in nats a row, where a layer alone goes to each of its `levels`."""
+    return layer_errors(
+        judge.original,
         judge.rows("calibrate", ERROR_ROWS),
         levels,
         seed=options.seed,
         threads=options.threads,
         progress=progress,
     )
-    precision = judge.write.precision
-    work, energy = work_of(model, costs.layers, precision), energy_of(costs, target, options, precision)
-    return [layout_table(layout, levels, errors, work, energy) for layout in costs.layouts], costs
 
 
 def energy_of(costs: CostTable, target: Target, options: Options, precision: Precision = "fp32") -> EnergyModel | None:

@@ -1,8 +1,8 @@
-"""How much each layer keeps: one global threshold over normalised block scores."""
+"""How much each layer keeps where the level of the whole is given: by a threshold on scores, or by measured errors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgeprune.ir.weights import WeightedLayer, output_positions, read_weight, weighted_layers
 from edgeprune.mask import block_scores
 from edgeprune.pattern import Level, Pattern
+from edgeprune.search.knapsack import Choice, solve
 
 FLOOR = 0.3
 """Every layer keeps at least this share of the density that the whole network is asked for."""
@@ -65,6 +66,40 @@ def global_levels(
     blocks = [_normalised(*parts, pattern) for parts in zip(layers, given, costs, strict=True)]
     kept = _above_threshold(blocks, sparsity)
     return {layer.name: Level(pattern, density) for layer, density in zip(layers, kept, strict=True)}
+
+
+def least_error_levels(
+    model: ir.Model, sparsity: float, levels: Mapping[str, Sequence[Level]], errors: Mapping[str, Sequence[float]]
+) -> dict[str, Level]:
+    """The levels with the least sum of `errors` at which at most 1 - `sparsity` of weights, and of work, is left.
+
+    `levels` are those each prunable layer may get, by name, and `errors` go with them; a layer that has none keeps the
+    share 1 - `sparsity` in its own first level's pattern. A layer that is not named in the result stays dense.
+    """
+    layers = {layer.name: layer for layer in prunable_layers(model) if layer.name in levels}
+    weights = {name: float(read_weight(layer).size) for name, layer in layers.items()}
+    work = {name: weights[name] * output_positions(layer) for name, layer in layers.items()}
+    keep = 1 - sparsity
+    choices = {}
+    for name in layers:
+        even = Level(levels[name][0].pattern, keep)
+        pairs = list(zip(levels[name], errors[name], strict=True)) if name in errors else [(even, 0.0)]
+        dense = [(None, 0.0)] if name in errors else []
+        choices[name] = [
+            Choice(level, {"error": error, "weights": weights[name] * share, "work": work[name] * share})
+            for level, error in [*dense, *pairs]
+            for share in [1.0 if level is None else level.density]
+        ]
+    limits = {"weights": keep * sum(weights.values()), "work": keep * sum(work.values())}
+    found = solve(choices, "error", limits)
+    assert found is not None, "every layer may get the level of the whole"
+    return dict(found.levels)
+
+
+def levels_around(sparsity: float, pattern: Pattern, densities: Sequence[float]) -> tuple[Level, ...]:
+    """What a layer may keep where the whole keeps 1 - `sparsity`: that, and all `densities` above its floor."""
+    kept = [density for density in densities if density > FLOOR * (1 - sparsity)]
+    return tuple(Level(pattern, density) for density in sorted({1 - sparsity, *kept}, reverse=True))
 
 
 def _normalised(layer: WeightedLayer, scores: np.ndarray | None, cost: float, pattern: Pattern) -> _Blocks:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.pattern import parse_pattern
-from edgeprune.search.levels import FLOOR, global_levels, prunable_layers
+from edgeprune.search.levels import FLOOR, global_levels, least_error_levels, levels_around, prunable_layers
 
 
 def chain(sizes, scales=None, rows=1, seed=0):
@@ -104,3 +104,38 @@ def test_balance_has_its_own_level_everywhere():
 def test_no_sparsity_keeps_everything():
     levels = global_levels(chain([8, 32, 32, 32, 8]), parse_pattern("1x1"), 0.0)
     assert {level.density for level in levels.values()} == {1.0}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.75]))
+def test_measured_errors_are_spread_as_well_as_any_choice(seed, sparsity):
+    """Brute force over every choice of three layers."""
+    rng = np.random.default_rng(seed)
+    model = chain([int(size) for size in 4 * rng.integers(2, 9, 4)], rows=int(rng.integers(1, 4)))
+    layers = {layer.name: float(read_weight(layer).size) for layer in prunable_layers(model)}
+    around = levels_around(sparsity, parse_pattern("1x1"), (0.8, 0.5, 0.25, 0.1, 0.01))
+    assert all(FLOOR * (1 - sparsity) < level.density for level in around) and 1 - sparsity in [
+        level.density for level in around
+    ]
+    errors = {name: tuple(sorted(rng.random(len(around)))) for name in layers}
+    options = [(1.0, 0.0), *zip([level.density for level in around], range(len(around)), strict=True)]
+    best = np.inf
+    for picks in itertools.product(range(len(options)), repeat=len(layers)):
+        kept = sum(size * options[pick][0] for size, pick in zip(layers.values(), picks, strict=True))
+        lost = sum(errors[name][pick - 1] if pick else 0.0 for name, pick in zip(layers, picks, strict=True))
+        if kept <= (1 - sparsity) * sum(layers.values()) * (1 + 1e-9):
+            best = min(best, lost)
+    found = least_error_levels(model, sparsity, dict.fromkeys(layers, around), errors)
+    kept = sum(size * (found[name].density if name in found else 1.0) for name, size in layers.items())
+    lost = sum(errors[name][around.index(level)] for name, level in found.items())
+    assert kept <= (1 - sparsity) * sum(layers.values()) * (1 + 1e-5)
+    assert lost <= best * (1 + 1e-3) + 1e-9
+
+
+def test_a_layer_without_errors_keeps_the_share_of_the_whole():
+    model = chain([32, 32, 32, 32])
+    around = levels_around(0.5, parse_pattern("1x4"), (0.8, 0.2))
+    found = least_error_levels(
+        model, 0.5, dict.fromkeys(["m0", "m1", "m2"], around), {"m0": (1.0,) * 3, "m2": (2.0,) * 3}
+    )
+    assert found["m1"].density == 0.5 and str(found["m1"].pattern) == "1x4"
