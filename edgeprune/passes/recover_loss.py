@@ -125,18 +125,25 @@ def distillation_for(
 ) -> Distillation:
     """The loss that suits the outputs of `model` under `metric`; without labels, squared differences did better.
 
-    Only what has its name in the `student` too counts inside the network (None: it has all).
+    Only what the `student` has too, by name and shape, counts inside the network (None: it has all).
     """
     outputs = [value for value in model.graph.outputs if value.dtype is not None and value.dtype.is_floating_point()]
     producer = _before_quantization(model.graph.outputs[0]).producer()
-    names = None if student is None else {value.name for node in student.graph for value in node.outputs}
-    features = _features(with_masters(model))
+    master = with_masters(model)
+    features = _features(master)
+    if student is not None:
+        wanted, there = _shapes(master), _shapes(student)
+        features = tuple(name for name in features if name in there and there[name] == wanted[name])
     return Distillation(
         outputs=tuple(str(value.name) for value in outputs),
-        features=tuple(name for name in features if names is None or name in names),
+        features=features,
         classes=labelled and metric in _CLASSES,
         probabilities=producer is not None and producer.op_type == "Softmax",
     )
+
+
+def _shapes(model: ir.Model) -> dict[str, ir.Shape | None]:
+    return {str(value.name): value.shape for node in model.graph for value in node.outputs}
 
 
 class Watched:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.ir.stored_weights import without_pairs
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
@@ -71,7 +70,7 @@ def prune_for(judge: Judge, drafter: Drafter, options: Options, progress: Progre
     patterns = _patterns(target) if options.pattern is None else (parse_pattern(options.pattern),)
     if patterns[-1].structure != "block":
         return _structures(judge, target, patterns[-1], options, progress)
-    judge = _ordered(_within_ram(judge, target, options, progress), patterns[-1], options, progress)
+    judge = _within_ram(_ordered(judge, patterns[-1], options, progress), target, options, progress)
     if options.sparsity is not None or patterns[-1].density is not None:
         return Pruned(
             prune_to(judge, _pattern_for(judge, patterns, options, progress), options, progress), by_hand=True
@@ -137,7 +136,7 @@ def _within_ram(judge: Judge, target: Target, options: Options, progress: Progre
     structures = structures_of(judge, target, Pattern(structure="channel"), options, progress)
     kept = structures.within_ram(target, options.ram, progress)
     smaller = structures.repaired(kept, progress)
-    return replace(judge, original=smaller, teacher=None if judge.teacher is None else without_pairs(smaller))
+    return replace(judge, original=smaller, teacher=judge.master)
 
 
 def _ordered(judge: Judge, pattern: Pattern, options: Options, progress: Progress) -> Judge:

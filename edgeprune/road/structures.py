@@ -66,6 +66,17 @@ class Structures:
         trained = recovered(judge, refitted, options, progress, minutes=options.minutes)
         return SelectUnits(kept)(with_real_weights(trained))
 
+    def refitted(self, kept: Mapping[str, np.ndarray], progress: Progress) -> ir.Model:
+        """The original without the other units, refitted."""
+        judge = self.judge
+        silenced = SilenceUnits(kept)(judge.original)
+        return SelectUnits(kept)(with_real_weights(cut(judge, {}, self.options, progress, silenced)))
+
+    def lost(self, kept: Mapping[str, np.ndarray]) -> float:
+        """The sum of what is lost with the units of each group."""
+        gone = [(group, len(group.order) - len(kept[group.name])) for group in self.units if group.name in kept]
+        return sum(float(group.errors[count // group.step]) for group, count in gone)
+
     def furthest(self, progress: Progress) -> ir.Model:
         """The fewest units that keep the accuracy limit on the validate rows, by bisection."""
         judge, found = self.judge, self.judge.original
@@ -128,13 +139,25 @@ def _errors(
 ) -> Mapping[str, UnitErrors]:
     """What is lost with the units of every group: measured, or as the criterion that was asked for has it."""
     model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
-    name = UNIT_CRITERION if options.criterion == "auto" else options.criterion
-    worth = saliencies(model, rows, name, options.seed)
+    worth = _worth(judge, options)
     if options.criterion == "auto":
         return unit_errors(model, rows, steps, worth, seed=options.seed, threads=options.threads, progress=progress)
     owned = {group.name: units_cost(model, group).weights for group, _ in steps.values()}
     scores = {group.name: unit_scores(model, group, worth) * max(owned[group.name], 1.0) for group, _ in steps.values()}
     return {name: by_scores(scores[name], step) for name, (_, step) in steps.items()}
+
+
+def _worth(judge: Judge, options: Options) -> dict[str, np.ndarray]:
+    """The saliencies of the criterion; where the user leaves it open, by size in a model that gives no gradients."""
+    model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
+    if options.criterion != "auto":
+        return saliencies(model, rows, options.criterion, options.seed)
+    try:
+        return saliencies(model, rows, UNIT_CRITERION, options.seed)
+    except EdgepruneError as error:
+        if error.code != "op-untrainable":
+            raise
+        return saliencies(model, rows, "magnitude", options.seed)
 
 
 def _nothing(pattern: Pattern, model: ir.Model) -> EdgepruneError:

@@ -33,12 +33,19 @@ def tables_for(
 ) -> tuple[list[LayoutTable], CostTable]:
     """One table for each layout, and the costs they were made from."""
     model = judge.original
-    costs = costs_for(model, target, threads=options.threads, seed=options.seed, write=judge.write, progress=progress)
+    costs = cost_table(judge, target, options, progress)
     levels = levels_to_try(costs.layers, patterns)
     errors = errors_of(judge, levels, options, progress)
     precision = judge.write.precision
     work, energy = work_of(model, costs.layers, precision), energy_of(costs, target, options, precision)
     return [layout_table(layout, levels, errors, work, energy) for layout in costs.layouts], costs
+
+
+def cost_table(judge: Judge, target: Target, options: Options, progress: Progress) -> CostTable:
+    """What every layer of the judge's original costs at every level."""
+    return costs_for(
+        judge.original, target, threads=options.threads, seed=options.seed, write=judge.write, progress=progress
+    )
 
 
 def errors_of(

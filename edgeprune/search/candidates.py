@@ -28,12 +28,14 @@ class Work:
 class LayoutTable:
     """The choices of every layer with images in one layout, and what is there in any case.
 
-    Quantities: error (the estimated loss), latency (microseconds), size (bytes), energy (millijoules).
+    Quantities: error (the estimated loss), latency (microseconds), size (bytes), energy (millijoules). `start` is the
+    number of the model that the weights are cut from: 0 the whole one, others have fewer channels.
     """
 
     layout: str
     choices: Mapping[str, Sequence[Choice]]
     fixed: Mapping[str, float]
+    start: int = 0
 
     def assign(self, minimise: str, limits: Mapping[str, float]) -> Assignment | None:
         """The best assignment whose totals, with what is fixed, keep to `limits`; None where there is none."""
@@ -42,6 +44,30 @@ class LayoutTable:
         if found is None:
             return None
         return Assignment(found.levels, {name: found.totals.get(name, 0.0) + self.fixed[name] for name in QUANTITIES})
+
+    @property
+    def dense(self) -> Mapping[str, float]:
+        """The totals where every layer keeps everything."""
+        first = [next(iter(options)).quantities for options in self.choices.values()]
+        return {name: self.fixed[name] + sum(each[name] for each in first) for name in QUANTITIES}
+
+    def thinned(self, start: int, shares: Mapping[str, float], rest: float, error: float) -> LayoutTable:
+        """The table of a model of fewer channels that lost `error` with them.
+
+        Of the costs of a layer, its share in `shares` is left, of the time and energy of everything else `rest`.
+        """
+        choices = {
+            name: [_shrunk(choice, shares.get(name, 1.0)) for choice in options]
+            for name, options in self.choices.items()
+        }
+        fixed = {**self.fixed, "error": error}
+        fixed.update({name: rest * self.fixed[name] for name in ("latency", "energy")})
+        return LayoutTable(self.layout, choices, fixed, start)
+
+
+def _shrunk(choice: Choice, share: float) -> Choice:
+    quantities = {name: value if name == "error" else share * value for name, value in choice.quantities.items()}
+    return Choice(choice.level, quantities)
 
 
 def levels_to_try(names: Sequence[str], patterns: Sequence[Pattern]) -> dict[str, tuple[Level, ...]]:
@@ -95,10 +121,10 @@ def _choice(
     return Choice(level, {"error": error, "latency": time, "size": float(size), "energy": spent})
 
 
-def best_over_layouts(
+def best_of(
     tables: Sequence[LayoutTable], minimise: str, limits: Mapping[str, float]
-) -> tuple[Assignment, str] | None:
-    """The best assignment over all layouts, and its layout; None where the limits cannot be kept in any."""
-    found = [(table.assign(minimise, limits), table.layout) for table in tables]
-    kept = [(assignment, layout) for assignment, layout in found if assignment is not None]
+) -> tuple[Assignment, LayoutTable] | None:
+    """The best assignment of all tables, and its table; None where the limits cannot be kept in any."""
+    found = [(table.assign(minimise, limits), table) for table in tables]
+    kept = [(assignment, table) for assignment, table in found if assignment is not None]
     return min(kept, key=lambda pair: pair[0].totals[minimise]) if kept else None

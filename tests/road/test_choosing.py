@@ -11,7 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import flow
+from edgeprune.ir.cost import model_cost
 from edgeprune.options import Options
+from edgeprune.passes.recover_loss import distillation_for
+from edgeprune.progress import silent
+from edgeprune.road.beginning import begin
+from edgeprune.road.thinning import DENSITIES, Thinner
 
 CARD = """
 metric = "top1"
@@ -141,3 +146,32 @@ def test_a_level_without_a_pattern_takes_the_coarsest_that_keeps_the_limit(model
         options=Options(epochs=0, max_drop=0.0, sparsity=0.9, best_effort=True),
     ).inspection
     assert len({layer["pattern"] for layer in strict["layers"] if layer["density"] < 1}) == 1
+
+
+def test_fewer_channels_reach_what_fewer_weights_cannot(model, dense):
+    """The library's code and biases leave little room: without a pattern, channels go too, and all shrinks."""
+    budget = dense["total_bytes"] - 0.93 * dense["weights_bytes"]
+    found = _compile(model, size=budget).inspection
+    assert found["search"]["channels"] < 1.0
+    assert found["dense_macs"] < dense["dense_macs"] and found["weights"] < dense["weights"]
+    by_pattern = _compile(model, size=budget, pattern="1x16").inspection
+    assert by_pattern["search"]["channels"] == 1.0 and by_pattern["dense_macs"] == dense["dense_macs"]
+    assert found["total_bytes"] < by_pattern["total_bytes"]
+
+
+def test_a_start_of_fewer_channels_is_taught_by_the_whole_model(model):
+    options = Options(epochs=0)
+    drafter = next(begin(model, "host", model.parent / "card.toml", None, options).drafters(silent))
+    thinner = Thinner(drafter.judge, drafter.target, options, silent)
+    assert thinner.judge_of(0) is drafter.judge
+    start = len(DENSITIES)
+    thin = thinner.judge_of(start)
+    assert thin.master is drafter.judge.original and thinner.judge_of(start) is thin
+    whole, left = model_cost(drafter.judge.original), model_cost(thin.original)
+    assert left.dense_macs <= DENSITIES[-1] * whole.dense_macs and left.weights <= DENSITIES[-1] * whole.weights
+    taught = distillation_for(thin.master, "top1", True, thin.original)
+    shapes = [
+        {value.name: value.shape for node in each.graph for value in node.outputs}
+        for each in (thin.master, thin.original)
+    ]
+    assert all(shapes[0][name] == shapes[1][name] for name in taught.features)

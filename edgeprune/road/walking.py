@@ -1,0 +1,109 @@
+"""The way from the dense model to the furthest cut within the accuracy limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeprune.metric import drop_points
+from edgeprune.pattern import Level
+from edgeprune.road.cutting import cut, familiarity, recovered, validated
+from edgeprune.search.knapsack import Assignment
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeprune.road.choosing import Chooser
+
+SEARCH_MINUTES = 10.0
+"""How long recovery training may go on for while edgeprune looks for the furthest cut, unless the user says."""
+
+BISECTIONS = 6
+"""How often the range of one-shot cuts is halved."""
+
+STRIDES = (0.7, 0.84, 0.92)
+"""How far each trained cut goes beyond the last: shorter after a failure."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every layer is to keep, in which layout, of the model of which start."""
+
+    assignment: Assignment
+    layout: str
+    start: int
+
+    @property
+    def levels(self) -> Mapping[str, Level]:
+        """What every layer keeps; those that are not named keep everything."""
+        return self.assignment.levels
+
+
+class Walk:
+    """The way from the dense model to the furthest cut within the accuracy limit."""
+
+    def __init__(self, chooser: Chooser, objective: str) -> None:
+        self._chooser, self._objective = chooser, objective
+        judge = chooser.judge
+        self._validate = judge.rows("validate")
+        self._before = validated(judge, judge.original, self._validate).value
+        self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
+        self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
+        self.model: ir.Model = judge.original
+        self.share = 1.0
+        self.plan = self._planned(1.0)
+
+    def _allowed(self, trained: bool) -> float:
+        """Points that a cut may lose on the validate rows."""
+        judge, limit = self._chooser.judge, self._chooser.options.max_drop
+        if judge.metric in ("top1", "top5") and judge.card is not None and "validate" not in judge.card.sections:
+            # By the rule of succession: what a handful of rows held back cannot tell from no loss at all.
+            limit -= 100.0 / (self._validate.count + 2)
+        return limit + familiarity(judge, self._before, trained)
+
+    def one_shot(self) -> None:
+        """Bisect, in ratios, for the least share of the objective that needs no training."""
+        low = self._chooser.floor(self._objective) / self._dense
+        for step in range(BISECTIONS):
+            self._chooser.progress("choosing", step, BISECTIONS, f"{1 / self.share:.2f}x")
+            middle = (low * self.share) ** 0.5
+            if not self._try(middle, train=False):
+                low = middle
+        self._chooser.progress("choosing", BISECTIONS, BISECTIONS, f"{1 / self.share:.2f}x")
+
+    def trained(self) -> None:
+        """Go further step by step, each cut from the last that was trained, while the limit is kept."""
+        stride = 0
+        while stride < len(STRIDES) and time.monotonic() < self._deadline:
+            if not self._try(self.share * STRIDES[stride], train=True):
+                stride += 1
+
+    @property
+    def _dense(self) -> float:
+        whole = [table.dense[self._objective] for table in self._chooser.tables if table.start == 0]
+        return self._chooser.factor(self._objective) * min(whole)
+
+    def _planned(self, share: float) -> Plan:
+        return self._chooser.least_error({self._objective: share * self._dense})
+
+    def _try(self, share: float, train: bool) -> bool:
+        """Cut to `share` of the dense objective; keep the result where the limit is kept.
+
+        Training goes on from the last model that was kept, where that has the same channels.
+        """
+        chooser, allowed, plan = self._chooser, self._allowed(train), self._planned(share)
+        judge = chooser.thinner.judge_of(plan.start)
+        start = self.model if train and plan.start == self.plan.start else judge.original
+        model = cut(judge, plan.levels, chooser.options, chooser.progress, start)
+        if train:
+            minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
+            enough = self._before - self._allowed(trained=False) / 100.0 if self._rate else None
+            model = recovered(judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough)
+        chooser.tried += 1
+        after = validated(judge, model, self._validate).value
+        if drop_points(judge.metric, self._before, after) > allowed:
+            return False
+        self.model, self.share, self.plan = model, share, plan
+        return True
