@@ -9,6 +9,7 @@ import onnx_ir as ir
 import torch
 from torch.nn import functional
 
+from edgeprune.ir.trainable_clip import clip
 from edgeprune.ir.trainable_movement import MOVEMENT
 from edgeprune.ir.trainable_node import Facts, Row, Tensor
 from edgeprune.ir.trainable_quantization import QUANTIZATION
@@ -23,13 +24,6 @@ def _gemm(facts: Facts, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor
         return functional.linear(a, weight, c)
     product = alpha * functional.linear(a, weight)
     return product if c is None else product + beta * c
-
-
-def _clip(facts: Facts, x: Tensor, *_: Tensor | None) -> Tensor:
-    low, high = facts.constant(1), facts.constant(2)
-    lowest = facts.get("min") if low is None else low.item()
-    highest = facts.get("max") if high is None else high.item()
-    return x if lowest is None and highest is None else x.clamp(lowest, highest)
 
 
 def _prelu(_: Facts, x: Tensor, slope: Tensor) -> Tensor:
@@ -205,7 +199,7 @@ OPS: dict[str, Row] = {
     "Max": _folded(torch.maximum),
     "Sum": _folded(torch.add),
     "Mean": lambda _, *inputs: _mean_of(inputs),
-    "Clip": _clip,
+    "Clip": clip,
     "PRelu": _prelu,
     "LeakyRelu": lambda facts, x: functional.leaky_relu(x, facts.get("alpha", 0.01)),
     "Elu": lambda facts, x: functional.elu(x, facts.get("alpha", 1.0)),
@@ -230,3 +224,42 @@ OPS: dict[str, Row] = {
     "Dropout": lambda _, x, *__: x,
 }
 """Op type to row; what is missing here cannot be trained."""
+
+_LIMITS = ("Round", "Floor", "Ceil", "Clip", "Min", "Max", "Mod", "Cast", "Dropout")
+_ARITHMETIC = ("Div", "Pow", "Sum", "Mean")
+_ACTIVATIONS = ("PRelu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSigmoid", "Gelu", "Swish")
+ELEMENTWISE = frozenset({*_ELEMENTWISE, *_LIMITS, *_ARITHMETIC, *_ACTIVATIONS}) - {"MatMul"}
+"""Ops that make each place of their result from the same place of their inputs, which are broadcast."""
+
+
+_INDEPENDENT = (
+    "Conv",
+    "ConvTranspose",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "BatchNormalization",
+    "InstanceNormalization",
+)
+
+
+def independent(facts: Facts) -> bool:
+    """Whether the op treats what lies along the first axis of its first input one by one, whatever the size is."""
+    if facts.op in ("Pad", "Slice"):
+        return facts.rank is not None and not _on_first_axis(facts, facts.rank)
+    if facts.op == "Transpose":
+        return bool((facts.get("perm") or (1,))[0] == 0)
+    if facts.op == "Concat":
+        return bool(facts.get("axis") > 0)
+    return not facts.get("transA", 0) if facts.op == "Gemm" else facts.op in _INDEPENDENT
+
+
+def _on_first_axis(facts: Facts, rank: int) -> bool:
+    if facts.op == "Slice":
+        axes = facts.integers(3) or range(len(facts.integers(1, "starts") or []))
+        return any(axis % rank == 0 for axis in axes)
+    pads = facts.integers(1, "pads") or []
+    axes = facts.integers(3) or range(len(pads) // 2)
+    each = zip(axes, pads, pads[len(pads) // 2 :], strict=False)
+    return any(axis % rank == 0 and (before or after) for axis, before, after in each)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 
 from edgeprune.ir.edit import constant
+from edgeprune.ir.trainable_clip import Span, clipped, span_of
 from edgeprune.ir.trainable_node import Facts, Row, Tensor
 
 Bound = float | Tensor
@@ -19,22 +20,35 @@ Bound = float | Tensor
 class _FakeQuantized(torch.autograd.Function):
     """Whole numbers times a scale: within the bounds, the gradient of what is rounded is one, beyond them zero.
 
-    That of the scale is Esser et al.'s ("Learned Step Size Quantization", 2020), without their factor.
+    That of the scale is Esser et al.'s ("Learned Step Size Quantization", 2020), without their factor. A `span` is
+    what `x` would have been limited to before.
     """
 
     @staticmethod
-    def forward(context: Any, x: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
+    def forward(context: Any, x: Tensor, scale: Tensor, low: Bound, high: Bound, span: Span | None) -> Tensor:
+        steps = x.div(scale)
+        if isinstance(low, Tensor) or isinstance(high, Tensor) or scale.ndim:
+            context.save_for_backward(steps, scale)
+            context.bounds = (low, high)
+            context.passed = (low - 0.5, high + 0.5)
+            return _limited(steps.round(), low, high).mul_(scale)
         context.save_for_backward(x, scale)
-        context.low, context.high = low, high
-        return _steps(x, scale, low, high).mul_(scale)
+        context.bounds = (low, high)
+        step = scale.item()
+        below, above = (low - 0.5) * step, (high + 0.5) * step
+        if span is not None:
+            low, high = _within(span, step, low, high)
+            below, above = max(below, span.below), min(above, span.above)
+        context.passed = (below, above)
+        return steps.round_().clamp_(low, high).mul_(scale)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        (x, scale), (gradient,) = context.saved_tensors, gradients
-        low, high = context.low, context.high
-        own = _passed(gradient, x, (low - 0.5) * scale, (high + 0.5) * scale) if context.needs_input_grad[0] else None
-        learned = _of_scale(gradient, x, scale, low, high) if context.needs_input_grad[1] else None
-        return own, learned, None, None
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (seen, scale), (gradient,) = context.saved_tensors, gradients
+        own = _passed(gradient, seen, *context.passed) if context.needs_input_grad[0] else None
+        if not context.needs_input_grad[1]:
+            return own, None, None, None, None
+        return own, _of_scale(gradient, seen if scale.ndim else seen / scale, scale, *context.bounds), None, None, None
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -65,17 +79,22 @@ def _limited(whole: Tensor, low: Bound, high: Bound) -> Tensor:
     return whole.clamp_(low, high)
 
 
-def _passed(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _within(span: Span, step: float, low: float, high: float) -> tuple[float, float]:
+    """The bounds in whole steps of what was limited to `span` before it was rounded."""
+    lowest, highest = (float(np.rint(np.float32(bound) / np.float32(step))) for bound in (span.low, span.high))
+    return min(max(low, lowest), high), max(min(high, highest), low)
+
+
+def _passed(gradient: Tensor, x: Tensor, low: Bound, high: Bound) -> Tensor:
     """The gradient where `x` is between the bounds, zero elsewhere."""
-    if low.numel() == 1:
-        passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, low.item(), high.item())
-        return passed
-    return gradient * ((x > low) & (x < high))
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return gradient * ((x > low) & (x < high))
+    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, low, high)
+    return passed
 
 
-def _of_scale(gradient: Tensor, x: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
-    steps = x / scale
-    whole = _steps(x, scale, low, high)
+def _of_scale(gradient: Tensor, steps: Tensor, scale: Tensor, low: Bound, high: Bound) -> Tensor:
+    whole = _limited(steps.round(), low, high)
     inside = (steps > low - 0.5) & (steps < high + 0.5)
     return (gradient * torch.where(inside, whole - steps, whole)).sum_to_size(scale.shape)
 
@@ -95,7 +114,7 @@ class Grid:
     """What integers of one dtype and zero point can stand for: scale times `low` to `high`, both about zero.
 
     `zero` is the zero point. Where there is one scale for each place along an axis, `column` is the shape that it
-    takes beside the values, and the other three have that shape; else they are numbers.
+    takes beside the values; the other three have that shape where they differ along the axis, else they are numbers.
     """
 
     low: Bound
@@ -103,10 +122,13 @@ class Grid:
     zero: Bound
     column: tuple[int, ...] = ()
 
-    def fake_quantize(self, x: Tensor, scale: Tensor) -> Tensor:
-        """`x` on the grid: rounded half to even as ONNX does, and clipped; gradients pass straight through."""
+    def fake_quantize(self, x: Tensor, scale: Tensor, span: Span | None = None) -> Tensor:
+        """`x` on the grid: rounded half to even as ONNX does, and clipped; gradients pass straight through.
+
+        With a `span`, for one scale that is not learned, `x` is limited to that before.
+        """
         low, high = self._at(self.low, x), self._at(self.high, x)
-        found: Tensor = _FakeQuantized.apply(x, scale.reshape(self.column), low, high)
+        found: Tensor = _FakeQuantized.apply(x, scale.reshape(self.column), low, high, span)
         return found
 
     def whole(self, x: Tensor, scale: Tensor) -> Tensor:
@@ -150,6 +172,9 @@ def grid_of(facts: Facts, stored: np.ndarray | None = None) -> Grid:
         middle = float(zeros.reshape(-1)[0])
         return Grid(lowest - middle, highest - middle, middle)
     column = _column(facts, scale.size)
+    if (zeros == zeros.reshape(-1)[0]).all():
+        middle = float(zeros.reshape(-1)[0])
+        return Grid(lowest - middle, highest - middle, middle, column)
     middles = torch.from_numpy(np.broadcast_to(zeros, scale.shape).reshape(column).copy())
     return Grid(lowest - middles, highest - middles, middles, column)
 
@@ -180,15 +205,19 @@ def dequantize(facts: Facts, whole: Tensor, scale: Tensor, zero: Tensor | None =
     return grid_of(facts, np.zeros(0, np.int32) if zero is None else None).real(whole, scale)
 
 
-def on_grid(facts: Facts, stored: np.ndarray | None = None, copies: int = 1) -> Row:
+def on_grid(facts: Facts, stored: np.ndarray | None = None, copies: int = 1, before: Facts | None = None) -> Row:
     """The row of a QuantizeLinear with the DequantizeLinear that read it, `copies` in number, or of a trained weight.
 
-    A weight is a float32 tensor here, in place of what is `stored`.
+    A weight is a float32 tensor here, in place of what is `stored`. `before` is a Relu or Clip that comes first.
     """
     grid = grid_of(facts, stored)
+    span = None if before is None else span_of(before)
 
     def row(_: Facts, x: Tensor, scale: Tensor, __: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
-        found = grid.fake_quantize(x, scale)
+        if span is not None and scale.requires_grad:
+            found = grid.fake_quantize(clipped(x, span), scale)
+        else:
+            found = grid.fake_quantize(x, scale, span)
         return found if copies == 1 else (found,) * copies
 
     return row
