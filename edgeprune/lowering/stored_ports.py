@@ -24,7 +24,7 @@ def store_ports(found: Quantized) -> None:
 
 
 def copy_outputs(found: Quantized, computed_by: str = "") -> None:
-    """Let every output on a grid, of such an op where one is named, be a copy in real numbers of what is stored on it."""
+    """Let every output on a grid, or of one op alone, be a copy in real numbers of what is stored on it."""
     graph = found.model.graph
     for value in [value for value in graph.outputs if id(value) in found.grids]:
         producer = value.producer()

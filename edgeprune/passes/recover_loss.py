@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -20,6 +20,8 @@ Total = Callable[[Tensor], Tensor]
 
 _CLASSES = ("top1", "top5")
 _SMALLEST = 1e-9
+_LABELS_FOR_ERRORS = 3.0
+"""The share of labels in the loss for each share of the training rows that the teacher has wrong."""
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -60,10 +62,11 @@ class _Part:
 class Distillation:
     """Loss of a student's outputs under the original's, the teacher's.
 
-    With `classes` the first output is compared by cross entropy at `temperature` (Hinton et al., 2015), and with
-    labels by the share `label_share` of the loss. Other outputs are compared by squared difference, relative to the
-    teacher's mean square, `probabilities` by that of their logarithms, and so are the values named in `features`,
-    inside the network (Romero et al., 2015), with `feature_weight`.
+    Outputs are compared by squared difference, relative to the teacher's mean square, `probabilities` by that of their
+    logarithms, and so are the values named in `features`, inside the network (Romero et al., 2015), with
+    `feature_weight`. With `classes`, probabilities are compared by cross entropy at `temperature` (Hinton et al.,
+    2015), for the logarithms of small ones are mostly noise, and labels are the share `label_share` of the loss of the
+    first output.
     """
 
     outputs: tuple[str, ...]
@@ -93,28 +96,39 @@ class Distillation:
         part = _Part(len(next(iter(teacher.values()))), _alone)
         return float(torch.stack([part.distance(found[name], teacher[name]) for name in self.outputs]).mean())
 
+    def trusting(self, errors: float) -> Distillation:
+        """The loss under a teacher that has the share `errors` of the training rows wrong.
+
+        Labels count the less the fewer it has: of rows that it knows by heart they say no more than it does, but draw
+        the student away from how it tells other rows apart.
+        """
+        return replace(self, label_share=min(self.label_share, _LABELS_FOR_ERRORS * errors))
+
     @property
     def feature_weight(self) -> float:
-        """What the features count beside the outputs; a ranked output's loss is larger by its scores' square."""
-        return 10.0 if self.classes else 0.5
+        """What the features count beside the outputs; cross entropy is larger by the scores' square."""
+        return 100.0 if self.classes and self.probabilities else 20.0
 
     def _output(self, name: str, found: Tensors, teacher: Tensors, labels: Tensor | None, part: _Part) -> Tensor:
         if self.classes and name == self.outputs[0]:
-            return self._ranked(found[name], teacher[name], labels) / part.rows
+            return self._ranked(found[name], teacher[name], labels, part)
         if self.probabilities and name == self.outputs[0]:
             return part.distance(self._logits(found[name]), self._logits(teacher[name]))
         return part.distance(found[name], teacher[name])
 
-    def _ranked(self, outputs: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """The sum over the rows."""
+    def _ranked(self, outputs: Tensor, teacher: Tensor, labels: Tensor | None, part: _Part) -> Tensor:
         scores, wanted = (self._logits(tensor).flatten(1) for tensor in (outputs, teacher))
+        distance = self._divergence(scores, wanted) / part.rows if self.probabilities else part.distance(scores, wanted)
+        if labels is None or not self.label_share:
+            return distance
+        right = functional.cross_entropy(scores, labels, reduction="sum") / part.rows
+        return (1 - self.label_share) * distance + self.label_share * right
+
+    def _divergence(self, scores: Tensor, wanted: Tensor) -> Tensor:
+        """The sum over the rows."""
         student = functional.log_softmax(scores / self.temperature, dim=1)
         target = functional.log_softmax(wanted / self.temperature, dim=1)
-        distance = functional.kl_div(student, target, reduction="sum", log_target=True) * self.temperature**2
-        if labels is None:
-            return distance
-        right = functional.cross_entropy(scores, labels, reduction="sum")
-        return (1 - self.label_share) * distance + self.label_share * right
+        return functional.kl_div(student, target, reduction="sum", log_target=True) * self.temperature**2
 
     def _logits(self, tensor: Tensor) -> Tensor:
         return tensor.clamp_min(_SMALLEST).log() if self.probabilities else tensor
@@ -123,7 +137,7 @@ class Distillation:
 def distillation_for(
     model: ir.Model, metric: str, labelled: bool = True, student: ir.Model | None = None
 ) -> Distillation:
-    """The loss that suits the outputs of `model` under `metric`; without labels, squared differences did better.
+    """The loss that suits the outputs of `model` under `metric`.
 
     Only what the `student` has too, by name and shape, counts inside the network (None: it has all).
     """

@@ -13,9 +13,9 @@ Tensor = torch.Tensor
 _FIRST, _SECOND = 0.9, 0.99
 _SMALLEST_SIZE = 1e-2
 """The size that a small bias is taken to have; folded networks hold biases of zero."""
-_LONG_RATE, _LONG_STEPS = 0.0025, 600
+_LONG_RATE, _LONG_STEPS = 0.005, 600
 """A rate that does little harm to a trained network, and the number of steps from which on it goes far enough."""
-_HIGHEST_RATE = 0.004
+_HIGHEST_RATE = 0.008
 _FAR = 0.05
 """A squared distance of outputs, relative to what they are, from which on a quantized model is trained like others."""
 _GENTLEST = 0.1

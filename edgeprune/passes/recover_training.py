@@ -82,9 +82,7 @@ class Training:
         batches = [batch_of(seen, rows, processes.device) for rows in places]
         self.loss = distillation_for(self.original, options.metric, train.labels is not None, self.pruned)
         if self.loss.classes:
-            with torch.no_grad():
-                scores = self.teacher(batches[0])[self.loss.outputs[0]]
-            require_labels(train, scores.flatten(1).shape[1])
+            self.loss = self.loss.trusting(self._errors(batches))
         self.judge = Judge(options.metric, self.validate, self.teacher, self.batch, processes)
         before = options.clock()
         self.student = Student(start, batches, processes)
@@ -175,6 +173,14 @@ class Training:
             peak = rate_for(self.schedule.expected(self.done, elapsed)) * self.gentleness
         self.optimiser.step(gradients, learning_rate(peak, share), self.student.masks)
         return loss
+
+    @torch.no_grad()
+    def _errors(self, batches: list[Tensors]) -> float:
+        """The share of rows whose class the teacher has wrong."""
+        scores = torch.cat([self.teacher(batch)[self.loss.outputs[0]].flatten(1) for batch in batches]).cpu().numpy()
+        require_labels(self.train, scores.shape[1])
+        assert self.train.labels is not None
+        return float(np.mean(scores.argmax(axis=1) != self.train.labels[: len(scores)].reshape(-1)))
 
     @torch.no_grad()
     def _apart(self, batches: list[Tensors]) -> float:

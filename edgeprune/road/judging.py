@@ -34,8 +34,8 @@ class Judge:
     """The data of one road: `card` with the original model's outputs, or nothing but random inputs.
 
     `before` is the score on the test rows of the model that came in. Where that was quantized or lost channels on the
-    way, `original` is what became of it and `teacher` what it was; `write` makes of a model what is judged, compiled and saved. `resume`
-    holds what a run that was cut off has done.
+    way, `original` is what became of it and `teacher` what it was; `write` makes of a model what is judged, compiled
+    and saved. `resume` holds what a run that was cut off has done.
     """
 
     original: ir.Model

@@ -134,9 +134,9 @@ def test_softmax_output_is_trained_without_labels() -> None:
     assert value("fidelity", recovered, judged, original) > 0.85 > 0.5 > value("fidelity", pruned, judged, original)
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_parts_of_a_batch_add_up_to_the_loss(labelled: bool) -> None:
-    loss = Distillation(("y",), ("inside",), classes=labelled, probabilities=False)
+@pytest.mark.parametrize(("labelled", "probabilities"), [(False, False), (True, False), (True, True)])
+def test_parts_of_a_batch_add_up_to_the_loss(labelled: bool, probabilities: bool) -> None:
+    loss = Distillation(("y",), ("inside",), classes=labelled, probabilities=probabilities)
     rng = np.random.default_rng(0)
     shapes = {"y": (12, 4), "inside": (12, 1, 3, 5, 5)}
     found, wanted = (
@@ -155,6 +155,18 @@ def test_parts_of_a_batch_add_up_to_the_loss(labelled: bool) -> None:
 
         values.append(loss(*halves, None if labels is None else labels[part], 12, total).item())
     assert sum(values) == pytest.approx(loss(found, wanted, labels).item(), rel=1e-5)
+
+
+def test_labels_count_as_much_as_the_teacher_errs() -> None:
+    rng = np.random.default_rng(0)
+    found, wanted = ({"y": torch.from_numpy(rng.standard_normal((6, 3)).astype(np.float32))} for _ in range(2))
+    labels = torch.arange(6) % 3
+    loss = Distillation(("y",), (), classes=True, probabilities=False)
+    assert [round(loss.trusting(errors).label_share, 3) for errors in (0.0, 0.05, 0.5)] == [0.0, 0.15, 0.3]
+    taught, told = (loss.trusting(0.0)(found, wanted, each).item() for each in (labels, None))
+    assert taught == told != loss(found, wanted, labels).item()
+    right = torch.nn.functional.cross_entropy(found["y"], labels).item()
+    assert loss.trusting(0.05)(found, wanted, labels).item() == pytest.approx(0.85 * told + 0.15 * right, rel=1e-5)
 
 
 def test_distance_has_the_gradient_of_its_formula() -> None:
