@@ -84,8 +84,10 @@ def _join(graph: ir.Graph, written: WrittenLstm) -> None:
     }
     node = new_node(LSTM_OP, [written.data, *constants], attributes, name=written.name, like=written.result)
     node.domain = STORE_DOMAIN
-    scale, zero = np.array(written.hidden_grid[0], np.float32), np.array(written.hidden_grid[1], np.int8)
-    parts = {"scale": scale, "zero": zero}
+    parts: dict[str, np.ndarray] = {
+        "scale": np.array(written.hidden_grid[0], np.float32),
+        "zero": np.array(written.hidden_grid[1], np.int8),
+    }
     grid = [new_constant(graph, f"{written.name}_hidden_{part}", array) for part, array in parts.items()]
     stored = new_node("QuantizeLinear", [node.outputs[0], *grid], name=f"{written.name}_store", like=written.result)
     stored.outputs[0].type = ir.TensorType(ir.DataType.INT8)

@@ -43,9 +43,11 @@ class LstmScales:
     def of(cls, x: Format, weights: np.ndarray, recurrent: np.ndarray, y: Format, cell: int, clip: int) -> LstmScales:
         """From the formats and the real scales of both weights, float [GATES]."""
         unit = 2.0 ** (LONG - GATE_INTEGER_BITS)
-        ends = [tuple(multiplier_of(float(scale) * format.scale * unit) for scale in scales)
-                for scales, format in ((weights, x), (recurrent, y))]  # fmt: skip
-        return cls(*ends, multiplier_of(2.0 ** (-2 * CURVE_BITS) / y.scale), cell, clip)
+        of_input, of_hidden = (
+            tuple(multiplier_of(float(scale) * format.scale * unit) for scale in scales)
+            for scales, format in ((weights, x), (recurrent, y))
+        )
+        return cls(of_input, of_hidden, multiplier_of(2.0 ** (-2 * CURVE_BITS) / y.scale), cell, clip)
 
     @property
     def cell_integer_bits(self) -> int:
