@@ -37,9 +37,9 @@ _ARITHMETIC = ("Add", "Mul", "MatMul")
 class TrainableModel(torch.nn.Module):
     """Runs a canonical model on batches although its graph is fixed at batch 1.
 
-    The graph describes one row; torch.vmap carries each op over the rows of a batch, so shapes that the graph spells
-    out (a Reshape to [1, -1]) stay right. Only a convolution sees its rows together, as one larger batch. `weights`
-    are the trained parameters by the names of their initializers. Weights that are stored as integers are trained as
+    The graph describes one row. Ops that treat rows one by one anyway take all of a batch at once; torch.vmap carries
+    the others over the rows, so shapes that the graph spells out (a Reshape to [1, -1]) stay right. `weights` are the
+    trained parameters by the names of their initializers. Weights that are stored as integers are trained as
     float32 numbers, of which every forward takes the nearest that the integers can stand for; what is quantized on
     its way is rounded as well, and gradients pass straight through.
     """
