@@ -41,6 +41,7 @@ class Thinner:
     options: Options
     progress: Progress
     _judges: dict[int, Judge] = field(default_factory=dict)
+    _units: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def tables(self, whole: Sequence[LayoutTable]) -> list[LayoutTable]:
         """The tables of the other starts, from those of the whole model; none where no channel can be taken out.
@@ -75,7 +76,9 @@ class Thinner:
         return structures_of(self.judge, self.target, _CHANNELS, self.options, self.progress)
 
     def _kept(self, start: int) -> Mapping[str, np.ndarray]:
-        return self._structures.keep(channels_left(start))
+        if start not in self._units:
+            self._units[start] = self._structures.keep(channels_left(start))
+        return self._units[start]
 
 
 def channels_left(start: int) -> float:
