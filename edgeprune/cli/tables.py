@@ -51,7 +51,8 @@ def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
     yield "without what never matters", _shown(before, count_text), _shown(after, count_text), share_text(after, before)
     for key, name in (("weights_bytes", "weights stored"), ("code_bytes", "code"), ("total_bytes", "total")):
         yield name, "", _shown(facts.get(key), bytes_text), ""
-    yield "working memory", "", _shown(facts.get("ram_bytes"), bytes_text), ""
+    whole = (facts.get("bands") or {}).get("whole_ram_bytes")
+    yield "working memory", _shown(whole, bytes_text), _shown(facts.get("ram_bytes"), bytes_text), ""
 
 
 def _accuracy_row(accuracy: Any, compiled: bool) -> tuple[str, str, str, str]:

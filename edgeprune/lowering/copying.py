@@ -41,12 +41,13 @@ def copy(
         move = _as_move(buffer, places, target) or _as_loops(places.reshape(-1), target.places().reshape(-1))
         assert move is not None
     x, y = (replace(view, format=format) for view, format in zip((move.x, move.y), formats, strict=True))
+    (source, x), (result, y) = program.part(buffer, x), program.part(target.buffer, y)
     if anew:
         kernel = build_elementwise(Elementwise(y=y, inputs=(x,), program=(("input", 0), *steps)), program.machine)
     else:
         kernel = build_move(replace(move, x=x, y=y), program.machine)
     op = "Store" if anew else "Move"
-    program.call(kernel, [buffer], [target.buffer], Layer(name, op, kernel.label), stem=op.lower())
+    program.call(kernel, [source], [result], Layer(name, op, kernel.label), stem=op.lower())
 
 
 def _changes_grid(x: Format, y: Format) -> bool:

@@ -18,6 +18,7 @@ from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_e
 from edgeprune.kernels.elementwise.move import Move, build_move
 from edgeprune.kernels.integer.integer import build_integer
 from edgeprune.kernels.pool.pool import build_pool
+from edgeprune.lowering.bands import ROWS_KEY
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.fixed_point import emit_fixed_point
 from edgeprune.lowering.geometry import window_of
@@ -28,7 +29,15 @@ from edgeprune.lowering.lstm import emit_lstm
 from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
 from edgeprune.lowering.pool_grids import read_on_grid
-from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
+from edgeprune.lowering.problems import (
+    conv2d_of,
+    depthwise_of,
+    output_buffer_of,
+    output_matrix,
+    output_view,
+    pool_of,
+    product_of,
+)
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, image_view
 
@@ -184,19 +193,20 @@ _ROWS: dict[str, Callable[[Program, Group], None]] = {
 
 
 def _call(program: Program, group: Group, kernel: Kernel, reads: list[str], stem: str = "elementwise") -> None:
-    target = program.layout.homes[id(group.output)].place.buffer
-    program.call(kernel, reads, [target], _layer(group, kernel), stem)
+    program.call(kernel, reads, [output_buffer_of(program, group)], _layer(group, kernel), stem)
 
 
 def _layer(group: Group, kernel: Kernel) -> Layer:
     name, op = group.anchor.name or "", "+".join(node.op_type for node in group.nodes)
+    rows = group.anchor.metadata_props.get(ROWS_KEY)
+    label = kernel.label if rows is None else f"{kernel.label}, {rows}"
     if group.layer is None:
-        return Layer(name, op, kernel.label, macs=kernel.macs, dense_macs=kernel.dense_macs)
+        return Layer(name, op, label, macs=kernel.macs, dense_macs=kernel.dense_macs)
     weights = read_weight(group.layer)
     return Layer(
         name=name,
         op=op,
-        kernel=kernel.label,
+        kernel=label,
         pattern=group.anchor.metadata_props.get(PATTERN_KEY, ""),
         density=float(np.count_nonzero(weights)) / weights.size,
         macs=kernel.macs,

@@ -13,12 +13,14 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.addition import build_fixed_addition, build_fixed_subtraction
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
+from edgeprune.kernels.fixed_point.depthwise_pairs import HIGHER
 from edgeprune.kernels.fixed_point.multiplication import build_fixed_multiplication
 from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
 from edgeprune.kernels.fixed_point.product import build_fixed_product
 from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
 from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
 from edgeprune.lowering.activations import activation_of
+from edgeprune.lowering.bands import ROWS_KEY
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Group, shape_of
@@ -91,7 +93,8 @@ def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
     problem = depthwise_of(window, x.view, y, numbers.bias is not None)
     requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
     flat = numbers.weights.reshape(y.channels, -1).astype(np.int8)
-    return build_fixed_depthwise(problem, flat, numbers.bias, requantize, program.machine), [x.buffer]
+    higher = 1 if ROWS_KEY in group.anchor.metadata_props else HIGHER
+    return build_fixed_depthwise(problem, flat, numbers.bias, requantize, program.machine, higher), [x.buffer]
 
 
 def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
@@ -107,7 +110,7 @@ def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
         return _scaled(program, group)
     place = program.layout.homes[id(group.output)].place
     operands = [_beside(program, value, place) for value in group.inputs]
-    y = _line(place, place.offset, place.size, program.layout.format_of(place.buffer))
+    _, y = program.part(place.buffer, _line(place, place.offset, place.size, program.layout.format_of(place.buffer)))
     if len(operands) == 2:
         left, right = (operand.view for operand in operands)
         kernel = _of_two(group.anchor.op_type, left, right, y, program)
@@ -185,7 +188,7 @@ def _image(program: Program, value: ir.Value) -> Operand:
     operand = image_operand(program, value, NO_HALO, "channels")
     view = _settled(operand.view)
     if view.channel_stride == 1 and _is_even(view):
-        return Operand(operand.buffer, view)
+        return Operand(*program.part(operand.buffer, view))
     name = program.fresh(f"even:{value.name}")
     buffer, places = places_of(program, value)
     home, storage = new_home(name, shape_of(value), "channels", NO_HALO, True, program.layout.format_of(buffer))
@@ -239,7 +242,7 @@ def _beside(program: Program, value: ir.Value, place: Strided) -> Operand:
         program.add_storage(name, Storage(int(wanted.max()) + 1, format=format))
         copy(program, buffer, places, replace(place, buffer=name, offset=0), value.name or "copy")
         buffer, first = name, 0
-    return Operand(buffer, _line(place, first, place.size, format))
+    return Operand(*program.part(buffer, _line(place, first, place.size, format)))
 
 
 def _line(place: Strided, offset: int, size: int, format: Format) -> View:

@@ -9,11 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.lowering.bands import Banded, split_into_bands
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.fixed_point import fixed_point_numbers
 from edgeprune.lowering.groups import Group, find_groups, shape_of
-from edgeprune.lowering.layout import Mode, input_buffer, output_buffer, plan_layout, stored_format
+from edgeprune.lowering.layout import Layout, Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.lstm import join_lstms
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
@@ -46,22 +47,14 @@ def lower(
     """
     _refuse_empty(model)
     fixed_point = target.arithmetic == "fixed"
-    quantized = without_quantization(join_lstms(model), target.dot)
-    if target.bare:
-        store_ports(quantized)
-    if fixed_point:
-        make_pools_plain(quantized)
-        if not target.bare:
-            copy_outputs(quantized)
-    else:
-        read_in_place(quantized)
-        copy_outputs(quantized, LSTM_OP)
-    model, groups = quantized.model, _settled_groups(quantized, fixed_point)
+    quantized = prepared(model, target)
+    bands = split_into_bands(quantized) if fixed_point else []
+    model, groups = quantized.model, settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))
     fixed = fixed_point_numbers(quantized, groups, trace) if fixed_point else {}
     layout = plan_layout(model, groups, trace, modes, quantized, fixed)
-    program = Program(target, layout, trace, quantized, fixed)
+    program = Program(target, layout, trace, quantized, fixed, _banded_buffers(layout, trace, bands, target))
     _emit_all(program, model, groups, progress)
     _finish_outputs(program, model)
     inputs = tuple(_port(program, value, input_buffer(value)) for value in model.graph.inputs)
@@ -69,7 +62,28 @@ def lower(
     return program.plan(inputs, outputs)
 
 
-def _settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
+def prepared(model: ir.Model, target: Target) -> Quantized:
+    """`model` without quantization, its ports and pools as `target` has them, before anything is grouped."""
+    quantized = without_quantization(join_lstms(model), target.dot)
+    if target.bare:
+        store_ports(quantized)
+    if target.arithmetic != "fixed":
+        read_in_place(quantized)
+        copy_outputs(quantized, LSTM_OP)
+        return quantized
+    make_pools_plain(quantized)
+    if not target.bare:
+        copy_outputs(quantized)
+    return quantized
+
+
+def _banded_buffers(layout: Layout, trace: Trace, bands: Sequence[Banded], target: Target) -> set[str]:
+    """The buffers whose parts are arguments of kernels: those of a microcontroller, where code must be shared."""
+    values = [value for banded in bands for value in (banded.source, banded.result)] if target.bare else []
+    return {layout.homes[id(trace.origin(value).root)].place.buffer for value in values}
+
+
+def settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
     """The groups of the model, where what cannot store integers itself is followed by a store."""
     kind = stored_kind if fixed_point else None
     groups = find_groups(quantized.model, quantized.grids, kind)

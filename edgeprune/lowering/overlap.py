@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeprune.lowering.arena import Arena, touched
-from edgeprune.lowering.plan import Call, Plan
+from edgeprune.lowering.plan import Call, Part, Plan, Step
 
 ALIGNMENT = 16
 _SHUFFLES = 400
@@ -30,8 +30,8 @@ def allocate_overlapping(plan: Plan) -> Arena:
     needed later: the diagonal memory optimisation (Stahlberg et al., 2020), over greedy first fit in several orders
     and seeded exchanges of the best.
     """
-    pieces = _pieces(plan)
-    distances = _distances(plan, pieces)
+    pieces = pieces_of(plan)
+    distances = distances_of(plan, pieces)
     keys: list[Callable[[Piece], tuple[int, ...]]] = [
         lambda item: (-item.size, item.first),
         lambda item: (-item.size * (item.last - item.first + 1), item.first),
@@ -49,7 +49,8 @@ def allocate_overlapping(plan: Plan) -> Arena:
     return best
 
 
-def _pieces(plan: Plan) -> list[Piece]:
+def pieces_of(plan: Plan) -> list[Piece]:
+    """Every buffer and port of `plan` that is touched."""
     first: dict[str, int] = {port.buffer: 0 for port in plan.inputs}
     last: dict[str, int] = {port.buffer: len(plan.steps) for port in plan.outputs}
     for index, step in enumerate(plan.steps):
@@ -67,7 +68,7 @@ def _rounded(size: int) -> int:
     return max(1, -(-size // ALIGNMENT)) * ALIGNMENT
 
 
-def _distances(plan: Plan, pieces: list[Piece]) -> dict[tuple[str, str], int]:
+def distances_of(plan: Plan, pieces: list[Piece]) -> dict[tuple[str, str], int]:
     """By (argument, result): how far behind the argument's beginning the result may begin, where both may overlap.
 
     The argument dies and the result is born in the same call, and nothing else of that call reads the argument.
@@ -82,7 +83,58 @@ def _distances(plan: Plan, pieces: list[Piece]) -> dict[tuple[str, str], int]:
             dies = name in known and known[name].last == index and step.arguments.count(name) == 1
             if dies and result.first == index:
                 found[name, result.name] = distance
+    return found | _banded_distances(plan, known)
+
+
+def _banded_distances(plan: Plan, pieces: Mapping[str, Piece]) -> dict[tuple[str, str], int]:
+    """Like `distances_of` for results that are written part by part while an argument is read part by part.
+
+    What is written up to a step must end before what is read after it begins.
+    """
+    written = {
+        part.buffer for step in plan.steps for part in _parts(step, step.writes if isinstance(step, Call) else ())
+    }
+    found = {}
+    for result in (pieces[name] for name in written if name in pieces):
+        steps = plan.steps[result.first :]
+        for argument in pieces.values():
+            meets = argument.first <= result.first <= argument.last < len(plan.steps) and argument != result
+            if meets and not any(argument.name in _written(step) for step in steps):
+                found[argument.name, result.name] = _lag(steps, argument, result)
     return found
+
+
+def _lag(steps: Sequence[Step], argument: Piece, result: Piece) -> int:
+    """The most bytes that `result` may begin behind `argument` so that no step overwrites what is yet to be read."""
+    unread, lag = argument.size, argument.size
+    for step in reversed(steps):
+        end = _extent(step, result)[1] if result.name in _written(step) else None
+        if argument.name not in touched(step):
+            lag = min(lag, unread - end) if end is not None else lag
+            continue
+        begin = _extent(step, argument)[0]
+        known = dict(step.overlaps).get(argument.name) if isinstance(step, Call) else None
+        if end is not None:
+            lag = min(lag, unread - end, begin - end if known is None else known)
+        unread = min(unread, begin)
+    return lag
+
+
+def _written(step: Step) -> tuple[str, ...]:
+    return step.writes if isinstance(step, Call) else (step.buffer,)
+
+
+def _parts(step: Step, names: Sequence[str]) -> list[Part]:
+    found = step.parts if isinstance(step, Call) else ()
+    return [part for part in found if part is not None and part.buffer in names]
+
+
+def _extent(step: Step, piece: Piece) -> tuple[int, int]:
+    """The bytes of `piece`, from the first to the last, that `step` touches."""
+    parts = _parts(step, (piece.name,))
+    if len(parts) != touched(step).count(piece.name):
+        return 0, piece.size
+    return min(part.begin for part in parts), max(part.end for part in parts)
 
 
 def _exchanged(order: list[Piece], generator: random.Random) -> list[Piece]:

@@ -58,11 +58,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The bytes [begin, end) of `buffer`."""
+
+    buffer: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Call:
     """Run kernel `symbol` over [0, units); each argument names a port's buffer, a buffer or a constant.
 
     `overlaps` has the arguments that the result may overwrite while they are read, by name, and from how many bytes
-    behind their beginning on.
+    behind their beginning on. Of an argument that has one of `parts` the kernel touches nothing else, and is given the
+    address where that begins; without `parts` every argument is whole.
     """
 
     symbol: str
@@ -71,6 +81,7 @@ class Call:
     units: int
     layer: Layer
     overlaps: tuple[tuple[str, int], ...] = ()
+    parts: tuple[Part | None, ...] = ()
 
 
 @dataclass(frozen=True)

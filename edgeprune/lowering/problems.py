@@ -9,7 +9,7 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.depthwise.problem import Depthwise
 from edgeprune.kernels.pool.problem import Pool
 from edgeprune.lowering.geometry import Window
-from edgeprune.lowering.groups import Group
+from edgeprune.lowering.groups import IMAGE_KINDS, Group
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, image_view, matrix_view
 
@@ -69,10 +69,21 @@ def pool_of(group: Group, window: Window, x: View, y: View, epilogue: Epilogue =
 
 def output_view(program: Program, group: Group) -> View:
     """Where the result of `group` goes, as images; a matrix is images of one pixel."""
+    return _output(program, group)[1]
+
+
+def output_buffer_of(program: Program, group: Group) -> str:
+    """The buffer that `output_view` is a view of, or the name of a part of it."""
+    if group.kind not in IMAGE_KINDS:
+        return program.layout.homes[id(group.output)].place.buffer
+    return _output(program, group)[0]
+
+
+def _output(program: Program, group: Group) -> tuple[str, View]:
     place = program.layout.homes[id(group.output)].place
     if len(place.shape) == 2:
         place = Strided(place.buffer, (*place.shape, 1, 1), (*place.strides, 0, 0), place.offset)
-    return image_view(place, program.layout.format_of(place.buffer))
+    return program.part(place.buffer, image_view(place, program.layout.format_of(place.buffer)))
 
 
 def output_matrix(program: Program, value: ir.Value) -> View:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.kernels.abi import Kernel, Machine
+from edgeprune.kernels.abi import Kernel, Machine, View
 from edgeprune.lowering.integers import Numbers
 from edgeprune.lowering.layout import Layout, Storage
-from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Plan, Port, Step
+from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Part, Plan, Port, Step
 from edgeprune.lowering.quantization import Quantized
 from edgeprune.lowering.region import Region
 from edgeprune.lowering.trace import Trace
 from edgeprune.target import Target
+
+PART_ALIGNMENT = 16
+"""Parts of buffers begin at multiples of as many bytes."""
 
 
 def machine_of(target: Target) -> Machine:
@@ -26,14 +29,20 @@ def machine_of(target: Target) -> Machine:
 
 @dataclass
 class Program:
-    """What is known so far; `fixed` has the numbers of layers in fixed point, by the identity of their anchors."""
+    """What is known so far; `fixed` has the numbers of layers in fixed point, by the identity of their anchors.
+
+    `banded` are the buffers that are read or written in bands of rows: kernels see each band as a buffer of its own,
+    so that those for equal bands are one.
+    """
 
     target: Target
     layout: Layout
     trace: Trace
     quantized: Quantized
     fixed: Mapping[int, Numbers] = field(default_factory=dict)
+    banded: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
+    _parts: dict[str, Part] = field(default_factory=dict)
     _constants: dict[str, np.ndarray] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
     _symbols: dict[int, str] = field(default_factory=dict)
@@ -71,6 +80,19 @@ class Program:
             self._constants[name] = np.ascontiguousarray(value.const_value.numpy())
         return name
 
+    def part(self, buffer: str, view: View) -> tuple[str, View]:
+        """`view` of `buffer`; where that is `banded`, of the part of it with all its elements, by a name for it."""
+        if buffer not in self.banded:
+            return buffer, view
+        extents = (view.batch, view.channels, view.height, view.width)
+        strides = (view.batch_stride, view.channel_stride, view.row_stride, view.pixel_stride)
+        last = view.offset + sum((extent - 1) * stride for extent, stride in zip(extents, strides, strict=True))
+        size = view.format.itemsize
+        begin, end = view.offset * size // PART_ALIGNMENT * PART_ALIGNMENT, (last + 1) * size
+        name = f"{buffer}[{begin}:{end}]"
+        self._parts[name] = Part(buffer, begin, end)
+        return name, replace(view, offset=view.offset - begin // size)
+
     def start(self, buffer: str) -> None:
         """Clear the halo of `buffer` before the first step that writes it."""
         storage = self.layout.buffers.get(buffer)
@@ -98,14 +120,25 @@ class Program:
         self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str], layer: Layer, stem: str = "kernel"
     ) -> None:
         """Append a kernel call: its inputs, its constants, its outputs."""
-        for buffer in writes:
-            self.start(buffer)
+        for name in writes:
+            self.start(self._whole(name))
         constants = [self.add_constant(f"{layer.name}.{index}", value) for index, value in enumerate(kernel.constants)]
-        arguments = (*reads, *constants, *self._scratch(kernel, layer), *writes)
-        pairs = zip(reads, kernel.overlaps, strict=False)
-        overlaps = tuple((name, distance) for name, distance in pairs if distance is not None)
+        named = (*reads, *constants, *self._scratch(kernel, layer), *writes)
+        arguments, written = (tuple(map(self._whole, names)) for names in (named, writes))
+        overlaps = tuple(
+            (self._whole(name), distance + self._begin(name) - self._begin(writes[0]))
+            for name, distance in zip(reads, kernel.overlaps, strict=False)
+            if distance is not None
+        )
+        parts = tuple(map(self._parts.get, named)) if any(name in self._parts for name in named) else ()
         symbol = self.symbol(kernel.func, stem)
-        self.steps.append(Call(symbol, arguments, tuple(writes), kernel.units, layer, overlaps))
+        self.steps.append(Call(symbol, arguments, written, kernel.units, layer, overlaps, parts))
+
+    def _whole(self, name: str) -> str:
+        return self._parts[name].buffer if name in self._parts else name
+
+    def _begin(self, name: str) -> int:
+        return self._parts[name].begin if name in self._parts else 0
 
     def _size(self, storage: Storage) -> int:
         """Bytes of a buffer; the kernels of microcontrollers read nothing beyond its end."""

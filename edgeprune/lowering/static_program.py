@@ -90,5 +90,15 @@ def _statement(step: Step, addresses: Mapping[str, str]) -> str:
         return f"edge_clear_border({addresses[step.buffer]}, {numbers}); /* {remark(step.buffer)} */"
     layer = step.layer
     pattern = f", {layer.pattern} at {layer.density:.3g}" if layer.pattern else ""
-    arguments = "".join(f"{addresses[name]}, " for name in step.arguments)
+    arguments = "".join(f"{address}, " for address in _arguments(step, addresses))
     return f"{step.symbol}({arguments}0, {step.units}); /* {remark(f'{layer.name}: {layer.op}{pattern}')} */"
+
+
+def _arguments(step: Call, addresses: Mapping[str, str]) -> list[str]:
+    """The address of each argument: of its beginning, or of where its part begins."""
+    parts = step.parts or (None,) * len(step.arguments)
+    begins = [part.begin if part is not None else 0 for part in parts]
+    return [
+        f"{addresses[name][:-1]} + {begin})" if begin else addresses[name]
+        for name, begin in zip(step.arguments, begins, strict=True)
+    ]

@@ -65,6 +65,23 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is computed in `count` bands of rows: all from the value `source` to the layer `result`."""
+
+    source: str
+    result: str
+    count: int
+    extra_macs: int
+
+
+class Bands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parts computed a few rows at a time, the scratch memory without that, and the work that is done twice for it."""
+
+    whole_ram_bytes: int
+    extra_macs: int
+    segments: tuple[Segment, ...]
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a package says of itself. Sizes in bytes; `members` is filled in when the package is written.
 
@@ -94,6 +111,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preprocess: dict[str, Any] | None = None
     members: dict[str, str] = {}
     expanded_bytes: int = 0
+    bands: Bands | None = None
     schema: int = SCHEMA
 
     @property
@@ -113,7 +131,7 @@ def inspection(manifest: Manifest) -> dict[str, Any]:
     fields = (
         *("precision", "backend", "weights_bytes", "code_bytes"),
         *("ram_bytes", "expanded_bytes", "macs", "dense_macs", "nonzero_weights", "weights"),
-        *("accuracy", "layers", "provenance"),
+        *("bands", "accuracy", "layers", "provenance"),
     )
     facts = {name: plain[name] for name in fields}
     return {"target": manifest.target.name, **facts, "total_bytes": manifest.total_bytes}

@@ -19,7 +19,7 @@ from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.package.format import MODEL, write_package
-from edgeprune.package.manifest import Accuracy, LayerFacts, Manifest, Port, Provenance, Stored
+from edgeprune.package.manifest import Accuracy, Bands, LayerFacts, Manifest, Port, Provenance, Segment, Stored
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
 from edgeprune.road.judging import Judge
@@ -29,8 +29,8 @@ from edgeprune.target import Target, host_cpu_flags
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgeprune.lowering.band_choice import Banding
     from edgeprune.lowering.build import Built
-    from edgeprune.lowering.plan import Plan
     from edgeprune.lowering.plan import Port as PlannedPort
 
 _VERSIONED = ("apache-tvm", "numpy", "onnx", "onnx-ir", "torch", "ziglang")
@@ -60,12 +60,11 @@ class Draft:
         return write_package(Path(path), self.manifest, self.members)
 
 
-def assemble(
-    name: str, model: ir.Model, plan: Plan, built: Built, target: Target, provenance: Provenance, judge: Judge
-) -> Draft:
-    """The package of `model`, which was lowered to `plan` and compiled to `built`."""
+def assemble(name: str, banding: Banding, built: Built, target: Target, provenance: Provenance, judge: Judge) -> Draft:
+    """The package of the model that was lowered in `banding` and compiled to `built`."""
     from onnx_ir import to_proto
 
+    model, plan = banding.model, banding.plan
     cost = model_cost(with_real_weights(model))
     by_name = {layer.name: layer for layer in cost.layers}
     layers = []
@@ -94,10 +93,16 @@ def assemble(
         weights=cost.weights,
         provenance=provenance,
         preprocess=None if judge.card is None else msgspec.to_builtins(judge.card.preprocess),
+        bands=_bands(banding),
     )
     sources = {file: text.encode() for file, text in built.sources.items()}
     serialized = to_proto(model).SerializeToString(deterministic=True)
     return Draft(manifest, {manifest.library: built.library, MODEL: serialized, **sources})
+
+
+def _bands(banding: Banding) -> Bands | None:
+    segments = tuple(Segment(each.source, each.result, each.count, each.extra_macs) for each in banding.segments)
+    return Bands(banding.whole_ram_bytes, sum(each.extra_macs for each in segments), segments) if segments else None
 
 
 def _port(port: PlannedPort, built: Built) -> Port:

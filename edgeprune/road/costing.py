@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from edgeprune.deploy.local import LocalRunner
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.ports import input_specs
-from edgeprune.lowering.build import arena_bytes, build
+from edgeprune.lowering.band_choice import with_bands
+from edgeprune.lowering.build import build
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.modes import LAYOUT_KEY, image_changes
 from edgeprune.pattern import Level
@@ -161,9 +163,12 @@ def with_layouts(model: ir.Model, table: CostTable, levels: Mapping[str, Level])
     return noted
 
 
-def ram_bytes(model: ir.Model, target: Target) -> int:
-    """The working memory that the compiled `model` needs: the static plan exactly, without compiling."""
-    return arena_bytes(lower(model, target), target)
+def ram_bytes(model: ir.Model, target: Target, budget: float = math.inf) -> int:
+    """The working memory that the compiled `model` needs: the static plan exactly, without compiling.
+
+    In bands of rows where it must be, and can be, within `budget` bytes.
+    """
+    return with_bands(model, target, budget, closest=False).ram_bytes
 
 
 def _table(target: Target, kind: Kind, threads: int, readings: Readings, structure: Structure) -> CostTable:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.ir.cost import model_cost
+from edgeprune.lowering.band_choice import with_bands
 from edgeprune.lowering.build import build
-from edgeprune.lowering.lower import lower
 from edgeprune.options import Options
 from edgeprune.passes.intervals import remove_dead
 from edgeprune.passes.recognise import fitted_levels
@@ -47,10 +47,10 @@ class Drafter:
         """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
         written = remove_dead(self.judge.write(model)).model
         name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
-        plan = lower(written, self.target, progress=progress)
-        built = build(plan, self.target, progress=progress, name=name)
+        banding = with_bands(written, self.target, self.options.ram, progress)
+        built = build(banding.plan, self.target, progress=progress, name=name)
         provenance = provenance_of(self.source, self.judge.master, self.judge, self.options.seed)
-        return assemble(name, written, plan, built, self.target, provenance, self.judge)
+        return assemble(name, banding, built, self.target, provenance, self.judge)
 
     @property
     def measures(self) -> bool:

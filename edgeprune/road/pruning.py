@@ -131,7 +131,7 @@ def _structures(judge: Judge, target: Target, pattern: Pattern, options: Options
 
 def _within_ram(judge: Judge, target: Target, options: Options, progress: Progress) -> Judge:
     """The judge of a model whose channels are few enough for the RAM budget: only fewer channels take less memory."""
-    if options.ram is None or ram_bytes(judge.write(judge.original), target) <= options.ram:
+    if options.ram is None or ram_bytes(judge.write(judge.original), target, options.ram) <= options.ram:
         return judge
     structures = structures_of(judge, target, Pattern(structure="channel"), options, progress)
     kept = structures.within_ram(target, options.ram, progress)

@@ -103,7 +103,7 @@ class Structures:
         for step, density in enumerate(_RAM_DENSITIES):
             progress("fitting into RAM", step, len(_RAM_DENSITIES), f"{density:.0%} of the channels")
             kept = self.keep(density) if density < 1 else {}
-            if ram_bytes(self.judge.write(self.taken_out(kept)), target) <= budget:
+            if ram_bytes(self.judge.write(self.taken_out(kept)), target, budget) <= budget:
                 break
         progress("fitting into RAM", len(_RAM_DENSITIES), len(_RAM_DENSITIES), "")
         return kept

@@ -17,12 +17,18 @@ _PAIRED = ("smlad", "mve")
 
 
 def build_fixed_depthwise(
-    problem: Depthwise, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, machine: Machine
+    problem: Depthwise,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    requantize: Requantize,
+    machine: Machine,
+    higher: int = HIGHER,
 ) -> Kernel:
     """The kernel of `problem`, channels last, without a border around x: what lies outside is x's zero.
 
     `weights` are int8 [channels, taps], `bias` int32 [channels]; `requantize` bounds and rescales the sums. A unit
-    is an image. Raises ValueError where x and y differ in channels or an image is not channels-last.
+    is an image. Scratch may be `higher` times as high as it must be where that saves code. Raises ValueError where x
+    and y differ in channels or an image is not channels-last.
     """
     x, y = problem.x, problem.y
     if x.channel_stride != 1 or y.channel_stride != 1 or x.channels != y.channels or problem.epilogue:
@@ -31,11 +37,11 @@ def build_fixed_depthwise(
     if vectors is not None:
         return vectors
     paired = machine.dot in _PAIRED
-    ring, folded = Ring(problem, most=HIGHER if paired else 1), fold(weights, bias, x.format.zero, requantize)
+    ring, folded = Ring(problem, most=higher if paired else 1), fold(weights, bias, x.format.zero, requantize)
     macs = y.batch * y.height * y.width * y.channels * problem.taps
     constants: tuple[np.ndarray, ...]
     if paired:
-        func = pairs_function(problem, requantize, folded.shift)
+        func = pairs_function(problem, requantize, folded.shift, higher)
         constants = (Pairs(problem).packed(folded, requantize),)
         scratch, label = 4 * row_words(ring) * ring.slots * x.channels, "pairs"
     else:

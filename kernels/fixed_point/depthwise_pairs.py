@@ -109,9 +109,9 @@ class Pairs:
         return max(2, min(_PIXELS, (8 - len(self.words)) // 2 * 2))
 
 
-def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None) -> Any:
-    """The function over (x, weights, scratch, y); one unit is one image."""
-    ring = Ring(problem, _PHASES, HIGHER)
+def pairs_function(problem: Depthwise, requantize: Requantize, shift: int | None, higher: int = HIGHER) -> Any:
+    """The function over (x, weights, scratch, y); a unit is an image. The ring may be `higher` times as high."""
+    ring = Ring(problem, _PHASES, higher)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         with builder.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", HIDE_FUNCTION):

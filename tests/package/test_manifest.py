@@ -5,7 +5,7 @@ from package_factory import make_manifest
 from edgeprune.package.manifest import Manifest, inspection
 
 FIELDS = (
-    "target precision backend weights_bytes code_bytes total_bytes ram_bytes expanded_bytes macs dense_macs "
+    "target precision backend weights_bytes code_bytes total_bytes ram_bytes expanded_bytes bands macs dense_macs "
     "nonzero_weights weights accuracy layers provenance"
 )
 
