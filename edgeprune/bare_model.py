@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeprune.elf import Elf
+from edgeprune.errors import EdgepruneError
 
 _TENSOR = struct.Struct("<2Ii2IfiI")
-_MODEL = struct.Struct("<3IiIiIiI")
+_MODEL = struct.Struct("<3IiIiIi")
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,23 @@ class BareModel:
     steps: tuple[str, ...]
 
 
-def read_bare_model(elf: Elf) -> BareModel:
-    """The facts of the model in `elf`. Raises EdgepruneError (elf-invalid)."""
+def read_bare_model(elf: Elf, steps: Sequence[str]) -> BareModel:
+    """The facts of the model in `elf`; `steps` are the names of what it runs, which are not stored there.
+
+    Raises EdgepruneError: elf-invalid; firmware-facts where it runs more steps or fewer.
+    """
     words = _MODEL.unpack(elf.read(elf.symbol("edge_model"), _MODEL.size))
-    name, target, arena_bytes, input_count, inputs, output_count, outputs, step_count, steps = words
+    name, target, arena_bytes, input_count, inputs, output_count, outputs, step_count = words
+    if step_count != len(steps):
+        what = f"the library has {step_count} steps, and the package tells of {len(steps)}"
+        raise EdgepruneError("firmware-facts", what, where="libmodel.a", hint="compile the package again")
     return BareModel(
         name=elf.text(name),
         target=elf.text(target),
         arena_bytes=arena_bytes,
         inputs=tuple(_tensor(elf, inputs + index * _TENSOR.size) for index in range(input_count)),
         outputs=tuple(_tensor(elf, outputs + index * _TENSOR.size) for index in range(output_count)),
-        steps=tuple(elf.text(place) for place in elf.words(steps, step_count)) if step_count else (),
+        steps=tuple(steps),
     )
 
 

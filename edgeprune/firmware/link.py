@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -64,7 +65,7 @@ def link_firmware(
     target: Target,
     *,
     arena_bytes: int,
-    step_count: int,
+    steps: Sequence[str],
     digest: bytes = bytes(8),
     bootloader_bytes: int = 0,
     stack_bytes: int = STACK_BYTES,
@@ -73,16 +74,17 @@ def link_firmware(
 ) -> Firmware:
     """The firmware of the static library `library` (libmodel.a) with its edge_model.h; the same input, the same bytes.
 
-    `digest` is what tells the host which library it holds: the first 8 bytes of its SHA-256; with `uart` it is
-    asked over the chip's serial line too. With `mlperf_tiny` EEMBC's runner is served instead, over that line or one
-    in memory. Raises EdgepruneError: firmware-target, firmware-unsupported, firmware-clock; firmware-ram-full and
-    firmware-flash-full with the numbers; firmware-facts; link-failed.
+    `steps` are the names of what the library runs, in order; they stay with the host. `digest` is what tells the host
+    which library it holds: the first 8 bytes of its SHA-256; with `uart` it is asked over the chip's serial line too.
+    With `mlperf_tiny` EEMBC's runner is served instead, over that line or one in memory. Raises EdgepruneError:
+    firmware-target, firmware-unsupported, firmware-clock; firmware-ram-full and firmware-flash-full with the numbers;
+    firmware-facts; link-failed.
     """
     _check(chip, target)
     check_arena(chip, arena_bytes, stack_bytes)
     facts = {
         "EDGE_ARENA_BYTES": max(arena_bytes, 16),
-        "EDGE_STEPS": max(step_count, 1),
+        "EDGE_STEPS": max(len(steps), 1),
         "EDGE_CLOCK_HZ": round(chip.reset_mhz * 1e6),
         "EDGE_LIBRARY_FIRST": int.from_bytes(digest[:4], "little"),
         "EDGE_LIBRARY_SECOND": int.from_bytes(digest[4:8], "little"),
@@ -99,8 +101,8 @@ def link_firmware(
     content = _linked(target, files, library, defines, sources)
     content = seal(content, chip)
     elf = read_elf(content)
-    model = read_bare_model(elf)
-    _check_facts(model, arena_bytes, step_count)
+    model = read_bare_model(elf, steps)
+    _check_facts(model, arena_bytes)
     room = check_room(chip, elf, model.name, bootloader_bytes, stack_bytes)
     return Firmware(content, chip, model, *room, elf.symbol("edge_mailbox"), elf.symbol("edge_arena"))
 
@@ -149,11 +151,10 @@ def _check(chip: Chip, target: Target) -> None:
         raise EdgepruneError("firmware-unsupported", what, where=f"chip {chip.name}", hint=hint)
 
 
-def _check_facts(model: BareModel, arena_bytes: int, step_count: int) -> None:
-    if model.arena_bytes > arena_bytes or len(model.steps) != step_count:
-        what = f"the library wants an arena of {model.arena_bytes} bytes and has {len(model.steps)} steps"
-        hint = f"the package says {arena_bytes} bytes and {step_count} steps: compile it again"
-        raise EdgepruneError("firmware-facts", what, where="libmodel.a", hint=hint)
+def _check_facts(model: BareModel, arena_bytes: int) -> None:
+    if model.arena_bytes > arena_bytes:
+        what = f"the library wants an arena of {model.arena_bytes} bytes, and the package tells of {arena_bytes}"
+        raise EdgepruneError("firmware-facts", what, where="libmodel.a", hint="compile the package again")
 
 
 def image_parts(elf: Elf) -> list[tuple[int, bytes]]:

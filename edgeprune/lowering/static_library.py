@@ -20,7 +20,7 @@ from edgeprune.lowering.compile import Compiled, compile_apart
 from edgeprune.lowering.link import runtime_files
 from edgeprune.lowering.overlap import allocate_overlapping
 from edgeprune.lowering.plan import Call, Layer, Plan
-from edgeprune.lowering.static_program import SOURCE_NAME, emit_static_source
+from edgeprune.lowering.static_program import NAMES_SOURCE, SOURCE_NAME, emit_static_source, emit_step_names
 from edgeprune.target import Target
 from edgeprune.toolchain import baseline, compile_c, run_zig
 
@@ -55,7 +55,8 @@ _UNUSED_SECTIONS = (".text.tvm.", ".ARM.exidx", ".ARM.extab", ".eh_frame")
 class StaticLibrary:
     """`archive` is libmodel.a, whose members define edge_run and edge_model; sizes in bytes.
 
-    `weights_bytes` are the constants in flash, `code_bytes` all else that is stored there, `arena` the memory plan.
+    `weights_bytes` are the constants in flash, `code_bytes` all else that is stored there but the names of steps, which
+    programs need not hold, `arena` the memory plan.
     """
 
     archive: bytes
@@ -73,16 +74,16 @@ def build_static(plan: Plan, target: Target, name: str, cache: Cache | None = No
     """
     arena = allocate_overlapping(plan)
     blob, offsets = _packed(plan)
-    program = emit_static_source(plan, arena, offsets, target, name)
+    program, names = emit_static_source(plan, arena, offsets, target, name), emit_step_names(plan)
     kernels = compile_apart(plan.functions, target, open_cache() if cache is None else cache)
     _refuse_doubles(plan, kernels, target)
     headers = {file: text for file, text in static_files().items() if file.endswith(".h")}
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
         objects = _objects(Path(folder), program, kernels, blob, target)
-        archive = _archived(Path(folder), list(objects))
+        archive = _archived(Path(folder), [*objects, _names_object(Path(folder), names, target)])
     return StaticLibrary(
         archive=archive,
-        sources={**headers, SOURCE_NAME: program},
+        sources={**headers, SOURCE_NAME: program, NAMES_SOURCE: names},
         layers=tuple(step.layer for step in plan.steps if isinstance(step, Call)),
         arena=arena,
         weights_bytes=len(blob),
@@ -155,6 +156,13 @@ def _objects(folder: Path, program: str, kernels: Compiled, blob: bytes, target:
         if _symbols(part, defined=True) & _missing(found.values()):
             found[f"{Path(file).stem}.o"] = part
     return found
+
+
+def _names_object(folder: Path, names: str, target: Target) -> str:
+    """The file name of an object that holds the names of the steps and nothing else."""
+    (folder / NAMES_SOURCE).write_text(names, encoding="utf-8")
+    compile_c(target, [*_C_FLAGS, baseline(target), "-c", NAMES_SOURCE, "-o", "names.o"], folder)
+    return "names.o"
 
 
 def _missing(objects: Iterable[bytes]) -> set[str]:

@@ -13,6 +13,7 @@ from edgeprune.lowering.plan import Call, ClearHalo, Plan, Port, Step
 from edgeprune.target import Target
 
 SOURCE_NAME = "model.c"
+NAMES_SOURCE = "names.c"
 
 _HEAD = """\
 /* One inference: the calls in order. M is the caller's memory, W the packed weights; figures are byte offsets. */
@@ -33,6 +34,13 @@ def emit_static_source(plan: Plan, arena: Arena, constants: Mapping[str, int], t
     return "\n".join([_HEAD, _declarations(plan), _facts(plan, arena, target, name), _program(plan, arena, constants)])
 
 
+def emit_step_names(plan: Plan) -> str:
+    """The C of the names of the steps of `plan`: apart, so that only programs that ask for them hold them."""
+    names = [step.layer.name for step in plan.steps if isinstance(step, Call)]
+    listed = "".join(f"    {quoted(name)},\n" for name in names)
+    return f'#include "edge_model.h"\n\nconst char *const edge_step_names[] = {{\n{listed}    0,\n}};\n'
+
+
 def _declarations(plan: Plan) -> str:
     arity = {step.symbol: len(step.arguments) for step in plan.steps if isinstance(step, Call)}
     lines = [f"void {symbol}({'void *, ' * count}int32_t begin, int32_t end);" for symbol, count in arity.items()]
@@ -40,14 +48,12 @@ def _declarations(plan: Plan) -> str:
 
 
 def _facts(plan: Plan, arena: Arena, target: Target, name: str) -> str:
-    names = [step.layer.name for step in plan.steps if isinstance(step, Call)]
     lines = [
-        f"static const char *const step_names[] = {{{''.join(quoted(name) + ', ' for name in names)}0}};",
         *_tensors("inputs", plan.inputs, arena),
         *_tensors("outputs", plan.outputs, arena),
         "const struct edge_model edge_model = {",
         f"    {quoted(name)}, {quoted(target.name)}, {arena.size}, {len(plan.inputs)}, inputs, {len(plan.outputs)},",
-        f"    outputs, {len(names)}, step_names,",
+        f"    outputs, {sum(isinstance(step, Call) for step in plan.steps)},",
         "};",
         "",
     ]

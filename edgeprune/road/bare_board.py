@@ -35,7 +35,7 @@ def firmware_for(package: Package, board: Board, mlperf_tiny: MlperfTiny | None 
         load_chip(board.chip),
         manifest.target,
         arena_bytes=manifest.ram_bytes,
-        step_count=len(manifest.layers),
+        steps=[layer.name for layer in manifest.layers],
         digest=digest_of(package),
         bootloader_bytes=board.bootloader_bytes,
         uart=board.transport == "uart",

@@ -34,10 +34,12 @@ struct edge_model {
     int32_t output_count;
     const struct edge_tensor *outputs;
     int32_t step_count;
-    const char *const *step_names;
 };
 
 extern const struct edge_model edge_model;
+
+/* The layer of each step. Nothing here needs them: they take flash only where they are used. */
+extern const char *const edge_step_names[];
 
 /* Called after each step of a run with the context given to edge_run. */
 typedef void (*edge_note)(void *context, int32_t step);

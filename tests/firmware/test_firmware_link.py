@@ -98,7 +98,7 @@ def test_too_little_flash_is_refused_with_the_numbers(bootloader):
 
 def test_too_little_memory_is_refused_before_anything_is_built():
     chip = load_chip("nrf52840")
-    caught = refused(lambda: link_firmware(b"", "", chip, core("cortex-m4"), arena_bytes=300_000, step_count=1))
+    caught = refused(lambda: link_firmware(b"", "", chip, core("cortex-m4"), arena_bytes=300_000, steps=["a"]))
     what = (
         "the firmware takes 304,164 bytes of memory, 300,000 of them for the arena, "
         "and chip nrf52840 has 262,144 in one piece"
@@ -118,7 +118,7 @@ def test_memory_that_the_model_takes_beside_the_arena_counts():
 
 def test_another_core_is_refused():
     caught = refused(
-        lambda: link_firmware(b"", "", load_chip("rp2040"), core("cortex-m4"), arena_bytes=1, step_count=1)
+        lambda: link_firmware(b"", "", load_chip("rp2040"), core("cortex-m4"), arena_bytes=1, steps=["a"])
     )
     assert (caught.code, caught.hint) == ("firmware-target", "compile it for this chip: --target cortex-m0plus")
     assert caught.what == "the package was compiled for cortex-m4, and chip rp2040 is a cortex-m0plus"
@@ -126,19 +126,23 @@ def test_another_core_is_refused():
 
 def test_a_chip_without_a_start_of_ours_is_refused():
     chip = load_chip("imxrt1062")
-    caught = refused(lambda: link_firmware(b"", "", chip, core("cortex-m7"), arena_bytes=1, step_count=1))
+    caught = refused(lambda: link_firmware(b"", "", chip, core("cortex-m7"), arena_bytes=1, steps=["a"]))
     assert (caught.code, caught.what) == ("firmware-unsupported", "no firmware can be made for chip imxrt1062 yet")
     assert "C library" in caught.hint
 
 
 def test_a_library_that_is_not_the_packages_is_refused():
-    caught = refused(lambda: link(load_chip("emulated-m4"), step_count=2))
-    assert (caught.code, caught.what) == ("firmware-facts", "the library wants an arena of 64 bytes and has 3 steps")
+    caught = refused(lambda: link(load_chip("emulated-m4"), steps=["clear", "add"]))
+    what = "the library has 3 steps, and the package tells of 2"
+    assert (caught.code, caught.what, caught.hint) == ("firmware-facts", what, "compile the package again")
+    caught = refused(lambda: link(load_chip("emulated-m4"), arena_bytes=32))
+    what = "the library wants an arena of 64 bytes, and the package tells of 32"
+    assert (caught.code, caught.what, caught.hint) == ("firmware-facts", what, "compile the package again")
 
 
 def test_what_is_no_library_is_refused():
     chip = load_chip("emulated-m4")
-    made = lambda: link_firmware(b"!<arch>\n", header(), chip, core("cortex-m4"), arena_bytes=64, step_count=3)  # noqa: E731
+    made = lambda: link_firmware(b"!<arch>\n", header(), chip, core("cortex-m4"), arena_bytes=64, steps=["a"] * 3)  # noqa: E731
     caught = refused(made)
     assert caught.code == "link-failed" and "edge_model" in caught.what
 

@@ -49,9 +49,9 @@ def tiny_firmware(chip: str = "emulated-m4", source: str | None = None) -> Firmw
     return link(load_chip(chip), source)
 
 
-def link(chip: Chip, source: str | None = None, **options: int) -> Firmware:
+def link(chip: Chip, source: str | None = None, **options: object) -> Firmware:
     library = tiny_library(chip.target, source)
-    wanted = {"arena_bytes": ARENA_BYTES, "step_count": len(STEPS), **options}
+    wanted = {"arena_bytes": ARENA_BYTES, "steps": STEPS, **options}
     return link_firmware(library, header(), chip, core(chip.target), digest=bytes(range(8)), **wanted)
 
 

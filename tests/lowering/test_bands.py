@@ -170,7 +170,7 @@ def board_results(model: ir.Model, feeds: dict[str, np.ndarray]) -> tuple[int, d
         chip,
         target,
         arena_bytes=library.arena.size,
-        step_count=len(library.layers),
+        steps=[layer.name for layer in library.layers],
     )
     board = MailboxRunner(UnicornBoard(firmware.elf, chip), firmware.mailbox_address, firmware.model)
     found = board.run_rows({name: array.astype(np.float32)[None] for name, array in feeds.items()})

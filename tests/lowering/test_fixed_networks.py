@@ -109,7 +109,7 @@ def same_on_board(model: ir.Model, name: str, feeds: list[dict[str, np.ndarray]]
         chip,
         target,
         arena_bytes=library.arena.size,
-        step_count=len(library.layers),
+        steps=[layer.name for layer in library.layers],
     )
     compiled, board = (
         twin(model),
