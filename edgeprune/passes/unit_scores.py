@@ -14,7 +14,7 @@ from edgeprune.ir.dependency import Group, UnitSlice
 from edgeprune.ir.dependency.stored import stored
 from edgeprune.ir.weights import WeightedLayer, weighted_layers
 
-_WEIGHTS = {"MatMul": (0, 1), "Einsum": (0, 1), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}
+MULTIPLIED = {"MatMul": (0, 1), "Einsum": (0, 1), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}
 """The inputs that are multiplied with others; 1 for operators not listed."""
 
 
@@ -60,7 +60,7 @@ def units_cost(model: ir.Model, group: Group) -> UnitCost:
     macs = weights = 0.0
     for name in dict.fromkeys(each.node for each in group.slices):
         node, slices = nodes[name], [each for each in group.slices if each.node == name]
-        arrays = {index: stored(node.inputs[index]) for index in _WEIGHTS.get(node.op_type, (1,))}
+        arrays = {index: stored(node.inputs[index]) for index in MULTIPLIED.get(node.op_type, (1,))}
         sizes = {index: array.size for index, array in arrays.items() if array is not None}
         left = {index: _kept_share([each for each in slices if each.index == index], group.size) for index in arrays}
         removed = sum(size * (1 - left[index]) for index, size in sizes.items())

@@ -19,6 +19,7 @@ from edgeprune.passes.select_units import SelectUnits
 from edgeprune.passes.silence_units import SilenceUnits
 from edgeprune.passes.unit_errors import UnitErrors, by_scores, unit_errors
 from edgeprune.passes.unit_scores import unit_scores, units_cost
+from edgeprune.passes.unit_shares import UnitShares
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 UNIT_CRITERION = "taylor"
 """What judges units that no layer's weights can make up for, where the user leaves the criterion open."""
 
+_COUNTED_ALIKE = 1e-6
 _BISECTIONS = 4
 _RAM_DENSITIES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
@@ -44,10 +46,15 @@ class Structures:
     judge: Judge
     options: Options
     units: tuple[UnitGroup, ...]
+    shares: UnitShares
 
     def keep(self, density: float) -> dict[str, np.ndarray]:
         """The units to keep so that at most `density` of the weights, and of the work, is left."""
-        return keep_units(self.units, density, self._left)
+        kept = keep_units(self.units, density, self.shares.left)
+        left, counted = self._left(kept), self.shares.left(kept)
+        if left < counted - _COUNTED_ALIKE:
+            return keep_units(self.units, density, self._left)
+        return kept
 
     def taken_out(self, kept: Mapping[str, np.ndarray]) -> ir.Model:
         """The original without the other units, as it is."""
@@ -131,7 +138,7 @@ def structures_of(judge: Judge, target: Target, pattern: Pattern, options: Optio
         cost = units_cost(model, group)
         macs, weights = cost.macs / max(1, whole.dense_macs), cost.weights / max(1, whole.weights)
         units.append(UnitGroup(name, errors[name].order, errors[name].errors, macs, weights, step))
-    return Structures(judge, options, tuple(units))
+    return Structures(judge, options, tuple(units), UnitShares(model, groups))
 
 
 def _errors(
