@@ -10,27 +10,24 @@ import onnx_ir as ir
 
 from edgeprune.kernels.abi import Activation, Format, Kernel, View
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.fixed_point.addition import build_fixed_addition, build_fixed_subtraction
 from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.depthwise import build_fixed_depthwise
 from edgeprune.kernels.fixed_point.depthwise_pairs import HIGHER
-from edgeprune.kernels.fixed_point.multiplication import build_fixed_multiplication
 from edgeprune.kernels.fixed_point.pooling import build_fixed_pool
 from edgeprune.kernels.fixed_point.product import build_fixed_product
 from edgeprune.kernels.fixed_point.softmax import build_fixed_softmax
-from edgeprune.kernels.fixed_point.table import build_fixed_table, fixed_table
-from edgeprune.lowering.activations import activation_of
 from edgeprune.lowering.bands import ROWS_KEY
 from edgeprune.lowering.copying import copy
+from edgeprune.lowering.fixed_pointwise import emit_pointwise, stored_bounds
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Group, shape_of
 from edgeprune.lowering.integers import Numbers, integer_numbers
-from edgeprune.lowering.layout import NO_HALO, Storage, new_home, stored_format
+from edgeprune.lowering.layout import NO_HALO, new_home, stored_format
 from edgeprune.lowering.operands import Operand, dense_operand, image_operand, matrix_operand, places_of
 from edgeprune.lowering.problems import conv2d_of, depthwise_of, output_matrix, output_view, pool_of, product_of
 from edgeprune.lowering.program import Program
 from edgeprune.lowering.quantization import Quantized
-from edgeprune.lowering.strided import Strided, dense, image_view, matrix_view
+from edgeprune.lowering.strided import dense, image_view, matrix_view
 from edgeprune.lowering.trace import Trace
 
 _BOUNDS = ("Relu", "Clip")
@@ -105,38 +102,6 @@ def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     return build_fixed_pool(pool_of(group, window, x.view, y), program.machine), [x.buffer]
 
 
-def _pointwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
-    if len(group.inputs) == 2 and shape_of(group.inputs[0]) != shape_of(group.inputs[1]):
-        return _scaled(program, group)
-    place = program.layout.homes[id(group.output)].place
-    operands = [_beside(program, value, place) for value in group.inputs]
-    _, y = program.part(place.buffer, _line(place, place.offset, place.size, program.layout.format_of(place.buffer)))
-    if len(operands) == 2:
-        left, right = (operand.view for operand in operands)
-        kernel = _of_two(group.anchor.op_type, left, right, y, program)
-    else:
-        step, x = activation_of(group.anchor), operands[0].view
-        assert step is not None
-        kernel = build_fixed_table(x, y, fixed_table(step, x.format, y.format), program.machine)
-    return kernel, [operand.buffer for operand in operands]
-
-
-def _of_two(op: str, left: View, right: View, y: View, program: Program) -> Kernel:
-    bounds = (y.format.low, y.format.high)
-    if op == "Mul":
-        return build_fixed_multiplication(left, right, y, *bounds)
-    build = build_fixed_addition if op == "Add" else build_fixed_subtraction
-    return build(left, right, y, *bounds, program.machine)
-
-
-def _scaled(program: Program, group: Group) -> tuple[Kernel, list[str]]:
-    """Images times one factor for each channel of an image."""
-    y = _settled(output_view(program, group))
-    left, right = (_image(program, value) for value in group.inputs)
-    kernel = build_fixed_multiplication(left.view, right.view, y, y.format.low, y.format.high)
-    return kernel, [left.buffer, right.buffer]
-
-
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     x, y = matrix_operand(program, group.inputs[0]), output_matrix(program, group.output)
     x = _lines(program, group.inputs[0], x)
@@ -147,7 +112,7 @@ _ROWS: dict[str, Callable[[Program, Group], tuple[Kernel, list[str]] | None]] = 
     "conv2d": _convolution,
     "depthwise": _depthwise,
     "linear": _linear,
-    "pointwise": _pointwise,
+    "pointwise": emit_pointwise,
     "pool": _pool,
     "softmax": _softmax,
 }
@@ -160,23 +125,7 @@ def _requantize(group: Group, numbers: Numbers, x: Format, y: Format) -> Requant
     """
     assert group.layer is not None
     spread = numbers.scales.astype(np.float64) if group.kind == "linear" else np.float64(x.scale) * numbers.spread
-    low, high = y.low, y.high
-    for step in group.epilogue:
-        assert isinstance(step, Activation)
-        low, high = _bounded(step, y, low, high)
-    return Requantize.of(spread / np.float64(y.scale), y.zero, low, high)
-
-
-def _bounded(step: Activation, y: Format, low: int, high: int) -> tuple[int, int]:
-    """The bounds in stored units after a Relu or Clip, each rounded half away from zero."""
-    ends = (0.0, np.inf) if step.name == "Relu" else (step.alpha, step.beta)
-    first, last = (_stored(end, y) for end in ends)
-    return min(max(low, first), high), max(min(high, last), low)
-
-
-def _stored(real: float, format: Format) -> int:
-    steps = np.clip(np.float64(real) / np.float64(format.scale), -1e6, 1e6)
-    return format.zero + int(np.copysign(np.floor(np.abs(steps) + 0.5), steps))
+    return Requantize.of(spread / np.float64(y.scale), y.zero, *stored_bounds(group, y))
 
 
 def _is_bound(step: object) -> bool:
@@ -229,22 +178,3 @@ def _in_memory_order(x: Operand, numbers: Numbers) -> tuple[Operand, Numbers] | 
         return None
     view = replace(x.view, offset=x.view.offset + first, channel_stride=1)
     return Operand(x.buffer, view), replace(numbers, weights=np.ascontiguousarray(numbers.weights[:, :, order]))
-
-
-def _beside(program: Program, value: ir.Value, place: Strided) -> Operand:
-    """`value` in one line, its elements in the order of `place`; a copy where they are in another."""
-    buffer, places = places_of(program, value)
-    format = program.layout.format_of(buffer)
-    wanted = place.places() - place.offset
-    first = int(places.min())
-    if not np.array_equal(places - first, wanted):
-        name = program.fresh(f"aligned:{value.name}")
-        program.add_storage(name, Storage(int(wanted.max()) + 1, format=format))
-        copy(program, buffer, places, replace(place, buffer=name, offset=0), value.name or "copy")
-        buffer, first = name, 0
-    return Operand(*program.part(buffer, _line(place, first, place.size, format)))
-
-
-def _line(place: Strided, offset: int, size: int, format: Format) -> View:
-    """The elements of `place`, which lie together, as one row of channels from `offset` on."""
-    return View(1, size, 1, 1, offset, 0, 1, 0, 0, format)

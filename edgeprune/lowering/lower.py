@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -85,7 +86,7 @@ def _banded_buffers(layout: Layout, trace: Trace, bands: Sequence[Banded], targe
 
 def settled_groups(quantized: Quantized, fixed_point: bool) -> list[Group]:
     """The groups of the model, where what cannot store integers itself is followed by a store."""
-    kind = stored_kind if fixed_point else None
+    kind = partial(stored_kind, constants=quantized.integers) if fixed_point else None
     groups = find_groups(quantized.model, quantized.grids, kind)
     wanting = [
         value

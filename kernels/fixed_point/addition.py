@@ -90,6 +90,17 @@ class Addition:
         return VectorSum(_FINER, exact, factors[1 - exact], self.output, self.zeros[:2], (1, self.sign), self.zeros[2],
                          self.low, self.high)  # fmt: skip
 
+    def operand(self, side: int, stored: Any, held: Held) -> Any:
+        """The int32 expression on the common grid of what is `stored` of input `side`."""
+        factor, value = (self.left, self.right)[side], stored - self.zeros[side]
+        if factor == _HALF:
+            return value << (_FINER - 1)
+        return rescaled_by(value << _FINER, factor, _REACH << _FINER, 0, held)
+
+    def result(self, left: Any, right: Any, held: Held) -> Any:
+        """The int32 expression of the stored sum or difference of two operands."""
+        return self.finished(script.let(left + right if self.sign > 0 else left - right), held, False)
+
     def finished(self, total: Any, held: Held, shared: bool) -> Any:
         """The int32 expression of a result from the sum on the common grid, by code that is `shared` or not."""
         reach = 2 * _REACH << (_FINER - 1)
@@ -169,15 +180,12 @@ def _function(size: int, offsets: tuple[int, int, int], addition: Addition, pair
 def _sums(addition: Addition, memories: list[Memory], places: list[Any], count: int, held: Held) -> list[Any]:
     """`count` sums on the common grid, one after the other."""
 
-    def finer(number: int, factor: Multiplier, element: int) -> Any:
-        value = tirx.Cast("int32", memories[number].load(places[number] + element)) - addition.zeros[number]
-        if factor == _HALF:
-            return value << (_FINER - 1)
-        return rescaled_by(value << _FINER, factor, _REACH << _FINER, 0, held)
+    def finer(number: int, element: int) -> Any:
+        return addition.operand(number, tirx.Cast("int32", memories[number].load(places[number] + element)), held)
 
     found = []
     for element in range(count):
-        left, right = finer(0, addition.left, element), finer(1, addition.right, element)
+        left, right = finer(0, element), finer(1, element)
         found.append(script.let(left + right if addition.sign > 0 else left - right))
     return found
 

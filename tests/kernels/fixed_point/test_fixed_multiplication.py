@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
 import numpy as np
 import pytest
-from forms import Writer, check, image_view, int8, litert, row_view
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from forms import Writer, check, int8, litert
 from test_fixed_addition import pairs
 
-from edgeprune.kernels.abi import Format, Kernel
-from edgeprune.kernels.fixed_point.multiplication import Multiplication, build_fixed_multiplication
+from edgeprune.kernels.abi import Format
+from edgeprune.kernels.fixed_point.broadcast import Spread, build_fixed_broadcast
+from edgeprune.kernels.fixed_point.multiplication import Multiplication
 
 CASES = [
     (int8(0.05, -128), int8(0.004, -128), int8(0.07, -128)),
@@ -27,9 +25,10 @@ CASES = [
 @pytest.mark.parametrize("formats", CASES)
 def test_every_pair(formats: tuple[Format, Format, Format]) -> None:
     arrays = pairs()
-    want = Multiplication.of(*formats, -128, 127).apply(*arrays)
-    left, right, y = (row_view(arrays[0].size, format) for format in formats)
-    check(lambda m: build_fixed_multiplication(left, right, y, -128, 127), arrays, want)
+    multiplication = Multiplication.of(*formats, -128, 127)
+    line = Spread(0, (1,))
+    kernel = build_fixed_broadcast(multiplication, (arrays[0].size,), line, line, line, "product")
+    check(lambda m: kernel, arrays, multiplication.apply(*arrays))
 
 
 def test_it_is_the_product_of_what_the_integers_stand_for() -> None:
@@ -53,31 +52,3 @@ def test_litert_differs_only_where_it_rounds_twice(formats: tuple[Format, Format
     found = Multiplication.of(*formats, -128, 127).apply(*arrays).astype(int)
     assert np.abs(found - reference).max() <= 1
     assert (found != reference).mean() < 0.005
-
-
-@settings(max_examples=3, derandomize=True)
-@given(st.data())
-def test_one_factor_for_each_channel_of_an_image(data: st.DataObject) -> None:
-    size = st.integers(1, 5)
-    batch, height, width, channels = (data.draw(size) for _ in range(4))
-    zero = st.sampled_from([-128, -17, 0, 127])
-    formats = [int8(data.draw(st.floats(0.001, 2)), data.draw(zero)) for _ in range(3)]
-    generator = np.random.default_rng(data.draw(st.integers(0, 99)))
-    shapes = ((batch, height, width, channels), (batch, 1, 1, channels))
-    left, right = (generator.integers(-128, 128, shape).astype(np.int8) for shape in shapes)
-    want = Multiplication.of(*formats, -100, 90).apply(left, right)
-    views = [image_view(shape, format) for shape, format in zip((*shapes, shapes[0]), formats, strict=True)]
-    check(lambda m: _built(views, -100, 90), [left, right], want)
-
-
-def test_it_may_take_the_place_of_an_input_of_its_size() -> None:
-    image, pixel = image_view((1, 3, 2, 4), int8()), image_view((1, 1, 1, 4), int8())
-    assert _built([image, pixel, image]).overlaps == (0, None)
-    assert _built([image, image, image]).overlaps == (0, 0)
-    for wrong in (image_view((1, 3, 1, 4), int8()), replace(image, channel_stride=2)):
-        with pytest.raises(ValueError, match="inputs of one size or one pixel, channels last"):
-            _built([image, wrong, image])
-
-
-def _built(views: list, low: int = -128, high: int = 127) -> Kernel:  # type: ignore[type-arg]
-    return build_fixed_multiplication(views[0], views[1], views[2], low, high)
