@@ -56,7 +56,10 @@ class BareTensor:
 
 @dataclass(frozen=True)
 class BareModel:
-    """A model as firmware holds it; `steps` are the names of what runs in order, `arena_bytes` the memory it wants."""
+    """A model as firmware holds it; `steps` are the names of what runs in order, `arena_bytes` the memory it wants.
+
+    `keeps`: whether something goes from one run to the next.
+    """
 
     name: str
     target: str
@@ -64,10 +67,13 @@ class BareModel:
     inputs: tuple[BareTensor, ...]
     outputs: tuple[BareTensor, ...]
     steps: tuple[str, ...]
+    keeps: bool = False
 
 
-def read_bare_model(elf: Elf, steps: Sequence[str]) -> BareModel:
+def read_bare_model(elf: Elf, steps: Sequence[str], keeps: bool = False) -> BareModel:
     """The facts of the model in `elf`; `steps` are the names of what it runs, which are not stored there.
+
+    `keeps`: whether something goes from one run to the next, which is not stored there either.
 
     Raises EdgepruneError: elf-invalid; firmware-facts where it runs more steps or fewer.
     """
@@ -83,6 +89,7 @@ def read_bare_model(elf: Elf, steps: Sequence[str]) -> BareModel:
         inputs=tuple(_tensor(elf, inputs + index * _TENSOR.size) for index in range(input_count)),
         outputs=tuple(_tensor(elf, outputs + index * _TENSOR.size) for index in range(output_count)),
         steps=tuple(steps),
+        keeps=keeps,
     )
 
 

@@ -107,7 +107,8 @@ class Package:
         """One inference a row: real-valued arrays by input name (or one array, where there is one input), rows along
         the first axis, to outputs by name, (count, *output shape without a batch axis of 1).
 
-        Raises EdgepruneError: input-unknown, input-missing, data-shape, data-dtype.
+        What the package keeps is zero before the first row and goes from row to row. Raises EdgepruneError:
+        input-unknown, input-missing, data-shape, data-dtype.
         """
         samples = self._samples(rows)
         with self.runner(threads) as runner:
@@ -128,9 +129,10 @@ class Package:
     def bench_beside(self, rivals: Rivals, threads: int, seconds: float, progress: Progress = silent) -> dict[str, Any]:
         """Latency on one row of seeded noise, in turns with `rivals`."""
         feeds = random_samples(self.inputs, 1, seed=0).row(0)
+        kept = {state.name: np.zeros(state.shape, state.dtype) for state in self.manifest.states}
         facts: dict[str, Any] = {"precision": self.manifest.precision, "threads": threads, "seconds": seconds}
         with self.runner(threads) as runner:
-            return bench(runner, feeds, rivals=rivals, progress=progress, **facts)
+            return bench(runner, feeds, rivals=rivals, kept=kept, progress=progress, **facts)
 
     def _samples(self, rows: Rows) -> Samples:
         specs = self.inputs

@@ -44,7 +44,8 @@ class Options:
     edgeprune choose, 0 trains nothing. `best_effort` writes the result even where a budget or the limit is not
     met. `criterion` judges what may go. `minutes` of wall clock end the recovery training early. `permute` lets
     channels change their order where blocks lose less then. `objective` is what is made best where several results
-    keep every limit.
+    keep every limit. `states` are pairs `IN=OUT` of an input and the output that it is in the next inference, which
+    the package keeps; `none` leaves those that a model brings to the caller.
     """
 
     sparsity: float | None = None
@@ -67,6 +68,7 @@ class Options:
     minutes: float | None = None
     permute: bool = True
     objective: str = "latency"
+    states: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no road can do: EdgepruneError (option-range, option-conflict, ...), exit code 2."""

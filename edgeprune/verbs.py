@@ -61,7 +61,7 @@ def run(
 
     with open_runner(package, threads or 1) as opened:
         rows = read_rows(Path(input), opened.inputs)
-        outputs = run_rows(opened.run, rows, progress)
+        outputs = run_rows(opened.run, rows, opened.reset, progress)
     write_rows(Path(output), outputs)
     return {"output": str(output), "rows": rows.count}
 

@@ -59,17 +59,19 @@ def bench(
     threads: int = 1,
     seconds: float = 5.0,
     rivals: Rivals | None = None,
+    kept: Mapping[str, np.ndarray] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """The JSON of `edgeprune bench`: latencies in ms, measured in turns with every rival that can run.
 
-    `feeds` is one row of inputs with its batch axis; `threads` is what `runner` was made with. A rival that is not
+    `feeds` is one row of inputs with its batch axis, `kept` what rivals take beside it because they do not keep it
+    themselves; `threads` is what `runner` was made with. A rival that is not
     installed or cannot run the model has an `error` in place of figures. A speedup over 1 means that ours is faster.
     Raises EdgepruneError (peer-unknown, usage).
     """
     rivals = rivals or Rivals()
     check_peers(rivals.runtimes)
-    started = {runtime: _start(runtime, rivals, feeds, threads) for runtime in rivals.runtimes}
+    started = {runtime: _start(runtime, rivals, {**feeds, **(kept or {})}, threads) for runtime in rivals.runtimes}
     running = {runtime: peer for runtime, peer in started.items() if isinstance(peer, Peer)}
     calls: dict[str, Callable[[], object]] = {_OURS: runner.bind(feeds).call}
     calls.update({runtime: peer.run for runtime, peer in running.items()})

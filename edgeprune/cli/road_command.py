@@ -60,6 +60,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         epochs: given.Epochs = None,
         minutes: given.Minutes = None,
         permute: given.Permute = True,
+        state: given.States = None,
         backend: given.Backend = "tvm",
         seed: given.Seed = 0,
         repeat: given.Repeat = 1,
@@ -74,6 +75,7 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         choices |= {"criterion": criterion, "permute": permute, "epochs": epochs, "minutes": minutes}
         choices |= {"latency": latency, "energy": energy, "best_effort": best_effort, "backend": backend}
         choices |= {"seed": seed, "threads": threads, "random_calibration": random_calibration}
+        choices |= {"states": tuple(state or ())}
         choices |= {"size": _bytes(size, "--size"), "ram": _bytes(ram, "--ram")}
         choices |= {} if max_drop is None else {"max_drop": max_drop, "max_drop_given": True}
         options = replace(Options(**choices), **_presets(profile, ctx, data is not None))

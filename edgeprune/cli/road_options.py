@@ -51,6 +51,12 @@ Minutes = Annotated[float | None, typer.Option(help="Wall clock that recovery tr
 Permute = Annotated[
     bool, typer.Option("--permute/--no-permute", help="Let channels change their order so that blocks lose less.")
 ]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state", metavar="IN=OUT", help="An input that is this output in the next inference: kept inside; repeatable."
+    ),
+]
 Backend = Annotated[str, typer.Option(help="tvm. (tflite is refused: it lowers nothing yet.)")]
 Seed = Annotated[int, typer.Option(help="Makes a run repeatable.")]
 Repeat = Annotated[

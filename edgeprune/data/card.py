@@ -49,7 +49,7 @@ class Card:
 
     Where a split is asked that the card lacks, `calibrate` stands in for `train` and `train` for `calibrate`.
     Without [validate], the last tenth of the rows of `train`, else `calibrate`, is held back for it and is in no
-    other split. `test` is never used for anything else and nothing stands in for it.
+    other split. `test` is never used for anything else and nothing stands in for it. `reset_every` is that of Samples.
     """
 
     path: Path
@@ -57,6 +57,7 @@ class Card:
     sections: dict[str, Section]
     preprocess: Preprocess
     label_offset: int = 0
+    reset_every: int = 0
 
     def splits(self) -> tuple[str, ...]:
         """The splits that `load` gives, stand-ins included."""
@@ -87,7 +88,7 @@ class Card:
             raise self._several_inputs(inputs, where)
         raw = self._read(section, source, split, inputs, limit)
         arrays = {spec.name: self._fed(raw, spec, where) for spec in inputs}
-        return Samples(arrays, self._offset(raw.labels), tuple(inputs))
+        return Samples(arrays, self._offset(raw.labels), tuple(inputs), self.reset_every)
 
     def _fed(self, raw: _Raw, spec: InputSpec, where: str) -> np.ndarray:
         """The rows of one input as the model takes them."""

@@ -28,7 +28,7 @@ def load_card(path: str | PathLike[str]) -> Card:
     """
     path = Path(path)
     table = _read_toml(path)
-    known = {"metric", "label_offset", "preprocess", *SPLITS}
+    known = {"metric", "label_offset", "reset_every", "preprocess", *SPLITS}
     _refuse_unknown(table, known, path, "")
     metric = table.get("metric")
     if metric not in METRICS:
@@ -39,7 +39,7 @@ def load_card(path: str | PathLike[str]) -> Card:
         raise invalid_card(path, "the card has no data section", "add [train], [validate], [calibrate] or [test]")
     steps = _convert(table.get("preprocess", {}), Preprocess, path, "preprocess")
     _check_steps(steps, path)
-    return Card(path, metric, sections, steps, _label_offset(table, steps, path))
+    return Card(path, metric, sections, steps, _label_offset(table, steps, path), _reset_every(table, path))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -99,3 +99,11 @@ def _label_offset(table: dict[str, Any], steps: Preprocess, path: Path) -> int:
     if above and steps.label_offset:
         raise invalid_card(path, "label_offset is given twice", "keep the one at the top or the one in [preprocess]")
     return above or steps.label_offset
+
+
+def _reset_every(table: dict[str, Any], path: Path) -> int:
+    rows = table.get("reset_every", 0)
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+        what = "reset_every is a number of rows"
+        raise invalid_card(path, what, "say how many rows one recording has, or leave it out where all are one")
+    return rows

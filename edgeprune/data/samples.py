@@ -30,12 +30,15 @@ class InputSpec:
 class Samples:
     """Rows by input name, each array (count, *row shape), with labels (count, ...) where there are some.
 
-    `specs` are the model's inputs where they are known; `row` then gives arrays of exactly their shapes.
+    `specs` are the model's inputs where they are known; `row` then gives arrays of exactly their shapes. Where
+    the model remembers, rows follow one another, and it forgets before every `reset_every`-th, by default before the
+    first alone.
     """
 
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
     specs: tuple[InputSpec, ...] = ()
+    reset_every: int = 0
 
     @property
     def count(self) -> int:
@@ -53,6 +56,18 @@ class Samples:
         """Rows [start, stop), sharing memory with these."""
         labels = None if self.labels is None else self.labels[start:stop]
         return Samples({name: array[start:stop] for name, array in self.inputs.items()}, labels, self.specs)
+
+    def spread(self, count: int) -> Samples:
+        """`count` rows spread evenly over these, or all where there are no more."""
+        if count >= self.count:
+            return self
+        chosen = np.arange(count) * self.count // max(count, 1)
+        labels = None if self.labels is None else self.labels[chosen]
+        return Samples({name: array[chosen] for name, array in self.inputs.items()}, labels, self.specs)
+
+    def begins(self, index: int) -> bool:
+        """Whether a model that remembers forgets before row `index`."""
+        return index % self.reset_every == 0 if self.reset_every else index == 0
 
 
 def fit_rows(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:

@@ -3,8 +3,9 @@
 What `edge-run` is asked, and the JSON object that it prints:
     edge-run bench --library FILE --threads N --seconds S --json
         {"latency_ns": {"median", "min", "p90", "runs"}, "layers": [{"name", "time_ns"}], "cores", "peak_rss_bytes"}
-    edge-run run --library FILE --threads N --inputs FILE --outputs FILE --json
-        {"rows": N}; both files hold rows one after another, of each the ports in order, little-endian.
+    edge-run run --library FILE --threads N --inputs FILE --outputs FILE [--reset-every N] --json
+        {"rows": N}; both files hold rows one after another, of each the ports in order, little-endian. What the model
+        remembers goes from row to row; with --reset-every it is forgotten before the first row of each N.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class RunTold(msgspec.Struct, frozen=True):
 
 
 class BoardRunner:
-    """A library with its runner on a board, placed there; `seconds_a_row` is what one inference may take."""
+    """A library with its runner on a board, placed there; `seconds_a_row` is what one inference may take.
+
+    `keeps`: whether the model remembers something from one inference to the next.
+    """
 
     def __init__(
         self,
@@ -102,26 +106,33 @@ class BoardRunner:
         *,
         threads: int = 1,
         seconds_a_row: float = 5.0,
+        keeps: bool = False,
     ) -> None:
         """`files` are edge-run and model.so, `ports` the model's inputs and outputs. Raises what placing them does."""
         self._session = session
         self._inputs, self._outputs = ports
         self._threads = threads
         self._seconds_a_row = seconds_a_row
+        self._keeps = keeps
         self.uploaded = session.place(files)
 
-    def run_rows(self, inputs: Mapping[str, np.ndarray], progress: Progress = silent) -> dict[str, np.ndarray]:
+    def run_rows(
+        self, inputs: Mapping[str, np.ndarray], progress: Progress = silent, reset_every: int = 0
+    ) -> dict[str, np.ndarray]:
         """One inference a row: arrays (count, *port shape) by input name, to the same by output name.
+
+        What the model remembers is reset before the first row, and before each `reset_every`-th.
 
         Raises EdgepruneError: board-program-failed, board-outputs, and what the transport does.
         """
         count = len(next(iter(inputs.values())))
         size = max(_row_bytes(self._inputs), _row_bytes(self._outputs), 1)
-        most = max(1, _MOST_BYTES // size)
+        most = max(1, _MOST_BYTES // size) if not self._keeps else count
+        reset = ("--reset-every", str(reset_every)) if self._keeps and reset_every else ()
         parts = []
         for first in range(0, count, most):
             progress("running on the board", first, count, "")
-            parts.append(self._run_part({name: rows[first : first + most] for name, rows in inputs.items()}))
+            parts.append(self._run_part({name: rows[first : first + most] for name, rows in inputs.items()}, reset))
         progress("running on the board", count, count, "")
         return {port.name: np.concatenate([part[port.name] for part in parts]) for port in self._outputs}
 
@@ -130,11 +141,11 @@ class BoardRunner:
         asked = ("bench", "--library", f"./{LIBRARY}", "--threads", str(self._threads), "--seconds", f"{seconds:g}")
         return self._told(self._session.start(PROGRAM, (*asked, "--json"), 2 * seconds), BenchTold)
 
-    def _run_part(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run_part(self, inputs: Mapping[str, np.ndarray], reset: tuple[str, ...]) -> dict[str, np.ndarray]:
         count = len(next(iter(inputs.values())))
         self._session.write(_INPUTS, packed(inputs, self._inputs))
         asked = ("run", "--library", f"./{LIBRARY}", "--threads", str(self._threads))
-        files = ("--inputs", _INPUTS, "--outputs", _OUTPUTS, "--json")
+        files = ("--inputs", _INPUTS, "--outputs", _OUTPUTS, *reset, "--json")
         told = self._told(self._session.start(PROGRAM, (*asked, *files), count * self._seconds_a_row), RunTold)
         size = count * _row_bytes(self._outputs)
         content = self._session.fetch(_OUTPUTS, size)

@@ -21,11 +21,14 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "edge_run": (c_int, (c_void_p, c_void_p, c_void_p)),
     "edge_profile": (c_int, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "edge_free": (None, (c_void_p,)),
+    "edge_reset": (c_int, (c_void_p,)),
     "edge_step_count": (c_int, ()),
     "edge_step_name": (c_char_p, (c_int,)),
     "edge_target": (c_char_p, ()),
     "edge_error": (c_char_p, (c_int,)),
 }
+_LATER = ("edge_reset",)
+"""Functions that libraries of earlier versions lack: their models remember nothing."""
 _PORT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "count": (c_int, ()),
     "name": (c_char_p, (c_int,)),
@@ -38,7 +41,7 @@ _PORT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Give every function of the interface its types. Raises AttributeError where one is missing."""
-    functions = dict(_FUNCTIONS)
+    functions = {name: types for name, types in _FUNCTIONS.items() if name not in _LATER or hasattr(library, name)}
     for side in ("input", "output"):
         functions.update({f"edge_{side}_{name}": types for name, types in _PORT_FUNCTIONS.items()})
     for name, (result, arguments) in functions.items():

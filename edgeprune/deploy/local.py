@@ -88,8 +88,17 @@ class LocalRunner:
         """The model node behind each step that `profile` times, in order."""
         return [self._library.edge_step_name(step).decode() for step in range(self._library.edge_step_count())]
 
+    def reset(self) -> None:
+        """Forget what the model remembers from one inference to the next, if it remembers something."""
+        with self._lock:
+            context = self._open()
+            if hasattr(self._library, "edge_reset"):
+                self._check(self._library.edge_reset(context))
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by input name to arrays by output name, both with their batch axis.
+
+        What the model remembers goes from one call to the next, until `reset`.
 
         Raises EdgepruneError: input-unknown, input-missing, input-shape, input-dtype, before the library is called.
         """

@@ -15,7 +15,7 @@ from edgeprune.errors import EdgepruneError
 
 MAGIC = 0x4D474445
 VERSION = 1
-RUN, BENCH = 1, 2
+RUN, BENCH, RESET = 1, 2, 3
 BOOTING, READY, BUSY, DONE, FAILED = range(5)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeprune.bare_model import BareModel
 from edgeprune.deploy.edge_run import BenchTold, LatencyTold, LayerTold
-from edgeprune.deploy.mailbox import BENCH, RUN, Mailbox, MailboxClient, Memory
+from edgeprune.deploy.mailbox import BENCH, RESET, RUN, Mailbox, MailboxClient, Memory
 from edgeprune.errors import EdgepruneError
 from edgeprune.progress import Progress, silent
 
@@ -53,8 +53,12 @@ class MailboxRunner:
             what = f"the board holds another package: library {self._started.library.hex()}, not {digest[:8].hex()}"
             raise EdgepruneError("board-other-package", what, where="--board", hint="flash this package first")
 
-    def run_rows(self, inputs: Mapping[str, np.ndarray], progress: Progress = silent) -> dict[str, np.ndarray]:
+    def run_rows(
+        self, inputs: Mapping[str, np.ndarray], progress: Progress = silent, reset_every: int = 0
+    ) -> dict[str, np.ndarray]:
         """One inference a row: real arrays (count, *shape) by input name, to the same by output name.
+
+        What the model keeps is reset before the first row, and before each `reset_every`-th.
 
         Raises EdgepruneError: mailbox-timeout, mailbox-failed, mailbox-missing, and what reaching the memory raises.
         """
@@ -62,6 +66,8 @@ class MailboxRunner:
         rows: dict[str, list[np.ndarray]] = {tensor.name: [] for tensor in self._model.outputs}
         for index in range(count):
             progress("running on the board", index, count, "")
+            if index == 0 or (reset_every and index % reset_every == 0):
+                self._reset()
             self._put({name: values[index] for name, values in inputs.items()})
             self._call(RUN)
             for tensor in self._model.outputs:
@@ -95,6 +101,7 @@ class MailboxRunner:
         content = self._filled_arena()
         for command in (*[RUN] * _EMULATED_RUNS, BENCH):
             self._memory.write(self._started.arena_address, content)
+            self._reset()
             self._call(command)
         regions, steps = take_regions(), self._model.steps
         runs, profiled = regions[:_EMULATED_RUNS], regions[_EMULATED_RUNS:]
@@ -134,6 +141,11 @@ class MailboxRunner:
     def _put(self, row: Mapping[str, np.ndarray]) -> None:
         for tensor in self._model.inputs:
             self._memory.write(self._started.arena_address + tensor.offset, tensor.stored(row[tensor.name]))
+
+    def _reset(self) -> None:
+        """Have the model forget what it keeps, if it keeps something."""
+        if self._model.keeps:
+            self._call(RESET)
 
     def _call(self, command: int, argument: int = 0) -> Mailbox:
         return self._client.call(command, argument, self._seconds_a_row * (argument + 1))

@@ -71,12 +71,14 @@ def link_firmware(
     stack_bytes: int = STACK_BYTES,
     uart: bool = False,
     mlperf_tiny: MlperfTiny | None = None,
+    keeps: bool = False,
 ) -> Firmware:
     """The firmware of the static library `library` (libmodel.a) with its edge_model.h; the same input, the same bytes.
 
     `steps` are the names of what the library runs, in order; they stay with the host. `digest` is what tells the host
     which library it holds: the first 8 bytes of its SHA-256; with `uart` it is asked over the chip's serial line too.
-    With `mlperf_tiny` EEMBC's runner is served instead, over that line or one in memory. Raises EdgepruneError:
+    With `mlperf_tiny` EEMBC's runner is served instead, over that line or one in memory. `keeps`: whether something goes
+    from one run to the next, which is reset at the start and when the host asks. Raises EdgepruneError:
     firmware-target, firmware-unsupported, firmware-clock; firmware-ram-full and firmware-flash-full with the numbers;
     firmware-facts; link-failed.
     """
@@ -90,6 +92,7 @@ def link_firmware(
         "EDGE_LIBRARY_SECOND": int.from_bytes(digest[4:8], "little"),
         **({"EDGE_CACHES": 1} if target.cpu in _WITH_CACHES else {}),
         **({"EDGE_ESP32": 1} if chip.boot == "esp32" else {}),
+        **({"EDGE_KEEPS": 1} if keeps else {}),
     }
     sources = [_start(target), *_SOURCES, *_BOOTS[chip.boot], *_line_sources(chip, uart, mlperf_tiny)]
     files = {name: _source(name) for name in (*sources, *_HEADERS)}
@@ -101,7 +104,7 @@ def link_firmware(
     content = _linked(target, files, library, defines, sources)
     content = seal(content, chip)
     elf = read_elf(content)
-    model = read_bare_model(elf, steps)
+    model = read_bare_model(elf, steps, keeps)
     _check_facts(model, arena_bytes)
     room = check_room(chip, elf, model.name, bootloader_bytes, stack_bytes)
     return Firmware(content, chip, model, *room, elf.symbol("edge_mailbox"), elf.symbol("edge_arena"))

@@ -63,6 +63,12 @@ static void run(edge_note note) {
 static uint32_t obey(uint32_t command, uint32_t argument) {
     edge_note timed = EDGE_COUNTER_IS_NARROW ? keep : 0;
     total = 0;
+#ifdef EDGE_KEEPS
+    if (command == EDGE_RESET) {
+        edge_reset(edge_arena);
+        return 0;
+    }
+#endif
     if (command != EDGE_RUN && command != EDGE_BENCH)
         return EDGE_ERROR_COMMAND;
     for (uint32_t runs = command == EDGE_RUN ? 1 : argument; runs; runs--)
@@ -96,6 +102,9 @@ static void start_mailbox(void) {
 }
 
 void edge_serve(void) {
+#ifdef EDGE_KEEPS
+    edge_reset(edge_arena);
+#endif
     start_mailbox();
     edge_start_counter();
     for (;;) {

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 enum { EDGE_MAGIC = 0x4D474445, EDGE_VERSION = 1 };
-enum { EDGE_NONE = 0, EDGE_RUN = 1, EDGE_BENCH = 2 };
+enum { EDGE_NONE = 0, EDGE_RUN = 1, EDGE_BENCH = 2, EDGE_RESET = 3 };
 enum { EDGE_BOOTING = 0, EDGE_READY = 1, EDGE_BUSY = 2, EDGE_DONE = 3, EDGE_FAILED = 4 };
 enum { EDGE_ERROR_COMMAND = 1, EDGE_ERROR_FAULT = 2 };
 

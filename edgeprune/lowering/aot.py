@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeprune.lowering.arena import Arena
 from edgeprune.lowering.constants import Packed
-from edgeprune.lowering.plan import Call, ClearHalo, Plan, Port, Step
+from edgeprune.lowering.plan import Call, ClearHalo, Kept, Plan, Port, Step
 from edgeprune.target import Target
 
 SOURCE_NAME = "model.c"
@@ -17,7 +17,10 @@ SOURCE_NAME = "model.c"
 _HEAD = """\
 /* The calls of one inference, in order. Every thread of a context runs edge_program: a STEP gives each thread its
    share of the units, and they MEET where a step needs what another thread made. IN and OUT are the caller's
-   arrays, SCRATCH the context's memory, STORED and EXPANDED the packed weights; figures are byte offsets. */
+   arrays, SCRATCH the context's memory, STORED and EXPANDED the packed weights; figures are byte offsets. What is
+   left for the next inference is KEPT where that begins. */
+#include <string.h>
+
 #include "program.h"
 
 #define IN(port) ((void *)context->inputs[port])
@@ -29,6 +32,7 @@ _HEAD = """\
 #define CLEAR(...) if (thread == 0) edge_clear_border(__VA_ARGS__)
 #define MEET() edge_barrier(context)
 #define NOTE(step) if (thread == 0 && context->nanoseconds) edge_note(context, step)
+#define KEEP(to, from, bytes) if (thread == 0) memcpy(to, from, bytes)
 """
 
 
@@ -66,9 +70,10 @@ def _facts(plan: Plan, arena: Arena, packed: Packed, target: Target) -> str:
         f"static const char *const step_names[] = {{{''.join(quoted(name) + ', ' for name in names)}NULL}};",
         *_ports("inputs", plan.inputs),
         *_ports("outputs", plan.outputs),
+        *_kept(plan, arena),
         "const struct edge_model edge_model = {",
         f"    {quoted(target.name)}, cpu_flags, {len(plan.inputs)}, inputs, {len(plan.outputs)}, outputs,",
-        f"    {len(names)}, step_names, {arena.size}, {', '.join(map(str, constants))},",
+        f"    {len(names)}, step_names, {arena.size}, {', '.join(map(str, constants))}, {len(plan.kept)}, kept,",
         "};",
         "",
     ]
@@ -86,6 +91,18 @@ def _ports(name: str, ports: tuple[Port, ...]) -> list[str]:
         label = f"{quoted(port.name)}, {quoted(port.dtype)}"
         lines.append(f"    {{{label}, {len(port.shape)}, {name}_shape_{index}, {size}}},")
     return [*lines, "    {NULL, NULL, 0, NULL, 0},", "};"]
+
+
+def _kept(plan: Plan, arena: Arena) -> list[str]:
+    places = [(arena.offsets[state.source.buffer], kept_bytes(state)) for state in plan.kept]
+    listed = "".join(f"{{{at}, {size}}}, " for at, size in places)
+    return [f"static const struct edge_kept kept[] = {{{listed}{{0, 0}}}};"]
+
+
+def kept_bytes(state: Kept) -> int:
+    """What a state takes in memory."""
+    held = state.source.format
+    return math.prod(state.source.shape) * np.dtype(held.dtype if held.quantized else state.source.dtype).itemsize
 
 
 def _addresses(plan: Plan, arena: Arena, packed: Packed) -> dict[str, str]:
@@ -112,6 +129,11 @@ def _program(plan: Plan, arena: Arena, packed: Packed) -> str:
             lines.append(f"    {_call(step, addresses)}")
             lines.append(f"    NOTE({count});")
             count += 1
+    copied = [state for state in plan.kept if state.copied]
+    for state in copied:
+        lines += ["    MEET();"] if state is copied[0] else []
+        ends = addresses[state.source.buffer], addresses[state.result.buffer]
+        lines.append(f"    KEEP({', '.join(ends)}, {kept_bytes(state)}); /* {remark(state.source.name)} */")
     unused = [] if count else ["    (void)begin, (void)end;"]
     return "\n".join([*lines, *unused, "}", ""])
 

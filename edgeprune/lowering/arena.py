@@ -40,13 +40,15 @@ def touched(step: Step) -> tuple[str, ...]:
 
 
 def lifetimes(plan: Plan) -> list[Lifetime]:
-    """The lifetime of every buffer that some step touches, in the plan's buffer order."""
+    """The lifetime of every buffer that some step touches, in the plan's buffer order; what is kept lives always."""
     first: dict[str, int] = {}
-    last: dict[str, int] = {}
+    last: dict[str, int] = {state.result.buffer: len(plan.steps) for state in plan.kept}
+    for state in plan.kept:
+        first[state.source.buffer], last[state.source.buffer] = 0, len(plan.steps)
     for index, step in enumerate(plan.steps):
         for name in touched(step):
             first.setdefault(name, index)
-            last[name] = index
+            last[name] = max(last.get(name, index), index)
     return [
         Lifetime(buffer.name, max(1, -(-buffer.size // ALIGNMENT)) * ALIGNMENT, first[buffer.name], last[buffer.name])
         for buffer in plan.buffers

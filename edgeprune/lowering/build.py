@@ -24,7 +24,7 @@ class Built:
     """A compiled program; sizes in bytes. `ram_bytes` is the arena: inputs and outputs are the caller's.
 
     `weights_bytes` is what the library stores of its constants, `expanded_bytes` the memory that the coded ones of
-    them take from the first context on. `offsets` has the places of inputs and outputs in the arena of a
+    them take from the first context on. `offsets` has the places of inputs, outputs and states in the arena of a
     microcontroller, by buffer name.
     """
 
@@ -88,5 +88,5 @@ def _static(plan: Plan, target: Target, name: str, cache: Cache | None) -> Built
         weights_bytes=library.weights_bytes,
         code_bytes=library.code_bytes,
         ram_bytes=library.arena.size,
-        offsets={port.buffer: library.arena.offsets[port.buffer] for port in (*plan.inputs, *plan.outputs)},
+        offsets={port.buffer: library.arena.offsets[port.buffer] for port in plan.ports},
     )

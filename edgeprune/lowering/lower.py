@@ -10,17 +10,19 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.states import states_of
 from edgeprune.lowering.bands import Banded, split_into_bands
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.fixed_point import fixed_point_numbers
 from edgeprune.lowering.groups import Group, find_groups, shape_of
+from edgeprune.lowering.keeping import keep_in_place
 from edgeprune.lowering.layout import Layout, Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.lstm import join_lstms
 from edgeprune.lowering.modes import Modes, choose_modes, named_modes, noted_modes
 from edgeprune.lowering.operands import places_of
 from edgeprune.lowering.plain_pools import make_pools_plain
-from edgeprune.lowering.plan import Plan, Port
+from edgeprune.lowering.plan import Kept, Plan, Port
 from edgeprune.lowering.pool_grids import read_in_place
 from edgeprune.lowering.program import Program, machine_of
 from edgeprune.lowering.quantization import LSTM_OP, Quantized, store_after, without_quantization
@@ -44,11 +46,22 @@ def lower(
     `mode` forces one layout on every image, or one by node name (channels-last where it names none). Without it,
     layouts that are noted on nodes count, and where there are none the mix that is estimated fastest.
 
-    Raises EdgepruneError: op-unsupported, naming the op, the node and the stage; shape-empty.
+    States that are noted on the model are no ports of the plan, which keeps them. Raises EdgepruneError:
+    op-unsupported, naming the op, the node and the stage; shape-empty.
     """
     _refuse_empty(model)
+    plan = _lowered(model, prepared(model, target), target, mode, progress)
+    unlike = {state.source.name for state in plan.kept if state.source.format != state.result.format}
+    if not unlike:
+        return keep_in_place(plan)
+    return keep_in_place(_lowered(model, prepared(model, target, unlike), target, mode, progress))
+
+
+def _lowered(
+    given: ir.Model, quantized: Quantized, target: Target, mode: Mode | Mapping[str, Mode] | None, progress: Progress
+) -> Plan:
+    """The plan of the model `given`, which was prepared to `quantized`."""
     fixed_point = target.arithmetic == "fixed"
-    quantized = prepared(model, target)
     bands = split_into_bands(quantized) if fixed_point else []
     model, groups = quantized.model, settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
@@ -58,16 +71,22 @@ def lower(
     program = Program(target, layout, trace, quantized, fixed, _banded_buffers(layout, trace, bands, target))
     _emit_all(program, model, groups, progress)
     _finish_outputs(program, model)
-    inputs = tuple(_port(program, value, input_buffer(value)) for value in model.graph.inputs)
-    outputs = tuple(_port(program, value, output_buffer(index)) for index, value in enumerate(model.graph.outputs))
-    return program.plan(inputs, outputs)
+    inputs = {_name(value): _port(program, value, input_buffer(value)) for value in model.graph.inputs}
+    outputs = {
+        _name(value): _port(program, value, output_buffer(index)) for index, value in enumerate(model.graph.outputs)
+    }
+    kept = tuple(Kept(inputs.pop(state.input), outputs.pop(state.output)) for state in states_of(given))
+    return program.plan(tuple(inputs.values()), tuple(outputs.values()), kept)
 
 
-def prepared(model: ir.Model, target: Target) -> Quantized:
-    """`model` without quantization, its ports and pools as `target` has them, before anything is grouped."""
+def prepared(model: ir.Model, target: Target, real_states: Collection[str] = ()) -> Quantized:
+    """`model` without quantization, its ports and pools as `target` has them, before anything is grouped.
+
+    States whose inputs are in `real_states` are held in real numbers.
+    """
     quantized = without_quantization(join_lstms(model), target.dot)
     if target.bare:
-        store_ports(quantized)
+        store_ports(quantized, [state for state in states_of(model) if state.input in real_states])
     if target.arithmetic != "fixed":
         read_in_place(quantized)
         copy_outputs(quantized, LSTM_OP)

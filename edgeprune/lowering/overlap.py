@@ -50,9 +50,10 @@ def allocate_overlapping(plan: Plan) -> Arena:
 
 
 def pieces_of(plan: Plan) -> list[Piece]:
-    """Every buffer and port of `plan` that is touched."""
-    first: dict[str, int] = {port.buffer: 0 for port in plan.inputs}
-    last: dict[str, int] = {port.buffer: len(plan.steps) for port in plan.outputs}
+    """Every buffer and port of `plan` that is touched; what is kept lives always."""
+    ends = [*plan.outputs, *(port for state in plan.kept for port in (state.source, state.result))]
+    first: dict[str, int] = {port.buffer: 0 for port in (*plan.inputs, *(state.source for state in plan.kept))}
+    last: dict[str, int] = {port.buffer: len(plan.steps) for port in ends}
     for index, step in enumerate(plan.steps):
         for name in touched(step):
             first.setdefault(name, index)

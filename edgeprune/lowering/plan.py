@@ -25,6 +25,23 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What the program keeps from one run to the next: `result` is `source` in the next run, in the first it is zero.
+
+    Both are scratch memory. Where they are one buffer the program overwrites what it has read for the last time;
+    else the result is copied at the end of a run.
+    """
+
+    source: Port
+    result: Port
+
+    @property
+    def copied(self) -> bool:
+        """Whether the end of a run copies."""
+        return self.source.buffer != self.result.buffer
+
+
+@dataclass(frozen=True)
 class Buffer:
     """A piece of scratch memory that lives from its first to its last step; `size` in bytes."""
 
@@ -108,7 +125,10 @@ Step = Call | ClearHalo
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole program. `functions` are the TensorIR functions to compile, by symbol; calls may share one."""
+    """A whole program. `functions` are the TensorIR functions to compile, by symbol; calls may share one.
+
+    What is `kept` is no input and no output.
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -116,3 +136,10 @@ class Plan:
     constants: tuple[Constant, ...]
     steps: tuple[Step, ...]
     functions: dict[str, Any]
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """All that comes in from before a run or goes on after it."""
+        states = tuple(port for state in self.kept for port in (state.source, state.result))
+        return (*self.inputs, *self.outputs, *states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from edgeprune.kernels.abi import Kernel, Machine, View
 from edgeprune.lowering.integers import Numbers
 from edgeprune.lowering.layout import Layout, Storage
-from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Layer, Part, Plan, Port, Step
+from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Kept, Layer, Part, Plan, Port, Step
 from edgeprune.lowering.quantization import Quantized
 from edgeprune.lowering.region import Region
 from edgeprune.lowering.trace import Trace
@@ -175,13 +176,13 @@ class Program:
             self._functions[symbol] = function
         return self._symbols[id(function)]
 
-    def plan(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Plan:
+    def plan(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...], kept: tuple[Kept, ...] = ()) -> Plan:
         """The finished program; what no step touches is left out."""
         used = {name for step in self.steps for name in _buffers(step)}
-        if self.target.bare:
-            for port in (*inputs, *outputs):
-                used.add(port.buffer)
-                self._sizes[port.buffer] = self._size(self.layout.buffers[port.buffer])
+        states = [port for state in kept for port in (state.source, state.result)]
+        for port in (*inputs, *outputs, *states) if self.target.bare else states:
+            used.add(port.buffer)
+            self._sizes[port.buffer] = self._port_size(port)
         symbols = {step.symbol for step in self.steps if isinstance(step, Call)}
         return Plan(
             inputs=inputs,
@@ -190,7 +191,13 @@ class Program:
             constants=tuple(Constant(name, value) for name, value in self._constants.items() if name in used),
             steps=tuple(self.steps),
             functions={name: function for name, function in self._functions.items() if name in symbols},
+            kept=kept,
         )
+
+    def _port_size(self, port: Port) -> int:
+        if port.buffer in self.layout.buffers:
+            return self._size(self.layout.buffers[port.buffer])
+        return math.prod(port.shape) * np.dtype(port.dtype).itemsize
 
 
 def _buffers(step: Step) -> tuple[str, ...]:

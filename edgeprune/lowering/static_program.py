@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgeprune.lowering.aot import quoted, remark
+from edgeprune.lowering.aot import kept_bytes, quoted, remark
 from edgeprune.lowering.arena import Arena
 from edgeprune.lowering.plan import Call, ClearHalo, Plan, Port, Step
 from edgeprune.target import Target
@@ -31,7 +31,8 @@ __attribute__((noinline)) static void tell(edge_note note, void *context, int32_
 
 def emit_static_source(plan: Plan, arena: Arena, constants: Mapping[str, int], target: Target, name: str) -> str:
     """The C of `plan`; `constants` are the offsets of its constants in edge_constants."""
-    return "\n".join([_HEAD, _declarations(plan), _facts(plan, arena, target, name), _program(plan, arena, constants)])
+    parts = [_declarations(plan), _facts(plan, arena, target, name), _program(plan, arena, constants)]
+    return "\n".join([_HEAD, *parts, _reset(plan, arena)])
 
 
 def emit_step_names(plan: Plan) -> str:
@@ -86,7 +87,18 @@ def _program(plan: Plan, arena: Arena, constants: Mapping[str, int]) -> str:
         if isinstance(step, Call):
             lines.append(f"    NOTE({count});")
             count += 1
+    for state in plan.kept:
+        ends = [f"M({arena.offsets[port.buffer]})" for port in (state.source, state.result)]
+        copied = f"    __builtin_memcpy({', '.join(ends)}, {kept_bytes(state)}); /* {remark(state.source.name)} */"
+        lines += [copied] if state.copied else []
     return "\n".join([*lines, "    (void)arena, (void)note, (void)context;", "}", ""])
+
+
+def _reset(plan: Plan, arena: Arena) -> str:
+    """Every state becomes what is stored of zero."""
+    fills = [(arena.offsets[state.source.buffer], state.source.format.zero, kept_bytes(state)) for state in plan.kept]
+    lines = [f"    __builtin_memset(M({offset}), {zero}, {size});" for offset, zero, size in fills]
+    return "\n".join(["void edge_reset(void *arena) {", *lines, "    (void)arena;", "}", ""])
 
 
 def _statement(step: Step, addresses: Mapping[str, str]) -> str:

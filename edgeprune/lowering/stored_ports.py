@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from edgeprune.ir.edit import new_node
+from edgeprune.ir.states import State
 from edgeprune.lowering.movement import is_movement
 from edgeprune.lowering.quantization import (
     STORE_DOMAIN,
@@ -16,11 +19,18 @@ from edgeprune.lowering.quantization import (
 )
 
 
-def store_ports(found: Quantized) -> None:
-    """Let outputs on a grid be stored on it, and inputs that are quantized before anything else be given so."""
+def store_ports(found: Quantized, real_states: Sequence[State] = ()) -> None:
+    """Let outputs on a grid be stored on it, and inputs that are quantized before anything else be given so.
+
+    The inputs and outputs of `real_states` are real numbers.
+    """
     found.stored_ports = True
     for value in found.model.graph.inputs:
-        _store_input(found, value)
+        if value.name not in {state.input for state in real_states}:
+            _store_input(found, value)
+    results = {state.output for state in real_states}
+    for value in [value for value in found.model.graph.outputs if value.name in results]:
+        _copy_output(found, value)
 
 
 def copy_outputs(found: Quantized, computed_by: str = "") -> None:
@@ -30,12 +40,17 @@ def copy_outputs(found: Quantized, computed_by: str = "") -> None:
         producer = value.producer()
         if computed_by and (producer is None or producer.op_type != computed_by):
             continue
-        node = new_node(STORE_OP, [value], name=f"{value.name}_real", like=value)
-        node.domain = STORE_DOMAIN
-        insert_after(graph, value, node)
-        name = value.name
-        replace_output(graph, value, node.outputs[0])
-        value.name = f"{name}_stored"
+        _copy_output(found, value)
+
+
+def _copy_output(found: Quantized, value: ir.Value) -> None:
+    """Let the output `value` be a copy in real numbers of what is computed."""
+    graph, name = found.model.graph, value.name
+    node = new_node(STORE_OP, [value], name=f"{name}_real", like=value)
+    node.domain = STORE_DOMAIN
+    insert_after(graph, value, node)
+    replace_output(graph, value, node.outputs[0])
+    value.name = f"{name}_stored"
 
 
 def _store_input(found: Quantized, value: ir.Value) -> None:

@@ -35,6 +35,19 @@ class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stored: Stored | None = None
 
 
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the package keeps from one inference to the next: its input `name` is its output `result` in the next.
+
+    It begins at zero. Its place in the scratch memory is set in packages for microcontrollers.
+    """
+
+    name: str
+    result: str
+    shape: tuple[int, ...]
+    dtype: str
+    stored: Stored | None = None
+
+
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`metric` of the model as it came and as it is in the package, on the same `samples` test rows."""
 
@@ -112,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: dict[str, str] = {}
     expanded_bytes: int = 0
     bands: Bands | None = None
+    states: tuple[State, ...] = ()
     schema: int = SCHEMA
 
     @property
@@ -131,7 +145,7 @@ def inspection(manifest: Manifest) -> dict[str, Any]:
     fields = (
         *("precision", "backend", "weights_bytes", "code_bytes"),
         *("ram_bytes", "expanded_bytes", "macs", "dense_macs", "nonzero_weights", "weights"),
-        *("bands", "accuracy", "layers", "provenance"),
+        *("states", "bands", "accuracy", "layers", "provenance"),
     )
     facts = {name: plain[name] for name in fields}
     return {"target": manifest.target.name, **facts, "total_bytes": manifest.total_bytes}

@@ -19,7 +19,7 @@ from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import Score
 from edgeprune.options import Options
 from edgeprune.package.format import MODEL, write_package
-from edgeprune.package.manifest import Accuracy, Bands, LayerFacts, Manifest, Port, Provenance, Segment, Stored
+from edgeprune.package.manifest import Accuracy, Bands, LayerFacts, Manifest, Port, Provenance, Segment, State, Stored
 from edgeprune.package.read import PackageFile
 from edgeprune.progress import Progress, silent
 from edgeprune.road.judging import Judge
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from edgeprune.lowering.band_choice import Banding
     from edgeprune.lowering.build import Built
+    from edgeprune.lowering.plan import Kept
     from edgeprune.lowering.plan import Port as PlannedPort
 
 _VERSIONED = ("apache-tvm", "numpy", "onnx", "onnx-ir", "torch", "ziglang")
@@ -94,6 +95,7 @@ def assemble(name: str, banding: Banding, built: Built, target: Target, provenan
         provenance=provenance,
         preprocess=None if judge.card is None else msgspec.to_builtins(judge.card.preprocess),
         bands=_bands(banding),
+        states=tuple(_state(state, built) for state in plan.kept),
     )
     sources = {file: text.encode() for file, text in built.sources.items()}
     serialized = to_proto(model).SerializeToString(deterministic=True)
@@ -103,6 +105,11 @@ def assemble(name: str, banding: Banding, built: Built, target: Target, provenan
 def _bands(banding: Banding) -> Bands | None:
     segments = tuple(Segment(each.source, each.result, each.count, each.extra_macs) for each in banding.segments)
     return Bands(banding.whole_ram_bytes, sum(each.extra_macs for each in segments), segments) if segments else None
+
+
+def _state(state: Kept, built: Built) -> State:
+    held = _port(state.source, built)
+    return State(held.name, state.result.name, held.shape, held.dtype, held.stored)
 
 
 def _port(port: PlannedPort, built: Built) -> Port:
@@ -120,11 +127,11 @@ def measure(draft: Draft, judge: Judge, model: ir.Model, progress: Progress = si
     """
     if judge.test is not None and draft.manifest.target.arithmetic == "fixed":
         with draft.package() as package, open_twin(package, progress) as twin:
-            return judge.score_runner(twin.run, progress)
+            return judge.score_runner(twin.run, twin.reset, progress)
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
         return judge.score(model)
     with draft.package() as package, package.runner() as runner:
-        return judge.score_runner(runner.run, progress)
+        return judge.score_runner(runner.run, runner.reset, progress)
 
 
 def latency_of(draft: Draft, options: Options, progress: Progress = silent) -> float:

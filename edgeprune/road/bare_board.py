@@ -40,6 +40,7 @@ def firmware_for(package: Package, board: Board, mlperf_tiny: MlperfTiny | None 
         bootloader_bytes=board.bootloader_bytes,
         uart=board.transport == "uart",
         mlperf_tiny=mlperf_tiny,
+        keeps=bool(manifest.states),
     )
 
 

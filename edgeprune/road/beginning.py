@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.ir.states import with_states
 from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.options import Options
 from edgeprune.progress import Progress
@@ -48,11 +49,11 @@ def begin(
 ) -> Beginning:
     """Take up `model` for `target` and judge it by the card `data`; a run that was cut off goes on beside `output`.
 
-    Raises EdgepruneError: precision-unsupported, backend-unsupported, target-unknown (usage); what reading the model
-    and the data raises.
+    Raises EdgepruneError: precision-unsupported, backend-unsupported, target-unknown, state-invalid (usage);
+    what reading the model and the data raises.
     """
     check_supported(options)
     facts = load_target(target)
-    arrived, told = arrive(load_model(model))
+    arrived, told = arrive(with_states(load_model(model), options.states))
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
     return Beginning(source_of(model), arrived, told, judge, facts, options)

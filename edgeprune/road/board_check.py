@@ -60,13 +60,15 @@ def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -
     manifest = package.manifest
     if _runs_here(manifest.target):
         with package.runner() as runner:
-            return run_rows(runner.run, rows), "the same library on this machine"
+            return run_rows(runner.run, rows, runner.reset), "the same library on this machine"
     if manifest.precision == "fp32":
-        from edgeprune.ir.execute import Session
+        from edgeprune.ir.stream import Stream
 
-        return run_rows(Session(model_of(package)).run, rows), "the package's model on ONNX Runtime"
+        stream = Stream(model_of(package))
+        return run_rows(stream.run, rows, stream.reset), "the package's model on ONNX Runtime"
     with open_twin(package, progress) as twin:
-        return run_rows(twin.run, rows), f"the package's model compiled for {twin_target(manifest.target).name}"
+        how = f"the package's model compiled for {twin_target(manifest.target).name}"
+        return run_rows(twin.run, rows, twin.reset), how
 
 
 def compare(

@@ -24,8 +24,13 @@ from edgeprune.search.instructions import Prediction, instruction_facts, predict
 class Runs(Protocol):
     """What runs a model on a board."""
 
-    def run_rows(self, inputs: dict[str, np.ndarray], progress: Progress = silent) -> dict[str, np.ndarray]:
-        """One inference a row: arrays (count, *shape) by input name, to the same by output name."""
+    def run_rows(
+        self, inputs: dict[str, np.ndarray], progress: Progress = silent, reset_every: int = 0
+    ) -> dict[str, np.ndarray]:
+        """One inference a row: arrays (count, *shape) by input name, to the same by output name.
+
+        What the model remembers is reset before the first row, and before each `reset_every`-th.
+        """
 
     def bench(self, seconds: float) -> BenchTold:
         """One inference after another for about `seconds`, then one by steps."""
@@ -52,7 +57,7 @@ class OnBoard:
         shaped = {
             spec.name: samples.inputs[spec.name].reshape(samples.count, *spec.shape) for spec in self.package.inputs
         }
-        outputs = self.runner.run_rows(shaped, progress)
+        outputs = self.runner.run_rows(shaped, progress, samples.reset_every)
         return {name: rows[:, 0] if rows.shape[1:2] == (1,) else rows for name, rows in outputs.items()}
 
     def bench(self, seconds: float, progress: Progress = silent) -> dict[str, Any]:

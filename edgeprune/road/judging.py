@@ -13,7 +13,7 @@ import numpy as np
 from edgeprune.data import Card, Samples, load_card, random_samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.indices import index_limits
-from edgeprune.ir.ports import input_specs
+from edgeprune.ir.states import states_of, visible_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
 from edgeprune.progress import Progress, silent
 from edgeprune.road.resuming import Resume
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _RANDOM_ROWS = 64
 
 Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+Reset = Callable[[], None]
+"""Makes a model forget what it remembers."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,32 @@ class Judge:
         return self.card.metric if self.card is not None else "fidelity"
 
     def rows(self, split: str, limit: int | None = None) -> Samples:
-        """The rows of `split`, or random ones without a card."""
-        specs = input_specs(self.original)
+        """The rows of `split`, or random ones without a card; with states as the original meets them row by row."""
+        from edgeprune.ir.stream import with_held
+
+        specs, remembers = visible_specs(self.original), bool(states_of(self.original))
         if self.card is None:
-            return random_samples(specs, limit or _RANDOM_ROWS, self.seed, index_limits(self.original))
-        return self.card.load(split, specs, limit)
+            random = random_samples(specs, limit or _RANDOM_ROWS, self.seed, index_limits(self.original))
+            return with_held(self.original, random)
+        if not remembers or limit is None:
+            return with_held(self.original, self.card.load(split, specs, limit))
+        return with_held(self.original, self.card.load(split, specs)).spread(limit)
 
     def score(self, model: ir.Model) -> Score | None:
         """The test score of `model` on ONNX Runtime; None without a card."""
         if self.test is None:
             return None
-        from edgeprune.ir.execute import Session
+        from edgeprune.ir.stream import Stream
 
-        return self.score_runner(Session(self.write(model), available_cores()).run)
+        stream = Stream(self.write(model), available_cores())
+        return self.score_runner(stream.run, stream.reset)
 
-    def score_runner(self, run: Runner, progress: Progress = silent) -> Score | None:
+    def score_runner(self, run: Runner, reset: Reset, progress: Progress = silent) -> Score | None:
         """The test score of whatever `run` computes; None without a card."""
         if self.test is None:
             return None
-        return evaluate(self.metric, run_rows(run, self.test, progress), self.test.labels, self.reference)
+        outputs = run_rows(run, self.test, reset, progress)
+        return evaluate(self.metric, outputs, self.test.labels, self.reference)
 
     def drop(self, score: Score | None) -> float | None:
         """Points lost against the original; None where nothing was measured."""
@@ -91,10 +100,11 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, re
     if data is None:
         return Judge(original, None, seed, resume=resume or Resume())
     card = load_card(data)
-    test = card.load("test", input_specs(original))
-    from edgeprune.ir.execute import Session
+    test = card.load("test", visible_specs(original))
+    from edgeprune.ir.stream import Stream
 
-    outputs = run_rows(Session(original, available_cores()).run, test)
+    stream = Stream(original, available_cores())
+    outputs = run_rows(stream.run, test, stream.reset)
     _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
     return Judge(original, card, seed, before, test, outputs, resume or Resume())
@@ -128,18 +138,24 @@ def evaluate_runner(
                 hint="name the original model: --reference MODEL",
                 exit_code=2,
             )
-        from edgeprune.ir.execute import Session
+        from edgeprune.ir.stream import Stream
 
-        compared = run_rows(Session(reference).run, samples)
-    outputs = run_rows(opened.run, samples, progress)
+        stream = Stream(reference)
+        compared = run_rows(stream.run, samples, stream.reset)
+    outputs = run_rows(opened.run, samples, opened.reset, progress)
     _check_classes(card, samples, outputs)
     return evaluate(card.metric, outputs, samples.labels, compared)
 
 
-def run_rows(run: Runner, samples: Samples, progress: Progress = silent) -> dict[str, np.ndarray]:
-    """One inference a row; outputs by name, stacked along a new first axis in place of the batch axis."""
+def run_rows(run: Runner, samples: Samples, reset: Reset, progress: Progress = silent) -> dict[str, np.ndarray]:
+    """One inference a row; outputs by name, stacked along a new first axis in place of the batch axis.
+
+    What the model remembers goes from row to row, and `reset` is called where `samples` begin anew.
+    """
     rows = []
     for index in range(samples.count):
+        if samples.begins(index):
+            reset()
         rows.append(run(samples.row(index)))
         progress("evaluating", index + 1, samples.count, "")
     if not rows:

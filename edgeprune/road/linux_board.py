@@ -47,5 +47,6 @@ def open_on_linux(
             memory = disk + manifest.weights_bytes + wanted * manifest.ram_bytes + _PROGRAM_BYTES
             check_room(board, session.facts, memory_bytes=memory, disk_bytes=disk)
             session.begin()
-            runner = BoardRunner(session, files, (manifest.inputs, manifest.outputs), threads=wanted)
+            ports, keeps = (manifest.inputs, manifest.outputs), bool(manifest.states)
+            runner = BoardRunner(session, files, ports, threads=wanted, keeps=keeps)
             yield OnBoard(package, board, session.kind, runner, wanted, session)

@@ -69,7 +69,7 @@ def evaluate_on_board(
     with open_on_board(package, board, threads, progress) as opened:
         samples = load_card(data).load(split, opened.package.inputs)
         run = _ahead(lambda: opened.run_rows(samples, progress))
-        return evaluate_runner(Opened(opened.package.inputs, run), data, split, reference)
+        return evaluate_runner(Opened(opened.package.inputs, run, _stay), data, split, reference)
 
 
 def bench_on_board(
@@ -147,6 +147,10 @@ def _folder_name(package: Package) -> str:
     """The model's name as a folder may be called, with what tells its versions apart."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", package.manifest.name).strip("-")[:64] or "model"
     return f"{name}-{package.manifest.members[package.manifest.library][:8]}"
+
+
+def _stay() -> None:
+    """What was run ahead was reset on its way."""
 
 
 def _ahead(run_all: Callable[[], dict[str, np.ndarray]]) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:

@@ -17,10 +17,14 @@ Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Opened:
-    """Something that takes `inputs` and runs one inference: arrays by name, with their batch axis, both ways."""
+    """Something that takes `inputs` and runs one inference: arrays by name, with their batch axis, both ways.
+
+    `reset` makes it forget what it remembers.
+    """
 
     inputs: tuple[InputSpec, ...]
     run: Runner
+    reset: Callable[[], None]
 
 
 @contextmanager
@@ -28,12 +32,12 @@ def open_runner(source: str | PathLike[str], threads: int = 1) -> Iterator[Opene
     """The package or model file `source`, ready to run until the end of the block."""
     if not is_package(source):
         from edgeprune.frontend.load import load
-        from edgeprune.ir.execute import Session
+        from edgeprune.ir.stream import Stream
 
-        session = Session(load(source), threads)
-        yield Opened(tuple(InputSpec(spec.name, spec.shape, spec.dtype) for spec in session.specs), session.run)
+        stream = Stream(load(source), threads)
+        yield Opened(tuple(stream.specs), stream.run, stream.reset)
         return
     from edgeprune.compiled import Package
 
     with Package.open(source) as package, package.runner(threads) as runner:
-        yield Opened(package.inputs, runner.run)
+        yield Opened(package.inputs, runner.run, runner.reset)

@@ -8,6 +8,7 @@ struct edge_asked {
     const char *library, *inputs, *outputs, *expected;
     int threads;
     double seconds, tolerance;
+    long reset_every; /* rows after which the model forgets, 0 where it never does */
     int runs;         /* how many to time exactly, 0 where `seconds` say it */
     char cores[256]; /* those that it may run on, as Linux lists them */
 };

@@ -13,9 +13,10 @@ enum { STACK_BYTES = 1 << 20, MOST_THREADS = 1024 };
 static const char usage[] =
     "usage: edge-run facts [--json]\n"
     "       edge-run bench --library FILE [--threads N] [--seconds S | --runs N] [--json]\n"
-    "       edge-run run --library FILE [--threads N] --inputs FILE --outputs FILE [--json]\n"
+    "       edge-run run --library FILE [--threads N] --inputs FILE --outputs FILE [--reset-every N] [--json]\n"
     "       edge-run verify --library FILE [--threads N] --inputs FILE --expected FILE [--tolerance T] [--json]\n"
-    "Files hold rows one after another, of each the ports in order, little-endian.\n";
+    "Files hold rows one after another, of each the ports in order, little-endian. What the model remembers goes from\n"
+    "row to row; it is forgotten before the first row of each N.\n";
 
 void edge_print_text(const char *text) {
     putchar('"');
@@ -54,6 +55,8 @@ static void take(struct edge_asked *asked, const char *name, const char *value) 
         asked->seconds = number(name, value, 0, 3600);
     else if (strcmp(name, "--runs") == 0)
         asked->runs = (int)number(name, value, 1, 100000);
+    else if (strcmp(name, "--reset-every") == 0)
+        asked->reset_every = (long)number(name, value, 1, 1e9);
     else if (strcmp(name, "--tolerance") == 0)
         asked->tolerance = number(name, value, 0, 1e9);
     else

@@ -73,6 +73,7 @@ void edge_open_model(struct edge_loaded *model, const char *path, int threads, s
     model->run = find(library, "edge_run");
     model->profile = find(library, "edge_profile");
     model->error = find(library, "edge_error");
+    model->reset = edge_find(library, "edge_reset");
     model->step_name = find(library, "edge_step_name");
     model->steps = ((int (*)(void))find(library, "edge_step_count"))();
     model->most_samples = samples;
@@ -86,6 +87,14 @@ void edge_open_model(struct edge_loaded *model, const char *path, int threads, s
     uint8_t *rest = place(&model->outputs, place(&model->inputs, memory + figures));
     int (*init)(void **, void *, size_t, int) = find(library, "edge_init");
     int code = init(&model->context, rest, context, threads);
+    if (code)
+        edge_give_up("%s", model->error(code));
+}
+
+void edge_forget(const struct edge_loaded *model) {
+    if (!model->reset)
+        edge_give_up("the library lacks edge_reset");
+    int code = model->reset(model->context);
     if (code)
         edge_give_up("%s", model->error(code));
 }

@@ -23,6 +23,7 @@ struct edge_loaded {
     int (*run)(void *context, const void *const *inputs, void *const *outputs);
     int (*profile)(void *context, const void *const *inputs, void *const *outputs, uint64_t *nanoseconds);
     const char *(*error)(int code);
+    int (*reset)(void *context); /* NULL in libraries of earlier versions */
     uint64_t *samples; /* room for `most_samples` figures */
     size_t most_samples;
 };
@@ -32,6 +33,8 @@ struct edge_loaded {
 void edge_open_model(struct edge_loaded *model, const char *path, int threads, size_t samples);
 /* One inference on the rows; ends the program with a message where it fails. */
 void edge_infer(const struct edge_loaded *model);
+/* Has the model forget what it remembers; ends the program with a message where it cannot. */
+void edge_forget(const struct edge_loaded *model);
 /* Writes a message to standard error and ends the program. */
 _Noreturn void edge_give_up(const char *format, ...);
 

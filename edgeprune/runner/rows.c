@@ -34,6 +34,8 @@ int edge_run_rows(const struct edge_asked *asked) {
     FILE *inputs = opened(asked->inputs, "rb", "inputs"), *outputs = opened(asked->outputs, "wb", "outputs");
     long rows = 0;
     for (; read_row(inputs, asked->inputs, &model.inputs); rows++) {
+        if (asked->reset_every && rows % asked->reset_every == 0)
+            edge_forget(&model);
         edge_infer(&model);
         for (int port = 0; port < model.outputs.count; port++)
             if (fwrite(model.outputs.row[port], 1, model.outputs.bytes[port], outputs) != model.outputs.bytes[port])

@@ -43,6 +43,11 @@ EXPORT size_t edge_memory(int threads) {
     return context_memory(threads) + edge_constants_memory();
 }
 
+static void forget(struct edge_context *context) {
+    for (int i = 0; i < edge_model.kept_count; i++)
+        memset(context->arena + edge_model.kept[i].offset, 0, edge_model.kept[i].bytes);
+}
+
 EXPORT int edge_init(edge_context **context, void *memory, size_t size, int threads) {
     if (!context || threads < 1)
         return EDGE_ARGUMENT;
@@ -59,6 +64,7 @@ EXPORT int edge_init(edge_context **context, void *memory, size_t size, int thre
     memset(base, 0, head);
     made->owned = owned;
     made->arena = base + head;
+    forget(made);
     int code = edge_constants_take(memory ? made->arena + round_up(edge_model.arena_bytes) : NULL, &made->constants);
     if (code != EDGE_OK) {
         free(owned);
@@ -91,6 +97,16 @@ EXPORT int edge_profile(edge_context *context, const void *const *inputs, void *
 
 EXPORT int edge_run(edge_context *context, const void *const *inputs, void *const *outputs) {
     return edge_profile(context, inputs, outputs, NULL);
+}
+
+EXPORT int edge_reset(edge_context *context) {
+    if (!context)
+        return EDGE_ARGUMENT;
+    if (atomic_exchange_explicit(&context->busy, 1, memory_order_acquire))
+        return EDGE_BUSY;
+    forget(context);
+    atomic_store_explicit(&context->busy, 0, memory_order_release);
+    return EDGE_OK;
 }
 
 EXPORT void edge_free(edge_context *context) {

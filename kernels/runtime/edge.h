@@ -1,6 +1,7 @@
 /* The interface of a compiled model: plain C, no dependency but libc.
 
-   Make a context, run it as often as you like, free it. A context is used by one thread at a time (a second
+   Make a context, run it as often as you like, free it. What a model remembers from one inference to the next is in the
+   context. A context is used by one thread at a time (a second
    edge_run on the same context returns EDGE_BUSY); different contexts may run at once. Inputs and outputs are
    dense, row-major arrays of the caller, in the order of the ports. */
 #ifndef EDGE_H
@@ -35,6 +36,9 @@ size_t edge_memory(int threads);
 int edge_run(edge_context *context, const void *const *inputs, void *const *outputs);
 /* One inference that also gives the wall time of each step, edge_step_count() values in nanoseconds. */
 int edge_profile(edge_context *context, const void *const *inputs, void *const *outputs, uint64_t *nanoseconds);
+/* Forgets what the model remembers from one inference to the next, as a new context does; nothing where it remembers
+   nothing. Returns an EDGE_ code. */
+int edge_reset(edge_context *context);
 /* Ends the context's threads and frees what edge_init allocated. NULL is allowed. */
 void edge_free(edge_context *context);
 

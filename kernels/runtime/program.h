@@ -19,6 +19,12 @@ struct edge_port {
     size_t bytes;
 };
 
+/* Where in the arena something lies that one inference leaves for the next. */
+struct edge_kept {
+    size_t offset;
+    size_t bytes;
+};
+
 /* The facts of one model, given by the generated file. */
 struct edge_model {
     const char *target;
@@ -33,6 +39,8 @@ struct edge_model {
     size_t records; /* where in edge_constants the coded ones begin, and their bytes */
     size_t records_bytes;
     size_t expanded_bytes; /* what they take once they are expanded */
+    int kept_count;
+    const struct edge_kept *kept;
 };
 
 struct edge_context {

@@ -1,8 +1,9 @@
-/* A compiled model as a static library: plain C without heap, threads or state of its own. It needs memcpy and memset.
+/* A compiled model as a static library: plain C without heap, threads or memory of its own. It needs memcpy and memset.
 
    Give it `edge_model.arena_bytes` of memory, 16-byte aligned; write each input at its tensor's offset there, call
    edge_run, read each output at its tensor's offset. A run overwrites the inputs. Different arenas may be used at
-   once, from different threads or interrupts. */
+   once, from different threads or interrupts. What a model remembers from one run to the next lies in the arena, which
+   nothing else may write then: call edge_reset before the first run. */
 #ifndef EDGE_MODEL_H
 #define EDGE_MODEL_H
 
@@ -43,6 +44,9 @@ extern const char *const edge_step_names[];
 
 /* Called after each step of a run with the context given to edge_run. */
 typedef void (*edge_note)(void *context, int32_t step);
+
+/* Forgets what the model remembers; nothing where it remembers nothing. */
+void edge_reset(void *arena);
 
 /* One inference. `note` may be 0. */
 void edge_run(void *arena, edge_note note, void *context);

@@ -5,8 +5,8 @@ from package_factory import make_manifest
 from edgeprune.package.manifest import Manifest, inspection
 
 FIELDS = (
-    "target precision backend weights_bytes code_bytes total_bytes ram_bytes expanded_bytes bands macs dense_macs "
-    "nonzero_weights weights accuracy layers provenance"
+    "target precision backend weights_bytes code_bytes total_bytes ram_bytes expanded_bytes bands states macs "
+    "dense_macs nonzero_weights weights accuracy layers provenance"
 )
 
 

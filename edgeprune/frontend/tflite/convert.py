@@ -15,6 +15,7 @@ from edgeprune.frontend.tflite.schema import Operator, Subgraph, Tensor
 from edgeprune.frontend.tflite.states import NEXT
 from edgeprune.frontend.tflite.table import CONVERTERS
 from edgeprune.frontend.tflite.values import Values
+from edgeprune.ir.states import State, note_states
 
 
 def convert(subgraphs: Sequence[Subgraph]) -> ir.Model:
@@ -27,9 +28,11 @@ def convert(subgraphs: Sequence[Subgraph]) -> ir.Model:
     names = [builder.unique(values.tensors[index].name or f"output_{n}") for n, index in enumerate(subgraph.outputs)]
     for operator in subgraph.operators:
         _convert_operator(operator, values)
-    _add_outputs(values, subgraph, names)
+    states = _add_outputs(values, subgraph, names)
     _check_starts(subgraphs)
-    return builder.model()
+    model = builder.model()
+    note_states(model, states)
+    return model
 
 
 def _add_input(values: Values, index: int, place: int) -> None:
@@ -60,8 +63,11 @@ def _convert_operator(operator: Operator, values: Values) -> None:
         raise call.corrupt(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _add_outputs(values: Values, subgraph: Subgraph, names: Sequence[str]) -> None:
-    """Outputs under TFLite's names; one that is an input, a constant or another output becomes a value of its own."""
+def _add_outputs(values: Values, subgraph: Subgraph, names: Sequence[str]) -> list[State]:
+    """Outputs under TFLite's names; one that is an input, a constant or another output becomes a value of its own.
+
+    Those of variables come last, and are returned with their inputs.
+    """
     graph = values.builder.graph
     for index, name in zip(subgraph.outputs, names, strict=True):
         value = values.get(index)
@@ -69,11 +75,14 @@ def _add_outputs(values: Values, subgraph: Subgraph, names: Sequence[str]) -> No
             value = values.builder.add(name, "Identity", [value], {})
         value.name = name
         graph.outputs.append(value)
+    states = []
     for port, value in values.states.outputs().items():
         name = values.builder.unique(port + NEXT)
         kept = values.builder.add(name, "Identity", [value], {})
         kept.name = name
         graph.outputs.append(kept)
+        states.append(State(port, name))
+    return states
 
 
 def _check_starts(subgraphs: Sequence[Subgraph]) -> None:
