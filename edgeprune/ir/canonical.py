@@ -23,6 +23,7 @@ from edgeprune.ir.canonical_gemm import normalise_linear
 from edgeprune.ir.canonical_movement import join_movements
 from edgeprune.ir.canonical_norm import write_out_group_norms
 from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
+from edgeprune.ir.canonical_powers import align_exponents
 from edgeprune.ir.canonical_preceding import fold_preceding
 from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
 from edgeprune.ir.canonical_spatial import name_global_pools, untranspose_convolutions
@@ -40,6 +41,7 @@ _SIMPLIFICATION: tuple[Step, ...] = (
     fold_constants,
     remove_no_ops,
     infer_shapes,
+    align_exponents,
     make_windows_explicit,
     join_movements,
     fold_pads,

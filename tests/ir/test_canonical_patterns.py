@@ -6,6 +6,8 @@ from collections.abc import Callable
 from math import pi, sqrt
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from canonical_cases import Graph, check, operators
 
@@ -101,6 +103,10 @@ ACTIVATIONS: dict[str, tuple[Build, list[str]]] = {
         lambda g: times(g, times(g, "x", number(g, 0.5)), tanh(g, g.node("Pow", "x", number(g, 3)))),
         ["Gelu"],
     ),
+    "gelu by tanh of a whole power": (
+        lambda g: times(g, times(g, "x", number(g, 0.5)), tanh(g, g.node("Pow", "x", integers(g, 3)))),
+        ["Gelu"],
+    ),
     "gelu by tanh of a product": (
         lambda g: times(g, number(g, 0.5), times(g, "x", tanh(g, times(g, "x", "x", "x")))),
         ["Gelu"],
@@ -126,6 +132,14 @@ def test_activations_by_parts_become_one_node(case: str):
     graph = Graph()
     build, expected = ACTIVATIONS[case]
     assert operators(check(graph.model({"x": [1, 3, 5, 4]}, [build(graph)]))) == expected
+
+
+def test_whole_exponents_become_real():
+    graph = Graph()
+    rounded = graph.node("Cast", graph.node("Relu", "z"), to=onnx.TensorProto.INT32)
+    model = check(graph.model({"x": [1, 3], "z": [1, 3]}, [graph.node("Pow", "x", rounded)]))
+    assert operators(model) == ["Relu", "Cast", "Cast", "Pow"]
+    assert {value.dtype for value in model.graph.node(3).inputs if value is not None} == {ir.DataType.FLOAT}
 
 
 def test_a_product_with_another_shape_stays():
