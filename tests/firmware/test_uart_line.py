@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny_bare import link, tiny_inputs, tiny_outputs
 from edgeprune.chip import load_chip
 from edgeprune.deploy.mailbox_runner import MailboxRunner
 from edgeprune.deploy.serial_memory import SerialMemory
+from edgeprune.errors import EdgepruneError
 
 pytest.importorskip("serial")
 
@@ -33,6 +35,7 @@ def start(tmp_path):
         board = subprocess.Popen([*command, "-serial", line.board, "-kernel", path])
         memory = SerialMemory(line.host, 115200)
         ends.append((memory, board, line))
+        wait_for(memory)
         return firmware, memory
 
     yield make
@@ -41,6 +44,17 @@ def start(tmp_path):
         board.kill()
         board.wait()
         line.cut()
+
+
+def wait_for(memory, seconds=60.0):
+    """Ask until the firmware answers: QEMU takes its time to start where other tests keep the machine busy."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return memory.connect()
+        except EdgepruneError:
+            if time.monotonic() > end:
+                raise
 
 
 @needs_qemu
