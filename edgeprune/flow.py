@@ -71,6 +71,7 @@ def prune(
 ) -> PruneResult:
     """The road up to the pruned IR, written to `output` as a plain ONNX file unless a limit is missed."""
     from edgeprune.ir.ports import save_ir
+    from edgeprune.ir.scores import without_scores
     from edgeprune.road.beginning import begin
     from edgeprune.road.inspecting import inspect_model
     from edgeprune.road.pruning import prune_for
@@ -82,12 +83,12 @@ def prune(
     pruned = prune_for(judge, drafter, options, progress)
     score = judge.score(pruned.model)
     shortfall = accuracy_shortfall(options, judge.drop(score), pruned.by_hand)
-    written = judge.write(pruned.model)
+    written = without_scores(judge.write(pruned.model))
     if output is not None and (not shortfall or options.best_effort):
         save_ir(written, output)
     judge.resume.finish()
     inspection = inspect_model(written, target=drafter.target.name, before=judge.before, after=score)
-    return PruneResult(pruned.model, inspection | start.told | pruned.told, not shortfall, shortfall)
+    return PruneResult(without_scores(pruned.model), inspection | start.told | pruned.told, not shortfall, shortfall)
 
 
 def compile(

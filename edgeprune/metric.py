@@ -78,7 +78,13 @@ def evaluate(metric: str, outputs: Outputs, labels: np.ndarray | None, reference
 
 
 def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """The share of rows (count, classes) whose largest output is the label's; rows that hold NaN count as wrong."""
+    """The share of rows (count, classes) whose largest output is the label's; rows that hold NaN count as wrong.
+
+    A whole number in place of the outputs is the class itself.
+    """
+    if outputs.dtype.kind in "biu" and outputs.size == len(outputs):
+        check_labels(labels, max(int(labels.max(initial=0)), int(outputs.max(initial=0))) + 1)
+        return float(np.mean(outputs.reshape(-1) == labels))
     return _top(outputs, labels, 1)
 
 
@@ -121,14 +127,15 @@ def fidelity(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarr
     Rows of (positions, values), such as the tokens of a text, are compared position by position; rows of one value
     together, as one vector over all rows. Zeros are like zeros (1) and unlike anything else (0); what holds no finite
     number is 0. Agreement is the share of positions whose largest class is the same; classes lie along the first axis
-    of (channels, height, width) rows and along the last axis of others. It is None where there is one class.
+    of (channels, height, width) rows and along the last axis of others. It is None where there is one class. Whole
+    numbers, such as those of classes, are alike where they are equal.
     """
     if set(outputs) != set(reference):
         raise _misfit(f"outputs {sorted(outputs)} compared with outputs {sorted(reference)}")
     for name in outputs:
         if outputs[name].shape != reference[name].shape:
             raise _misfit(f"output '{name}' has shape {outputs[name].shape}, the reference {reference[name].shape}")
-    cosine = float(np.mean([_cosine_rows(outputs[name], reference[name]).mean() for name in outputs]))
+    cosine = float(np.mean([_likeness(outputs[name], reference[name]) for name in outputs]))
     first = next(iter(reference))
     return cosine, _agreement(outputs[first], reference[first])
 
@@ -163,6 +170,11 @@ def _compared(outputs: np.ndarray) -> np.ndarray:
     return rows.T if rows.shape[1] == 1 else rows
 
 
+def _likeness(outputs: np.ndarray, reference: np.ndarray) -> float:
+    whole = reference.dtype.kind in "biu"
+    return float(np.mean(outputs == reference) if whole else _cosine_rows(outputs, reference).mean())
+
+
 def _cosine_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     a, b = _compared(left), _compared(right)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -174,6 +186,8 @@ def _cosine_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _agreement(outputs: np.ndarray, reference: np.ndarray) -> float | None:
+    if reference.dtype.kind in "biu":
+        return float(np.mean(outputs == reference))
     axis = 1 if outputs.ndim == 4 else -1
     if outputs.ndim < 2 or outputs.shape[axis] < 2:
         return None

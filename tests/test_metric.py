@@ -16,7 +16,7 @@ def ranked(row):
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 30), classes=st.integers(1, 9), ties=st.booleans())
 def test_top1_and_top5_by_sorting(seed, count, classes, ties):
     generator = np.random.default_rng(seed)
-    outputs = generator.integers(0, 3, (count, classes)) if ties else generator.normal(size=(count, classes))
+    outputs = generator.integers(0, 3, (count, classes)) * 1.0 if ties else generator.normal(size=(count, classes))
     labels = generator.integers(0, classes, count)
     for metric, places in (("top1", 1), ("top5", 5)):
         right = [label in ranked(row)[:places] for row, label in zip(outputs.tolist(), labels, strict=True)]
@@ -80,6 +80,13 @@ def test_agreement_takes_classes_from_the_channel_axis_of_images():
     outputs = reference.copy()
     outputs[0, 0, 0, 0] = 5.0
     assert fidelity({"y": outputs}, {"y": reference})[1] == pytest.approx(11 / 12)
+
+
+def test_whole_numbers_are_classes():
+    given, wanted = np.array([3, 1, 2, 2]), np.array([3, 1, 2, 0])
+    assert score("top1", given, wanted) == score("top1", given[:, None], wanted) == 0.75
+    assert fidelity({"y": given}, {"y": wanted}) == (0.75, 0.75)
+    assert fidelity({"y": given.reshape(1, 2, 2)}, {"y": wanted.reshape(1, 2, 2)}) == (0.75, 0.75)
 
 
 def test_tokens_are_compared_one_by_one():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -127,11 +127,18 @@ def measure(draft: Draft, judge: Judge, model: ir.Model, progress: Progress = si
     """
     if judge.test is not None and draft.manifest.target.arithmetic == "fixed":
         with draft.package() as package, open_twin(package, progress) as twin:
-            return judge.score_runner(twin.run, twin.reset, progress)
+            return _of_outputs(draft, judge).score_runner(twin.run, twin.reset, progress)
     if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
         return judge.score(model)
     with draft.package() as package, package.runner() as runner:
-        return judge.score_runner(runner.run, runner.reset, progress)
+        return _of_outputs(draft, judge).score_runner(runner.run, runner.reset, progress)
+
+
+def _of_outputs(draft: Draft, judge: Judge) -> Judge:
+    """The judge that compares nothing but the outputs of the package."""
+    names = {port.name for port in draft.manifest.outputs}
+    kept = {name: rows for name, rows in (judge.reference or {}).items() if name in names}
+    return replace(judge, reference=kept or None)
 
 
 def latency_of(draft: Draft, options: Options, progress: Progress = silent) -> float:

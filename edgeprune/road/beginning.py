@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.ir.scores import with_scores
 from edgeprune.ir.states import with_states
 from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.options import Options
@@ -55,5 +56,6 @@ def begin(
     check_supported(options)
     facts = load_target(target)
     arrived, told = arrive(with_states(load_model(model), options.states))
+    arrived = with_scores(arrived)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))
     return Beginning(source_of(model), arrived, told, judge, facts, options)

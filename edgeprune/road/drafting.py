@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.ir.cost import model_cost
+from edgeprune.ir.scores import without_scores
 from edgeprune.lowering.band_choice import with_bands
 from edgeprune.lowering.build import build
 from edgeprune.options import Options
@@ -45,7 +46,7 @@ class Drafter:
 
     def draft(self, model: ir.Model, progress: Progress) -> Draft:
         """The package of `model`, without an accuracy. Raises EdgepruneError as `lower` and `build` do."""
-        written = remove_dead(self.judge.write(model)).model
+        written = remove_dead(without_scores(self.judge.write(model))).model
         name = Path(self.source).stem if self.source is not None else model.graph.name or "model"
         banding = with_bands(written, self.target, self.options.ram, progress)
         built = build(banding.plan, self.target, progress=progress, name=name)
