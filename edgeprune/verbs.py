@@ -26,9 +26,13 @@ def evaluate(
     reference: Source | None = None,
     threads: int | None = None,
     board: str = HERE,
+    states: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Score:
-    """The metric of a data card for a model or a package; `reference` is the model that fidelity compares with."""
+    """The metric of a data card for a model or a package; `reference` is the model that fidelity compares with.
+
+    `states` are pairs `IN=OUT` of a model's input and the output that it is in the next inference.
+    """
     compared = None if reference is None else load_model(reference)
     if board != HERE:
         from edgeprune.road.on_board import evaluate_on_board
@@ -37,7 +41,7 @@ def evaluate(
     from edgeprune.road.judging import evaluate_runner
     from edgeprune.road.opened import open_runner
 
-    with open_runner(model_or_package, threads or 1) as opened:
+    with open_runner(model_or_package, threads or 1, states) as opened:
         return evaluate_runner(opened, data, split, compared, progress)
 
 

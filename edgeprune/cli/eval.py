@@ -23,6 +23,7 @@ from edgeprune.cli.arguments import (
     usage_error,
 )
 from edgeprune.cli.console import Console
+from edgeprune.cli.road_options import States
 from edgeprune.cli.tables import fact_table
 from edgeprune.model_file import ModelFile
 
@@ -36,6 +37,7 @@ def eval_verb(
     ] = None,
     arch: Architecture = None,
     dimension: Dimensions = None,
+    state: States = None,
     board: BoardName = "local",
     random_calibration: RandomCalibration = False,
     threads: BoardThreads = None,
@@ -59,9 +61,8 @@ def eval_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        score = flow.evaluate(
-            judged, data=data, split=split, reference=compared, threads=threads, board=board, progress=progress
-        )
+        choices = {"split": split, "threads": threads, "board": board, "states": tuple(state or ())}
+        score = flow.evaluate(judged, data=data, reference=compared, progress=progress, **choices)
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     if score.top1_agreement is not None:
         report["top1_agreement"] = score.top1_agreement

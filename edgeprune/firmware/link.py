@@ -77,8 +77,8 @@ def link_firmware(
 
     `steps` are the names of what the library runs, in order; they stay with the host. `digest` is what tells the host
     which library it holds: the first 8 bytes of its SHA-256; with `uart` it is asked over the chip's serial line too.
-    With `mlperf_tiny` EEMBC's runner is served instead, over that line or one in memory. `keeps`: whether something goes
-    from one run to the next, which is reset at the start and when the host asks. Raises EdgepruneError:
+    With `mlperf_tiny` EEMBC's runner is served instead, over that line or one in memory. `keeps`: whether something
+    goes from one run to the next, which is reset at the start and when the host asks. Raises EdgepruneError:
     firmware-target, firmware-unsupported, firmware-clock; firmware-ram-full and firmware-flash-full with the numbers;
     firmware-facts; link-failed.
     """

@@ -61,6 +61,15 @@ def with_states(model: ir.Model, texts: Sequence[str]) -> ir.Model:
     states = tuple(state for state in map(parse_state, texts) if state is not None)
     if len(states) < len(texts) and len(texts) > 1:
         raise _invalid(f"'{NO_STATES}' stands beside a pair", f"give pairs, or {NO_STATES} alone")
+    model = copy_model(model)
+    note_states(model, [])
+    return remembering(model, states)
+
+
+def remembering(model: ir.Model, states: Sequence[State]) -> ir.Model:
+    """`model` with its own states, or where it has none with `states`. Raises EdgepruneError as `check_states` does."""
+    if not states or states_of(model):
+        return model
     check_states(model, states)
     model = copy_model(model)
     note_states(model, states)

@@ -110,6 +110,7 @@ def _library(package: Package) -> CLibrary:
         arena_bytes=manifest.ram_bytes,
         inputs=[_held(port) for port in manifest.inputs],
         outputs=[_held(port) for port in manifest.outputs],
+        states=[state.name for state in manifest.states],
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgeprune.data import Card, Samples, load_card, random_samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.indices import index_limits
-from edgeprune.ir.states import states_of, visible_specs
+from edgeprune.ir.states import remembering, states_of, visible_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
 from edgeprune.progress import Progress, silent
 from edgeprune.road.resuming import Resume
@@ -140,7 +140,7 @@ def evaluate_runner(
             )
         from edgeprune.ir.stream import Stream
 
-        stream = Stream(reference)
+        stream = Stream(remembering(reference, opened.states))
         compared = run_rows(stream.run, samples, stream.reset)
     outputs = run_rows(opened.run, samples, opened.reset, progress)
     _check_classes(card, samples, outputs)

@@ -22,7 +22,7 @@ from edgeprune.road.board_check import Verdict, compare, host_outputs, real_outp
 from edgeprune.road.board_use import OnBoard
 from edgeprune.road.judging import evaluate_runner
 from edgeprune.road.linux_board import board_files, open_on_linux
-from edgeprune.road.opened import Opened
+from edgeprune.road.opened import Opened, package_states
 from edgeprune.road.rows import read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def evaluate_on_board(
     with open_on_board(package, board, threads, progress) as opened:
         samples = load_card(data).load(split, opened.package.inputs)
         run = _ahead(lambda: opened.run_rows(samples, progress))
-        return evaluate_runner(Opened(opened.package.inputs, run, _stay), data, split, reference)
+        runner = Opened(opened.package.inputs, run, _stay, package_states(opened.package))
+        return evaluate_runner(runner, data, split, reference)
 
 
 def bench_on_board(

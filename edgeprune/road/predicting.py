@@ -68,6 +68,5 @@ def _call_us(call: Call, sizes: dict[str, int], target: Target, threads: int) ->
 
 def _sizes(plan: Plan) -> dict[str, int]:
     """Bytes of every buffer and port."""
-    ports = (*plan.inputs, *plan.outputs)
-    sizes = {port.buffer: math.prod(port.shape) * np.dtype(port.dtype).itemsize for port in ports}
+    sizes = {port.buffer: math.prod(port.shape) * np.dtype(port.dtype).itemsize for port in plan.ports}
     return {**sizes, **{buffer.name: buffer.size for buffer in plan.buffers}}

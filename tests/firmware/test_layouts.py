@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -41,6 +42,18 @@ def test_each_layout_has_archive_header_and_use(layout):
     with zipfile.ZipFile(io.BytesIO(zipped(files))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
     assert zipped(files) == zipped(layout(library()))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_remembered_is_reset_by_the_example(layout):
+    plain, files = layout(library()), layout(replace(library(), states=["h", "c"]))
+    resets = [name for name, content in files.items() if b"edge_reset(arena);" in content]
+    assert len(resets) == 1 and resets[0].endswith((".c", ".ino"))
+    assert not any(b"edge_reset(arena);" in content for content in plain.values())
+    told = (
+        "It remembers from one inference to the next, in the arena: h, c.\nCall edge_reset(arena) before the first one."
+    )
+    assert told in files["README.txt"].decode() and "It remembers" not in plain["README.txt"].decode()
 
 
 def test_the_example_runs_one_inference(tmp_path):

@@ -23,7 +23,7 @@ _SKETCH = """\
 
 static uint8_t arena[{arena_bytes}] __attribute__((aligned(16)));
 
-void setup() {{}}
+void setup() {{{reset}}}
 
 void loop() {{
     /* Inputs go to arena + edge_model.inputs[i].offset; outputs are at arena + edge_model.outputs[i].offset. */
@@ -42,6 +42,7 @@ def arduino_library(library: CLibrary) -> dict[str, bytes]:
         "target": library.target.name,
         "arena_bytes": max(library.arena_bytes, 16),
         "header": HEADER,
+        "reset": " edge_reset(arena); " if library.states else "",
     }
     unit = f"/{_UNITS.get(library.target.cpu, 'auto')}-hard" if library.hard_floats else ""
     return {

@@ -29,12 +29,22 @@ void infer(const void *const inputs[], void *const outputs[]) {{
         memcpy(outputs[i], arena + edge_model.outputs[i].offset, edge_model.outputs[i].bytes);
 }}
 """
+_FORGETTING = """
+/* Before the first inference, and whenever what came before is to count no more. */
+void forget(void) {{
+    edge_reset(arena);
+}}
+"""
+_STATES = """\
+It remembers from one inference to the next, in the arena: {states}.
+Call edge_reset(arena) before the first one.
+"""
 _README = """\
 {name}, compiled for {target} ({triple}, {cpu}).
 
 It needs {arena_bytes} bytes of memory, 16-byte aligned, for one inference, and nothing of a C library but memcpy and
 memset. It keeps no state of its own: with an arena each, several threads or interrupts may use it at once.
-
+{states}
 Inputs, in order:
 {inputs}
 Outputs, in order:
@@ -74,7 +84,8 @@ class Port(Protocol):
 class CLibrary:
     """A model compiled for a microcontroller.
 
-    `archive` is libmodel.a, `sources` its C by file name with edge_model.h among them, `version` three numbers.
+    `archive` is libmodel.a, `sources` its C by file name with edge_model.h among them, `version` three numbers,
+    `states` the names of what it remembers.
     """
 
     name: str
@@ -85,6 +96,7 @@ class CLibrary:
     arena_bytes: int
     inputs: Sequence[Port]
     outputs: Sequence[Port]
+    states: Sequence[str] = ()
 
     @property
     def identifier(self) -> str:
@@ -98,7 +110,8 @@ class CLibrary:
 
     def usage(self) -> str:
         """C that runs one inference."""
-        return _USAGE.format(arena_bytes=max(self.arena_bytes, 16))
+        usage = _USAGE + (_FORGETTING if self.states else "")
+        return usage.format(arena_bytes=max(self.arena_bytes, 16))
 
     def readme(self) -> str:
         """What it is and how it is linked, as plain text."""
@@ -110,6 +123,7 @@ class CLibrary:
             arena_bytes=self.arena_bytes,
             inputs="".join(map(_line, self.inputs)),
             outputs="".join(map(_line, self.outputs)),
+            states=_STATES.format(states=", ".join(self.states)) if self.states else "",
             header=HEADER,
             archive=ARCHIVE,
             usage="usage.c",

@@ -118,6 +118,6 @@ def _channels(model: ir.Model) -> dict[str, int]:
     """By name, the output channels of every layer."""
     sizes = {}
     for node in model.graph:
-        shape = static_shape(node.outputs[0])
+        shape = static_shape(next(value for value in node.outputs if value.name))
         sizes[str(node.name)] = (shape[1] if node.op_type.startswith("Conv") else shape[-1]) if shape else 1
     return sizes
