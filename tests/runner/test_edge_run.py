@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from board_model import board_outputs, board_package, board_rows
+from remembering import INPUTS, fed_by_hand, recurrent
 
+from edgeprune.ir.canonical import canonicalize
+from edgeprune.ir.states import with_states
+from edgeprune.lowering.build import build
+from edgeprune.lowering.lower import lower
 from edgeprune.runner.build import build_runner, runner_files
 from edgeprune.target import load_target
 
@@ -139,3 +145,18 @@ def test_the_program_is_static(folder: Path) -> None:
     assert b"ld-linux" not in program
     assert b"ld-musl" not in program
     assert "edge_run.c" in runner_files()
+
+
+@pytest.mark.parametrize("reset_every", [0, 3])
+def test_what_is_remembered_goes_from_row_to_row(folder: Path, reset_every: int) -> None:
+    model, target = recurrent("GRU"), load_target(TARGET)
+    plan = lower(with_states(canonicalize(ir.from_proto(model)), ["h=hn"]), target)
+    (folder / "stream.so").write_bytes(build(plan, target).library)
+    rows = np.random.default_rng(8).normal(0, 1, (7, 2, 1, INPUTS)).astype(np.float32)
+    (folder / "stream.bin").write_bytes(rows.tobytes())
+    words = ["run", "--library", "stream.so", "--inputs", "stream.bin", "--outputs", "out.bin"]
+    asked = [*words, "--reset-every", str(reset_every)] if reset_every else words
+    assert json.loads(ask(folder, *asked).stdout) == {"rows": 7}
+    wanted = fed_by_hand(model, {"h": "hn"}, {"x": rows}, reset_every)["y"]
+    np.testing.assert_allclose(np.fromfile(folder / "out.bin", np.float32).reshape(wanted.shape), wanted, atol=1e-5)
+    assert "--reset-every 0: give a number from 1" in refused(folder, *words, "--reset-every", "0")
