@@ -16,7 +16,7 @@ Outputs = Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's value over `samples` rows; `top1_agreement` (0 to 1) accompanies fidelity."""
+    """A metric's value over `samples` rows; `top1_agreement` with a reference (0 to 1) where that was asked for."""
 
     metric: str
     value: float

@@ -58,13 +58,15 @@ def recovered(
     *,
     minutes: float | None = None,
     good_enough: float | None = None,
+    times: int = 1,
 ) -> ir.Model:
     """Train what is kept with the original as teacher; the best on the validate rows, `pruned` included.
 
-    Training ends after `minutes` of wall clock, and once the validate rows are `good_enough`. Without training only
-    the means and variances of the layers are set right, as far as that helps.
+    Training ends after `minutes` of wall clock, and once the validate rows are `good_enough`; where the user leaves the
+    epochs open it goes on for `times` as many. Without training only the means and variances of the layers are set
+    right, as far as that helps.
     """
-    epochs = epochs_of(judge, options)
+    epochs = epochs_of(judge, options) * (times if options.epochs is None else 1)
     if epochs == 0:
         calibration = judge.rows("calibrate", CALIBRATION_ROWS)
         correct = CorrectStatistics(calibration, seed=options.seed, threads=options.threads)
@@ -98,15 +100,33 @@ def epochs_of(judge: Judge, options: Options) -> int:
 
 
 def validated(judge: Judge, model: ir.Model, validate: Samples) -> Score:
-    """The score of `model` on the validate rows, on ONNX Runtime; rows without labels: how often it agrees."""
+    """The score of `model` on the validate rows, on ONNX Runtime; rows without labels: how often it agrees.
+
+    How often it agrees with the original is told besides wherever the metric is one of classes.
+    """
     from edgeprune.ir.execute import Session
 
     outputs = Session(judge.write(model), available_cores()).run_rows(validate)
-    metric = judge.metric if validate.labels is not None else "fidelity"
-    reference = None if needs_labels(metric) else Session(judge.master, available_cores()).run_rows(validate)
-    score = evaluate(metric, outputs, validate.labels, reference)
-    agrees = judge.metric in _CLASSES and score.top1_agreement is not None
-    return replace(score, value=float(score.top1_agreement or 0.0)) if agrees else score
+    metric, classes = judge.metric if validate.labels is not None else "fidelity", judge.metric in _CLASSES
+    if not classes and needs_labels(metric):
+        return evaluate(metric, outputs, validate.labels)
+    likeness = evaluate("fidelity", outputs, None, Session(judge.master, available_cores()).run_rows(validate))
+    agreement = likeness.top1_agreement
+    if needs_labels(metric):
+        return replace(evaluate(metric, outputs, validate.labels), top1_agreement=agreement)
+    return replace(likeness, value=agreement) if classes and agreement is not None else likeness
+
+
+def uncertainty(judge: Judge, score: Score, drop: float) -> float:
+    """One standard error, in points, of the `drop` seen on the rows of `score`; 0 where the metric has no classes.
+
+    Rows on which original and cut say the same tell nothing of what was lost: of the others each is a draw (McNemar,
+    1947).
+    """
+    if judge.metric not in _CLASSES or score.top1_agreement is None:
+        return 0.0
+    differing = 1.0 - score.top1_agreement
+    return 100.0 * (max(0.0, differing - (drop / 100.0) ** 2) / max(1, score.samples)) ** 0.5
 
 
 def familiarity(judge: Judge, validate_before: float, trained: bool = False) -> float:

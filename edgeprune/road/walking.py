@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.metric import drop_points
 from edgeprune.pattern import Level
-from edgeprune.road.cutting import cut, familiarity, recovered, validated
+from edgeprune.road.cutting import cut, familiarity, recovered, uncertainty, validated
 from edgeprune.search.knapsack import Assignment
 
 if TYPE_CHECKING:
@@ -23,8 +23,14 @@ SEARCH_MINUTES = 10.0
 BISECTIONS = 6
 """How often the range of one-shot cuts is halved."""
 
-STRIDES = (0.7, 0.84, 0.92)
-"""How far each trained cut goes beyond the last: shorter after a failure."""
+EFFORTS = ((0.7, 1), (0.84, 1), (0.84, 3), (0.92, 3))
+"""How far each trained cut goes beyond the last, and how many times the usual epochs it is trained for.
+
+After a failure the next one counts: first shorter steps, then longer training.
+"""
+
+CAUTION = 0.5
+"""How many standard errors of what is seen to be lost on the validate rows are held back from the limit."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Walk:
         self._validate = judge.rows("validate")
         self._before = validated(judge, judge.original, self._validate).value
         self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
+        self._caution = 0.0
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
         self.model: ir.Model = judge.original
         self.share = 1.0
@@ -69,16 +76,19 @@ class Walk:
         for step in range(BISECTIONS):
             self._chooser.progress("choosing", step, BISECTIONS, f"{1 / self.share:.2f}x")
             middle = (low * self.share) ** 0.5
-            if not self._try(middle, train=False):
+            if not self._try(middle):
                 low = middle
         self._chooser.progress("choosing", BISECTIONS, BISECTIONS, f"{1 / self.share:.2f}x")
 
     def trained(self) -> None:
         """Go further step by step, each cut from the last that was trained, while the limit is kept."""
-        stride = 0
-        while stride < len(STRIDES) and time.monotonic() < self._deadline:
-            if not self._try(self.share * STRIDES[stride], train=True):
-                stride += 1
+        failures = 0
+        # Where the user sets the epochs, the same step once more would end as it did before.
+        efforts = EFFORTS if self._chooser.options.epochs is None else tuple(dict(EFFORTS).items())
+        while failures < len(efforts) and time.monotonic() < self._deadline:
+            stride, times = efforts[failures]
+            if not self._try(self.share * stride, times):
+                failures += 1
 
     @property
     def _dense(self) -> float:
@@ -88,22 +98,27 @@ class Walk:
     def _planned(self, share: float) -> Plan:
         return self._chooser.least_error({self._objective: share * self._dense})
 
-    def _try(self, share: float, train: bool) -> bool:
-        """Cut to `share` of the dense objective; keep the result where the limit is kept.
+    def _try(self, share: float, times: int = 0) -> bool:
+        """Cut to `share` of the dense objective and train `times` as long as usual; keep what keeps the limit.
 
         Training goes on from the last model that was kept, where that has the same channels.
         """
-        chooser, allowed, plan = self._chooser, self._allowed(train), self._planned(share)
+        chooser, allowed, plan = self._chooser, self._allowed(times > 0), self._planned(share)
         judge = chooser.thinner.judge_of(plan.start)
-        start = self.model if train and plan.start == self.plan.start else judge.original
+        start = self.model if times and plan.start == self.plan.start else judge.original
         model = cut(judge, plan.levels, chooser.options, chooser.progress, start)
-        if train:
+        if times:
             minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
-            enough = self._before - self._allowed(trained=False) / 100.0 if self._rate else None
-            model = recovered(judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough)
+            allowed_early = max(0.0, self._allowed(trained=False) - self._caution)
+            enough = self._before - allowed_early / 100.0 if self._rate else None
+            model = recovered(
+                judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough, times=times
+            )
         chooser.tried += 1
-        after = validated(judge, model, self._validate).value
-        if drop_points(judge.metric, self._before, after) > allowed:
+        after = validated(judge, model, self._validate)
+        drop = drop_points(judge.metric, self._before, after.value)
+        self._caution = CAUTION * uncertainty(judge, after, drop)
+        if drop + self._caution > allowed:
             return False
         self.model, self.share, self.plan = model, share, plan
         return True

@@ -1,4 +1,4 @@
-"""What a cut may lose on rows that the original knows by heart."""
+"""What a cut may lose on rows that the original knows by heart, and how sure it is what it lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprune.metric import Score
-from edgeprune.road.cutting import familiarity
+from edgeprune.road.cutting import familiarity, uncertainty
 
 
 def _judge(
@@ -45,3 +45,16 @@ def test_rows_without_labels_tell_nothing_of_what_is_known_by_heart():
 def test_few_test_rows_say_little():
     assert familiarity(_judge("top1", 0.9, 50), 0.98) == 0.0
     assert familiarity(_judge("top1", 0.9, 5000), 0.98) > 0
+
+
+@pytest.mark.parametrize(("lost", "won", "rows"), [(9, 2, 100), (0, 0, 100), (30, 30, 1000), (1, 0, 20)])
+def test_the_uncertainty_is_the_standard_error_of_paired_rows(lost, won, rows):
+    losses = np.array([1.0] * lost + [-1.0] * won + [0.0] * (rows - lost - won))
+    score = Score("top1", 0.9, rows, top1_agreement=1 - (lost + won) / rows)
+    expected = 100 * losses.std() / rows**0.5
+    assert uncertainty(_judge("top1", 0.9), score, 100 * losses.mean()) == pytest.approx(expected)
+
+
+def test_without_classes_nothing_is_known_of_chance():
+    assert uncertainty(_judge("mse", 0.1), Score("mse", 0.2, 100), 100.0) == 0.0
+    assert uncertainty(_judge("fidelity", 0.9), Score("fidelity", 0.99, 100, 0.9), 1.0) == 0.0
