@@ -7,19 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
-from edgeprune.kernels.depthwise import chains, pairs, widening
+from edgeprune.kernels.depthwise import chains, pairs, quads, widening
 from edgeprune.kernels.depthwise.chains import chains_function, tap_chains
 from edgeprune.kernels.depthwise.channels import channels_function, pack_channels, tile_pixels
-from edgeprune.kernels.depthwise.pairs import in_order_of_sums, pack_pairs, pairs_function
+from edgeprune.kernels.depthwise.pairs import pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
+from edgeprune.kernels.depthwise.quads import pack_quads, quads_function
 from edgeprune.kernels.depthwise.widening import pack_widening, widening_function
 from edgeprune.kernels.integer.finish import needed
 
 __all__ = ["Depthwise", "build_depthwise"]
 
-PAIRED = ("pairs", "vnni")
+PAIRED = ("pairs", "vnni", "bytes")
 """Machine.dot of machines with an instruction that multiplies pairs."""
+FOUR = ("vnni", "bytes")
+"""Those of machines with one that multiplies four bytes; the second is its plain definition."""
 WIDENING = ("smull", "sdot")
 """Those of machines with an instruction that multiplies int16 and adds to int32."""
 
@@ -46,18 +49,26 @@ def build_depthwise(
         constants = whole_constants(problem, weights, bias, scales)
         problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
     whole = problem.integer and x.channel_stride == y.channel_stride == 1
-    paired, widens = whole and machine.dot in PAIRED, whole and machine.dot in WIDENING
-    if paired:
-        count = pairs.together(problem, machine.lanes)
+    widens = whole and machine.dot in WIDENING
+    fours = whole and machine.dot in FOUR and x.format.dtype == "uint8" and constants[0].dtype == np.int8
+    paired = whole and machine.dot in PAIRED and not fours
+    if fours or paired:
+        count = pairs.together(problem, (quads.DEPTH if fours else 2) * machine.lanes)
         problem = pairs.gathered(problem, count) if count > 1 else problem
-        constants = _in_pairs(problem, [np.concatenate([array] * count) for array in constants], machine.lanes)
+        constants = _interleaved(
+            problem, [np.concatenate([array] * count) for array in constants], machine.lanes, fours
+        )
     chained = widens and x.format.dtype == constants[0].dtype == np.int8
     taps = constants[0]
     if widens:
         packed = pack_channels(taps, chains.WIDTH) if chained else pack_widening(taps)
         constants = [packed, constants[1].astype(np.int64).astype(np.int32), constants[2]]
     dtypes = tuple(str(array.dtype) for array in constants)
-    if paired:
+    if fours:
+        pixels = quads.tile_pixels(machine.registers)
+        func = quads_function(problem, machine.dot, machine.lanes, pixels, dtypes)
+        units, label = y.batch * y.height, "quads"
+    elif paired:
         func = pairs_function(problem, machine.lanes, pairs.tile_pixels(machine.registers), dtypes)
         units, label = y.batch * y.height, "pairs"
     elif chained:
@@ -79,10 +90,12 @@ def build_depthwise(
     return Kernel(func, units, tuple(constants), f"depthwise {label}", macs, macs)
 
 
-def _in_pairs(problem: Depthwise, constants: list[np.ndarray], lanes: int) -> list[np.ndarray]:
+def _interleaved(problem: Depthwise, constants: list[np.ndarray], lanes: int, fours: bool) -> list[np.ndarray]:
+    """Weights, bias and scales as kernels of pairs read them, or those of fours."""
     weights, bias, scales = constants
-    bias = bias.astype(np.int64).astype(np.int32)
-    return [pack_pairs(problem, weights, lanes), *(in_order_of_sums(problem, array, lanes) for array in (bias, scales))]
+    pack, order = (pack_quads, quads.in_order_of_sums) if fours else (pack_pairs, pairs.in_order_of_sums)
+    own = [order(problem, array, lanes) for array in (bias.astype(np.int64).astype(np.int32), scales)]
+    return [pack(problem, weights, lanes), *own]
 
 
 def whole_constants(

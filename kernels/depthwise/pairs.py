@@ -20,7 +20,7 @@ from edgeprune.kernels.depthwise.channels import float_tile
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import apply_epilogue, element
 from edgeprune.kernels.integer.dot import IDIOMS
-from edgeprune.kernels.integer.packs import bounded_integer, packs, shifted_int16, within
+from edgeprune.kernels.integer.packs import bounded_integer, packed_in_blocks, packs, shifted_int16, within
 from edgeprune.kernels.script import Memory
 from edgeprune.kernels.storage import apart, converted, stored
 from edgeprune.kernels.vector_math import constant
@@ -29,8 +29,8 @@ NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
 _FEW = 4
 """Pixels together from which on it pays that neighbours share no reads then."""
-_BLOCK = 8
-"""int16 elements within which instructions interleave."""
+_RUN = 4
+"""int32 elements within which instructions interleave and pack."""
 
 Tap = tuple[int, int]
 
@@ -60,13 +60,16 @@ def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
     return pairs
 
 
-def together(problem: Depthwise, lanes: int) -> int:
-    """The neighbouring pixels that are done as channels of one: several where they have few, and follow each other."""
+def together(problem: Depthwise, width: int) -> int:
+    """The neighbouring pixels that are done as channels of one: several where they have few, and follow each other.
+
+    A vector holds `width` channels.
+    """
     x, y = problem.x, problem.y
-    channels, count = y.channels, 2 * lanes // y.channels
+    channels, count = y.channels, width // y.channels
     views = (y, *(step.view for step in problem.residuals))
     dense = all(view.pixel_stride == channels and view.channel_stride == 1 for view in (x, *views))
-    fits = problem.strides[1] == 1 and channels * count == 2 * lanes and y.width % count == 0
+    fits = problem.strides[1] == 1 and channels * count == width and y.width % count == 0
     return count if dense and fits and count >= _FEW else 1
 
 
@@ -88,16 +91,26 @@ def pieces(problem: Depthwise, lanes: int) -> list[Piece]:
     """The channels as vectors of twice `lanes` and ever narrower ones; the narrowest go without pairs."""
     found, place = [], 0
     for start, vectors, width in script.vector_pieces(problem.y.channels, 2 * lanes):
-        taps = 2 * len(tap_pairs(problem.kernel)) if width >= NARROWEST else problem.taps
+        taps = taps_of(problem, width)
         found.append(Piece(start, vectors, width, place, taps * width))
         place += vectors * taps * width
     return found
 
 
-def channel_order(width: int) -> list[int]:
-    """The channel of each sum: what interleaving gives first of every block of eight, then what it gives last."""
-    blocks = range(0, width, _BLOCK)
-    return [block + 4 * half + lane for half in (0, 1) for block in blocks for lane in range(4)]
+def taps_of(problem: Depthwise, width: int) -> int:
+    """Weights of one channel among `width`, zeros that make pairs included."""
+    return 2 * len(tap_pairs(problem.kernel)) if width >= NARROWEST else problem.taps
+
+
+def channel_order(width: int, parts: int = 2) -> list[int]:
+    """The channel of each sum, in `parts` vectors: of every block what interleaving gives first, then what is next."""
+    blocks = range(0, width, _RUN * parts)
+    return [block + _RUN * part + lane for part in range(parts) for block in blocks for lane in range(_RUN)]
+
+
+def own_order(width: int) -> list[int]:
+    """The channel of each sum of a vector of `width`."""
+    return channel_order(width) if width >= NARROWEST else list(range(width))
 
 
 def pack_pairs(problem: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarray:
@@ -107,11 +120,14 @@ def pack_pairs(problem: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarra
         for vector in range(piece.vectors):
             first = piece.start + vector * piece.width
             own = weights[first : first + piece.width]
-            parts.append(own.T.ravel() if piece.width < NARROWEST else _paired(problem, own))
+            parts.append(packed(problem, own))
     return np.ascontiguousarray(np.concatenate(parts))
 
 
-def _paired(problem: Depthwise, weights: np.ndarray) -> np.ndarray:
+def packed(problem: Depthwise, weights: np.ndarray) -> np.ndarray:
+    """[C, taps] of one vector as [pair][sum][2]; where it is of the narrowest, as [tap][channel]."""
+    if len(weights) < NARROWEST:
+        return weights.T.ravel()
     taps = weights[channel_order(len(weights))].reshape(-1, *problem.kernel)
     zero = np.zeros(len(weights), weights.dtype)
     columns = [[zero if tap is None else taps[:, tap[0], tap[1]] for tap in pair] for pair in tap_pairs(problem.kernel)]
@@ -122,8 +138,8 @@ def in_order_of_sums(problem: Depthwise, values: np.ndarray, lanes: int) -> np.n
     """[C] values of channels in the order in which the kernel's sums stand."""
     order = []
     for piece in pieces(problem, lanes):
-        within = channel_order(piece.width) if piece.width >= NARROWEST else range(piece.width)
-        order += [piece.start + vector * piece.width + channel for vector in range(piece.vectors) for channel in within]
+        own = own_order(piece.width)
+        order += [piece.start + vector * piece.width + channel for vector in range(piece.vectors) for channel in own]
     return np.ascontiguousarray(values[order])
 
 
@@ -147,13 +163,13 @@ def pairs_function(problem: Depthwise, lanes: int, pixels: int, constants: tuple
                         with script.serial(0, piece.vectors) as vector:
                             at = (image, piece.start + vector * piece.width, row, column)
                             weights = piece.weights + vector * piece.size
-                            emit = _tile if piece.width >= NARROWEST else float_tile
+                            emit = pair_tile if piece.width >= NARROWEST else float_tile
                             emit(problem, pointers, at, weights, size, piece.width)
 
     return script.kernel_function(problem.dtypes(constants), body)
 
 
-def _tile(
+def pair_tile(
     problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], weights: Any, pixels: int, width: int
 ) -> None:
     """`pixels` outputs of one row at (image, channel, row, column), `width` channels."""
@@ -171,13 +187,13 @@ def _tile(
             for i in range(len(taps))
         ]
         wide = [[script.let(converted(value, "int16")) for value in pair] for pair in loaded]
-        for offset, uses in _uses(problem, taps, pixels):
+        for offset, uses in uses_of(problem, taps, pixels):
             words = reads.pair(taps, offset, any(taps[index][1] for _, index in uses))
             for pixel, index in uses:
                 for part in (0, 1):
                     sums[pixel][part] = script.let(multiply_add(sums[pixel][part], words[part], wide[index][part]))
     for pixel, totals in enumerate(sums):
-        _store(problem, pointers, totals, (image, channel, row, column + pixel), width)
+        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width)
 
 
 def _groups(kernel: tuple[int, int]) -> list[tuple[int, list[tuple[Tap, Tap | None]]]]:
@@ -188,11 +204,12 @@ def _groups(kernel: tuple[int, int]) -> list[tuple[int, list[tuple[Tap, Tap | No
     return list(groups.values())
 
 
-def _uses(problem: Depthwise, taps: Sequence[tuple[Tap, Tap | None]], pixels: int) -> list[tuple[int, list[Tap]]]:
-    """Columns of input that begin pairs of `taps`, each with the (pixel, pair) that read it."""
+def uses_of(problem: Depthwise, taps: Sequence[Sequence[Tap | None]], pixels: int) -> list[tuple[int, list[Tap]]]:
+    """Columns of input that begin some of `taps`, which go together, each with the (pixel, number) that read it."""
     found: dict[int, list[Tap]] = {}
     for pixel in range(pixels):
-        for index, (one, _) in enumerate(taps):
+        for index, (one, *_) in enumerate(taps):
+            assert one is not None
             column = pixel * problem.strides[1] + one[1] * problem.dilations[1]
             found.setdefault(column, []).append((pixel, index))
     return sorted(found.items())
@@ -231,9 +248,9 @@ class _Reads:
         return self.values[tap_row, column]
 
 
-def _store(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Sequence[Any], width: int) -> None:
+def store_sums(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Sequence[Any], width: int) -> None:
     """Write `width` results, whose sums stand in `channel_order`, scaled, the epilogue applied."""
-    order, half = channel_order(width), width // 2
+    order, lanes = channel_order(width, len(totals)), width // len(totals)
     assert pointers.scales is not None
 
     def loaded(position: int, step: Residual) -> Any:
@@ -243,21 +260,24 @@ def _store(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Se
     values = []
     for part, total in enumerate(totals):
 
-        def own(position: int, _: Residual, first: int = part * half) -> Any:
-            return script.shuffle([residuals[position]], order[first : first + half])
+        def own(position: int, _: Residual, first: int = part * lanes) -> Any:
+            return script.shuffle([residuals[position]], order[first : first + lanes])
 
-        value = apart(converted(total, script.FLOAT) * pointers.scales.load(at[1] + part * half, half))
+        value = apart(converted(total, script.FLOAT) * pointers.scales.load(at[1] + part * lanes, lanes))
         values.append(apply_epilogue(problem.epilogue, value, own))
     pointers.y.store(element(problem.y, *at), _joined(values, problem.y.format, width), width)
 
 
 def _joined(values: Sequence[Any], format: Format, width: int) -> Any:
     """What `format` stores of results in `channel_order`, in the order of channels."""
-    if not format.quantized or not packs(format):
-        order = channel_order(width)
+    if not format.quantized or not packs(format) or (len(values) > 2 and format.itemsize > 1):
+        order = channel_order(width, len(values))
         joined = stored(script.shuffle(values, range(width)), format)
         return script.shuffle([joined], [order.index(channel) for channel in range(width)])
-    half = shifted_int16([bounded_integer(value, format) for value in values], format)
+    whole = [bounded_integer(value, format) for value in values]
+    if len(values) > 2:
+        return packed_in_blocks(whole, format)
+    half = shifted_int16(whole, format)
     if format.itemsize == 2:
         return within(half, format)
     bounds = np.iinfo(format.dtype)

@@ -51,7 +51,12 @@ def packed(vectors: Sequence[Any], format: Format) -> Any:
 
     `vectors` are as many as `packed_together` says, of 4, 8 or 16 lanes each.
     """
-    return in_turn(_narrow(_shifted(vectors, format), format), len(vectors))
+    return in_turn(packed_in_blocks(vectors, format), len(vectors))
+
+
+def packed_in_blocks(vectors: Sequence[Any], format: Format) -> Any:
+    """As `packed`, 16 bytes of all of them in turn."""
+    return _narrow(_shifted(vectors, format), format)
 
 
 def within(held: Any, format: Format) -> Any:

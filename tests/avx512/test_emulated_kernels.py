@@ -89,8 +89,9 @@ def test_depthwise(machine, layout, count, kernel, stride):
 
 def test_depthwise_of_integers(machine):
     own = "vnni" if machine.dot == "vnni" else "pairs"
-    built = depthwise_stored.run_case(_around(45, 3, 2), own, own, machine.dot, 100000, machine)
-    assert built.label == "depthwise pairs"
+    for channels_, kernel in ((45, 3), (93, 5)):
+        built = depthwise_stored.run_case(_around(channels_, kernel, 2), own, own, machine.dot, 100000, machine)
+        assert built.label == ("depthwise quads" if own == "vnni" else "depthwise pairs")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def run_case(case, storage, target, dot, largest_bias, on=None, compiled=Compile
     cases(),
     st.sampled_from(["pairs", "vnni"]),
     st.sampled_from(["pairs", "vnni", "float"]),
-    st.sampled_from(["pairs", "generic"]),
+    st.sampled_from(["pairs", "bytes", "generic"]),
     st.sampled_from([1000, 2**30]),
 )
 def test_any_problem(case, storage, target, dot, largest_bias):
@@ -91,15 +91,17 @@ def test_any_problem(case, storage, target, dot, largest_bias):
 
 def test_vectors_of_64_bytes():
     """Which this machine need not have: compiled, not run."""
-    (xv, _), (yv, _) = channels_last(1, 40, 9, 9, halo=(1, 1, 1, 1)), channels_last(1, 40, 9, 9)
+    (xv, _), (yv, _) = channels_last(1, 80, 9, 9, halo=(1, 1, 1, 1)), channels_last(1, 80, 9, 9)
     f = Format("uint8", 0.1, 3, 0, 255)
     problem = Depthwise(with_format(xv, f), with_format(yv, f), (3, 3), (1, 1), (1, 1), (1, 1), False)
-    kernel = build_depthwise(problem, np.ones((40, 9)), None, machine(16, "vnni"), np.ones(40, np.float32))
-    assembly = compile_module({"kernel": kernel.func}, load_target("x86-64-v4")).inspect_source("asm")
-    assert all(name in assembly for name in ("vpmaddwd\t%zmm", "vpackssdw\t%zmm", "vpunpcklwd"))
+    for dot, names in (("pairs", ("vpmaddwd\t%zmm", "vpunpcklwd")), ("vnni", ("vpdpbusd\t", "vpunpcklbw"))):
+        kernel = build_depthwise(problem, np.ones((80, 9)), None, machine(16, dot), np.ones(80, np.float32))
+        target = load_target("x86-64-v4-vnni" if dot == "vnni" else "x86-64-v4")
+        assembly = compile_module({"kernel": kernel.func}, target).inspect_source("asm")
+        assert all(name in assembly for name in (*names, "vpackssdw\t%zmm"))
 
 
-@pytest.mark.parametrize(("storage", "dot"), [("pairs", "pairs"), ("pairs", "generic"), ("vnni", "vnni")])
+@pytest.mark.parametrize(("storage", "dot"), [("pairs", "pairs"), ("pairs", "generic"), ("vnni", "bytes")])
 @pytest.mark.parametrize(("channels", "kernel", "stride"), [(40, 3, 1), (24, 5, 2), (17, 3, 2), (64, 7, 1)])
 def test_usual_shapes(storage, dot, channels, kernel, stride):
     pad = kernel // 2
@@ -107,7 +109,8 @@ def test_usual_shapes(storage, dot, channels, kernel, stride):
     case |= {"kernel": (kernel, kernel), "dilations": (1, 1), "strides": (stride, stride), "pads": (pad, pad)}
     case |= {"after": (pad, pad), "bias": True, "seed": channels}
     built = run_case(case, storage, storage, dot, 100000)
-    assert built.label == ("depthwise channels" if dot == "generic" else "depthwise pairs")
+    own = {"pairs": "pairs", "generic": "channels", "bytes": "quads"}
+    assert built.label == f"depthwise {own[dot]}"
 
 
 @pytest.mark.parametrize(("storage", "lanes"), [("pairs", 8), ("vnni", 8), ("vnni", 4)])
@@ -119,6 +122,8 @@ def test_pixels_of_few_channels_are_done_together(storage, lanes, kernel, dilati
     case |= {"after": (pad, pad), "bias": True, "residual": residual, "seed": kernel}
     built = run_case(case, storage, storage, "pairs", 100000)
     assert built.label == "depthwise pairs" and len(built.constants[1]) == 2 * lanes
+    built = run_case({**case, "size": (7, 16)}, "vnni", storage, "bytes", 100000)
+    assert built.label == "depthwise quads" and len(built.constants[1]) == 4 * lanes
 
 
 @pytest.mark.parametrize("dot", MACHINES)
