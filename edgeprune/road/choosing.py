@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MARGIN = 0.98
 """A budget is aimed at a little below it, for measurements differ from one another."""
 
-TIGHTENINGS = 4
+TIGHTENINGS = 3
 """How often a budget is aimed at again, lower, where the compiled model misses it."""
 
 
@@ -113,15 +113,17 @@ class Chooser:
     def _within(self, limits: Mapping[str, float]) -> tuple[Chosen, Plan]:
         """The least error within `limits`, which the compiled model keeps too."""
         aims = {name: MARGIN * limit for name, limit in limits.items()}
+        plan = self.least_error(aims)
+        measured = self._measured(plan, limits)
         for _ in range(TIGHTENINGS):
-            plan = self.least_error(aims)
-            measured = self._measured(plan, limits)
             took = {name.removeprefix("predicted_"): value for name, value in measured.items()}
             missed = [name for name in limits if name in took and took[name] > limits[name]]
-            if not missed or self._at_floor(plan.assignment, missed):
-                break
             for name in missed:
                 aims[name] *= MARGIN * limits[name] / took[name]
+            tighter = self.least_error(aims)
+            if not missed or tighter.same_as(plan):
+                break
+            plan, measured = tighter, self._measured(tighter, limits)
         judge = self.thinner.judge_of(plan.start)
         model = self._trained(judge, cut(judge, plan.levels, self.options, self.progress))
         return Chosen(model, self._search("error", plan, measured)), plan
@@ -150,9 +152,6 @@ class Chooser:
     def factor(self, quantity: str) -> float:
         """From the table's unit of `quantity` to what is measured now."""
         return self.pace if quantity == "latency" else 1.0
-
-    def _at_floor(self, assignment: Assignment, missed: Sequence[str]) -> bool:
-        return all(assignment.totals[name] <= self.floor(name) * (1 + 1e-6) for name in missed)
 
     def _measured(self, plan: Plan, wanted: Mapping[str, float]) -> dict[str, float]:
         """What the planned model takes once it is compiled; its weights are cut by size, which costs the same."""

@@ -46,6 +46,10 @@ class Plan:
         """What every layer keeps; those that are not named keep everything."""
         return self.assignment.levels
 
+    def same_as(self, other: Plan) -> bool:
+        """Whether both keep the same."""
+        return (self.levels, self.layout, self.start) == (other.levels, other.layout, other.start)
+
 
 class Walk:
     """The way from the dense model to the furthest cut within the accuracy limit."""
