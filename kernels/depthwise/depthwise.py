@@ -50,10 +50,10 @@ def build_depthwise(
         problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
     whole = problem.integer and x.channel_stride == y.channel_stride == 1
     widens = whole and machine.dot in WIDENING
-    fours = whole and machine.dot in FOUR and x.format.dtype == "uint8" and constants[0].dtype == np.int8
+    fours = whole and machine.dot in FOUR and _of_bytes(problem, constants[0])
     paired = whole and machine.dot in PAIRED and not fours
     if fours or paired:
-        count = pairs.together(problem, (quads.DEPTH if fours else 2) * machine.lanes)
+        count = pairs.together(problem, lambda channels: _vectors(channels, machine.lanes, fours))
         problem = pairs.gathered(problem, count) if count > 1 else problem
         constants = _interleaved(
             problem, [np.concatenate([array] * count) for array in constants], machine.lanes, fours
@@ -88,6 +88,16 @@ def build_depthwise(
         raise ValueError("a depthwise convolution needs two channels-last or two planar images")
     macs = y.batch * y.channels * y.height * y.width * problem.taps
     return Kernel(func, units, tuple(constants), f"depthwise {label}", macs, macs)
+
+
+def _of_bytes(problem: Depthwise, weights: np.ndarray) -> bool:
+    """Whether bytes meet bytes, and all that is read may be read past its end."""
+    residuals = all(step.view.format.quantized for step in problem.residuals)
+    return problem.x.format.dtype == "uint8" and weights.dtype == np.int8 and residuals
+
+
+def _vectors(channels: int, lanes: int, fours: bool) -> int:
+    return len(quads.vector_widths(channels, lanes)) if fours else pairs.vector_count(channels, lanes)
 
 
 def _interleaved(problem: Depthwise, constants: list[np.ndarray], lanes: int, fours: bool) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ serves every output that reads it. The last row of an odd number pairs neighbour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -27,8 +27,10 @@ from edgeprune.kernels.vector_math import constant
 
 NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
-_FEW = 4
-"""Pixels together from which on it pays that neighbours share no reads then."""
+_MOST = 1024
+"""Channels of pixels together, each with weights of its own."""
+_APART = 2.2
+"""What a vector of several pixels takes of one, as neighbours share no reads then."""
 _RUN = 4
 """int32 elements within which instructions interleave and pack."""
 
@@ -60,17 +62,18 @@ def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
     return pairs
 
 
-def together(problem: Depthwise, width: int) -> int:
-    """The neighbouring pixels that are done as channels of one: several where they have few, and follow each other.
+def together(problem: Depthwise, vectors: Callable[[int], int]) -> int:
+    """The neighbouring pixels that are done as channels of one: several where that saves vectors.
 
-    A vector holds `width` channels.
+    They follow each other then. `vectors` tells how many some channels take.
     """
     x, y = problem.x, problem.y
-    channels, count = y.channels, width // y.channels
-    views = (y, *(step.view for step in problem.residuals))
-    dense = all(view.pixel_stride == channels and view.channel_stride == 1 for view in (x, *views))
-    fits = problem.strides[1] == 1 and channels * count == width and y.width % count == 0
-    return count if dense and fits and count >= _FEW else 1
+    views = (x, y, *(step.view for step in problem.residuals))
+    if problem.strides[1] > 1 or any((view.pixel_stride, view.channel_stride) != (y.channels, 1) for view in views):
+        return 1
+    counts = [count for count in range(2, min(y.width, _MOST // y.channels) + 1) if y.width % count == 0]
+    costs = {count: _APART * vectors(count * y.channels) / count for count in counts}
+    return min({1: float(vectors(y.channels)), **costs}.items(), key=lambda item: item[1])[0]
 
 
 def gathered(problem: Depthwise, count: int) -> Depthwise:
@@ -95,6 +98,11 @@ def pieces(problem: Depthwise, lanes: int) -> list[Piece]:
         found.append(Piece(start, vectors, width, place, taps * width))
         place += vectors * taps * width
     return found
+
+
+def vector_count(channels: int, lanes: int) -> int:
+    """Vectors that `channels` take."""
+    return sum(vectors for _, vectors, _ in script.vector_pieces(channels, 2 * lanes))
 
 
 def taps_of(problem: Depthwise, width: int) -> int:
@@ -193,7 +201,7 @@ def pair_tile(
                 for part in (0, 1):
                     sums[pixel][part] = script.let(multiply_add(sums[pixel][part], words[part], wide[index][part]))
     for pixel, totals in enumerate(sums):
-        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width)
+        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width, width)
 
 
 def _groups(kernel: tuple[int, int]) -> list[tuple[int, list[tuple[Tap, Tap | None]]]]:
@@ -248,8 +256,10 @@ class _Reads:
         return self.values[tap_row, column]
 
 
-def store_sums(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Sequence[Any], width: int) -> None:
-    """Write `width` results, whose sums stand in `channel_order`, scaled, the epilogue applied."""
+def store_sums(
+    problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at: Sequence[Any], width: int, valid: int
+) -> None:
+    """Write the first `valid` of `width` results, whose sums stand in `channel_order`, scaled, the epilogue applied."""
     order, lanes = channel_order(width, len(totals)), width // len(totals)
     assert pointers.scales is not None
 
@@ -265,7 +275,14 @@ def store_sums(problem: Depthwise, pointers: Pointers, totals: Sequence[Any], at
 
         value = apart(converted(total, script.FLOAT) * pointers.scales.load(at[1] + part * lanes, lanes))
         values.append(apply_epilogue(problem.epilogue, value, own))
-    pointers.y.store(element(problem.y, *at), _joined(values, problem.y.format, width), width)
+    place, result = script.let(element(problem.y, *at)), _joined(values, problem.y.format, width)
+    if valid == width:
+        pointers.y.store(place, result, width)
+        return
+    kept = script.let(result)
+    for first, _, lanes in script.vector_pieces(valid, width // 2):
+        value = script.shuffle([kept], range(first, first + lanes))
+        pointers.y.store(place + first, value, lanes)
 
 
 def _joined(values: Sequence[Any], format: Format, width: int) -> Any:

@@ -1,7 +1,8 @@
 """Depthwise convolution of stored bytes, channels last, by multiplying four taps at once and adding the products.
 
 Three or four rows of taps meet in one word: the channels of a pixel are interleaved with those of the pixels below, and
-a word serves every output that reads it. Where one or two rows are left, the others of a word are neighbours.
+a word serves every output that reads it. Where one or two rows are left, the others of a word are neighbours. The last
+vector of channels may read past what there is, as far as buffers of integers reach, and stores what counts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from tvm import tirx
 
 from edgeprune.kernels import script
 from edgeprune.kernels.depthwise import pairs
-from edgeprune.kernels.depthwise.channels import float_tile
-from edgeprune.kernels.depthwise.pairs import Piece, channel_order, store_sums
+from edgeprune.kernels.depthwise.pairs import channel_order, store_sums
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import element
 from edgeprune.kernels.integer.dot import IDIOMS
@@ -26,7 +26,7 @@ from edgeprune.kernels.vector_math import lanes_of
 DEPTH = 4
 """Taps of a word, and vectors of sums that the channels of a vector of bytes become."""
 NARROWEST = 16
-"""Channels of the narrowest vector that words are made of; of eight, pairs are."""
+"""Bytes of the narrowest vector that words are made of."""
 _BLOCK = 16
 """Bytes within which instructions interleave."""
 
@@ -51,25 +51,18 @@ def _quad(kernel: tuple[int, int], corner: pairs.Tap, extent: tuple[int, int]) -
     return own + (None,) * (DEPTH - len(own))
 
 
-def pieces(problem: Depthwise, lanes: int) -> list[Piece]:
-    """The channels as vectors of four times `lanes` and ever narrower ones, as `pairs.pieces`."""
-    found, place = [], 0
-    quads = sum(len(group) for group in tap_quads(problem.kernel))
-    for start, vectors, width in script.vector_pieces(problem.y.channels, DEPTH * lanes):
-        taps = DEPTH * quads if width >= NARROWEST else pairs.taps_of(problem, width)
-        found.append(Piece(start, vectors, width, place, taps * width))
-        place += vectors * taps * width
-    return found
+def vector_widths(channels: int, lanes: int) -> list[int]:
+    """The vectors of bytes that hold `channels`: of four times `lanes`, and one that may be narrower and not full."""
+    whole, rest = divmod(channels, DEPTH * lanes)
+    return [DEPTH * lanes] * whole + ([max(NARROWEST, 1 << (rest - 1).bit_length())] if rest else [])
 
 
 def pack_quads(problem: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarray:
-    """int8 [C, taps] as [vector][quad][sum][4] one vector after the other; the narrowest as `pairs.pack_pairs` does."""
-    parts = []
-    for piece in pieces(problem, lanes):
-        for vector in range(piece.vectors):
-            first = piece.start + vector * piece.width
-            own = weights[first : first + piece.width]
-            parts.append(_in_fours(problem, own) if piece.width >= NARROWEST else pairs.packed(problem, own))
+    """int8 [C, taps] as [vector][quad][sum][4], one vector after the other; zeros where one is not full."""
+    widths = vector_widths(problem.y.channels, lanes)
+    padded = np.pad(weights, ((0, sum(widths) - len(weights)), (0, 0)))
+    starts = np.cumsum([0, *widths[:-1]])
+    parts = [_in_fours(problem, padded[start : start + width]) for start, width in zip(starts, widths, strict=True)]
     return np.ascontiguousarray(np.concatenate(parts))
 
 
@@ -82,12 +75,13 @@ def _in_fours(problem: Depthwise, weights: np.ndarray) -> np.ndarray:
 
 
 def in_order_of_sums(problem: Depthwise, values: np.ndarray, lanes: int) -> np.ndarray:
-    """[C] values of channels in the order in which the kernel's sums stand."""
-    order = []
-    for piece in pieces(problem, lanes):
-        within = channel_order(piece.width, DEPTH) if piece.width >= NARROWEST else pairs.own_order(piece.width)
-        order += [piece.start + vector * piece.width + channel for vector in range(piece.vectors) for channel in within]
-    return np.ascontiguousarray(values[order])
+    """[C] values of channels in the order in which the kernel's sums stand; zeros where a vector is not full."""
+    widths = vector_widths(problem.y.channels, lanes)
+    starts = np.cumsum([0, *widths[:-1]])
+    order = [
+        start + channel for start, width in zip(starts, widths, strict=True) for channel in channel_order(width, DEPTH)
+    ]
+    return np.ascontiguousarray(np.pad(values, (0, sum(widths) - len(values)))[order])
 
 
 def tile_pixels(registers: int) -> int:
@@ -99,24 +93,31 @@ def tile_pixels(registers: int) -> int:
 def quads_function(problem: Depthwise, dot: str, lanes: int, pixels: int, constants: tuple[str, ...]) -> Any:
     """The function over (x, residuals..., weights, bias, scales, y) by Machine.dot `dot`; one unit is one row."""
 
+    taps = DEPTH * sum(len(group) for group in tap_quads(problem.kernel))
+    runs = _runs(problem.y.channels, lanes)
+
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         pointers = Pointers.of(problem, memories, constants)
         with script.serial(begin, end) as unit:
             image, row = unit // problem.y.height, unit % problem.y.height
-            for piece in pieces(problem, lanes):
-                with script.serial(0, piece.vectors) as vector:
-                    channel = script.let(piece.start + vector * piece.width)
-                    weights = script.let(piece.weights + vector * piece.size)
+            for start, vectors, width, valid in runs:
+                with script.serial(0, vectors) as vector:
+                    channel = script.let(start + vector * width)
                     for first, tiles, size in script.tile_runs(problem.y.width, pixels):
                         with script.serial(0, tiles) as tile:
                             at = (image, channel, row, first + tile * size)
-                            if piece.width >= NARROWEST:
-                                _tile(problem, pointers, dot, at, weights, size, piece.width)
-                            else:
-                                emit = pairs.pair_tile if piece.width >= pairs.NARROWEST else float_tile
-                                emit(problem, pointers, at, weights, size, piece.width)
+                            _tile(problem, pointers, dot, at, channel * taps, size, width, valid)
 
     return script.kernel_function(problem.dtypes(constants), body)
+
+
+def _runs(channels: int, lanes: int) -> list[tuple[int, int, int, int]]:
+    """The vectors by their width and how many of it count: (start, vectors, width, valid)."""
+    widths = vector_widths(channels, lanes)
+    whole = channels // (DEPTH * lanes)
+    runs = [(0, whole, DEPTH * lanes, DEPTH * lanes)] if whole else []
+    start = whole * DEPTH * lanes
+    return [*runs, (start, 1, widths[-1], channels - start)] if channels > start else runs
 
 
 def _tile(
@@ -127,11 +128,13 @@ def _tile(
     weights: Any,
     pixels: int,
     width: int,
+    valid: int,
 ) -> None:
-    """`pixels` outputs of one row at (image, channel, row, column), `width` channels."""
+    """`pixels` outputs of one row at (image, channel, row, column), `valid` channels in vectors of `width`."""
     image, channel, row, column = at
     top, left = row * problem.strides[0] - problem.pads[0], column * problem.strides[1] - problem.pads[1]
-    origin, lanes = script.let(element(problem.x, image, channel, top, left)), width // DEPTH
+    weights, lanes = script.let(weights), width // DEPTH
+    origin = script.let(element(problem.x, image, channel, top, left))
     assert pointers.bias is not None
     start = [script.let(pointers.bias.load(channel + part * lanes, lanes)) for part in range(DEPTH)]
     sums = [list(start) for _ in range(pixels)]
@@ -146,7 +149,7 @@ def _tile(
                     sums[pixel][part] = script.let(multiply_add(sums[pixel][part], words[part], taps))
         first += len(group)
     for pixel, totals in enumerate(sums):
-        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width)
+        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width, valid)
 
 
 def _reads(quads: Sequence[Quad]) -> list[tuple[int, int] | None]:
