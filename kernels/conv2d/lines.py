@@ -1,4 +1,4 @@
-"""Reading what lies in a line: up to four vectors of 64-bit Arm in one load, which leaves its address further on."""
+"""Reading and writing what lies in a line: up to four vectors of 64-bit Arm at once, and the address moves on."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ def _widened(part: int, count: int) -> str:
     return f"  %wide{part} = shufflevector {_VECTOR} %part{part}, {_VECTOR} poison, {kind} <{order}>\n"
 
 
-def _after(count: int) -> str:
-    """The function `after` of `count` sums."""
-    sums, given = ", ".join(f"{_VECTOR} %sum{i}" for i in range(count)), ",w" * count
-    return (
-        f"define internal ptr @edgeprune_after{count}(ptr %place, {sums}) alwaysinline {{\n"
-        f'  %same = call ptr asm "", "=r,0{given}"(ptr %place, {sums}) nounwind memory(none)\n'
-        "  ret ptr %same\n}\n"
-    )
+def _put(count: int) -> str:
+    """The function `put` of `count` vectors."""
+    vectors = ", ".join(f"{_VECTOR} %part{i}" for i in range(count))
+    text = f"define internal void @edgeprune_put{count}(ptr %place, {vectors}) alwaysinline {{\n"
+    if count == 1:
+        return text + f"  store {_VECTOR} %part0, ptr %place, align 4\n  ret void\n}}\n"
+    name = f"@llvm.aarch64.neon.st1x{count}.v4f32.p0"
+    head = f"declare void {name}({', '.join([_VECTOR] * count)}, ptr)\n"
+    return f"{head}{text}  call void {name}({vectors}, ptr %place)\n  ret void\n}}\n"
 
 
 _BOTH = f"{{ {_VECTOR}, {_VECTOR} }}"
@@ -68,18 +69,18 @@ SOURCE = (
     "  ret ptr %there\n}\n"
     "define internal i32 @edgeprune_opaque(i32 %value) alwaysinline {\n"
     '  %same = call i32 asm "", "=r,0"(i32 %value) nounwind memory(none)\n'
-    "  ret i32 %same\n}\n" + "".join(_after(count) for count in range(1, MOST_VECTORS + 1))
+    "  ret i32 %same\n}\n" + "".join(_put(count) for count in range(1, MOST_VECTORS + 1))
 )
-"""LLVM text: `line` loads vectors from a place, `alternate` every second element; `beyond` is a place some bytes on,
-`after` one that is known once sums are.
+"""LLVM text: `line` loads vectors from a place, `alternate` every second element, `put` stores vectors; `beyond` is a
+place some bytes on.
 
-A number of bytes that is `opaque`, and so in a register, is added by the load before it.
+A number of bytes that is `opaque`, and so in a register, is added by the load or store before it.
 """
 
 
-def with_source() -> AbstractContextManager[Any]:
-    """Within it, code may call what SOURCE defines."""
-    return script.attr(tirx.const(0, "int32"), "pragma_import_llvm", SOURCE)
+def with_source(more: str = "") -> AbstractContextManager[Any]:
+    """Within it, code may call what SOURCE and the LLVM text `more` define."""
+    return script.attr(tirx.const(0, "int32"), "pragma_import_llvm", SOURCE + more)
 
 
 def place_of(memory: Memory, index: Any) -> Any:
@@ -92,9 +93,14 @@ def beyond(place: Any, bytes: Any) -> Any:
     return let(tirx.call_extern("handle", "edgeprune_beyond", place, bytes))
 
 
-def after(place: Any, totals: Sequence[Any]) -> Any:
-    """The pointer `place` once the vectors `totals` are known: nothing from there on is loaded before."""
-    return let(tirx.call_extern("handle", f"edgeprune_after{len(totals)}", place, *totals))
+def put(place: Any, vectors: Sequence[Any]) -> None:
+    """Store up to four vectors from the pointer `place` on."""
+    run(f"edgeprune_put{len(vectors)}", place, *vectors)
+
+
+def run(function: str, *arguments: Any) -> None:
+    """Call a function of the LLVM text that gives nothing back."""
+    script.evaluate(tirx.call_extern("void", function, *arguments))
 
 
 def opaque(bytes: int) -> Any:

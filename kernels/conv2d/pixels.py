@@ -11,7 +11,7 @@ from edgeprune.kernels.conv2d.channels_packing import entry_offsets
 from edgeprune.kernels.conv2d.pixels_packing import pack_entries, pack_together
 from edgeprune.kernels.conv2d.pixels_template import pixels_function, unit_count
 from edgeprune.kernels.conv2d.pixels_together import reach
-from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest
+from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest, loop_of
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 
@@ -45,18 +45,23 @@ def build_variant(
 ) -> Kernel:
     """The kernel of `problem` in the given variant; other arguments as of `build_pixels`."""
     offsets = entry_offsets(problem, channel_offsets)
+    packed: tuple[np.ndarray, ...]
     if variant.together:
-        packed = pack_together(weights, offsets, variant.together, reach(problem, variant))
+        packed = pack_together(weights, bias, offsets, loop_of(problem, variant), reach(problem, variant))
     else:
-        packed = pack_entries(weights, offsets, variant.block)
+        packed = (*pack_entries(weights, offsets, variant.block), *_own(bias))
     return Kernel(
         func=pixels_function(problem, variant),
         units=unit_count(problem, variant),
-        constants=packed if bias is None else (*packed, np.array(bias, np.float32, order="C")),
+        constants=packed,
         label=f"conv2d pixels {variant}",
         macs=int(np.count_nonzero(weights)) * problem.pixels,
         dense_macs=problem.dense_macs,
     )
+
+
+def _own(bias: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    return () if bias is None else (np.array(bias, np.float32, order="C"),)
 
 
 def estimate_pixels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TURN = 4
-"""Entries of one turn of the loop over those of several outputs."""
+from edgeprune.kernels.conv2d.pixels_loop import TURN, Loop
 
 
 def pack_entries(weights: np.ndarray, offsets: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,32 +30,52 @@ def pack_entries(weights: np.ndarray, offsets: np.ndarray, block: int) -> tuple[
 
 
 def pack_together(
-    weights: np.ndarray, offsets: np.ndarray, together: int, reach: int
+    weights: np.ndarray, bias: np.ndarray | None, offsets: np.ndarray, loop: Loop, reach: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `weights` [groups, taps, in, out] of every `together` outputs, where any is kept, and their `offsets`.
+    """The `weights` [groups, taps, in, out] of every `loop.together` outputs, where any is kept, and their `offsets`.
 
-    Returns (values float32, steps int32, table int32): list b is [table[b], table[b + 1]), ordered by channel, then
-    tap, with `together` values for each step. A step is in bytes: from an output pixel's own place, but within a whole
-    turn from where the kernel is `reach` bytes after the entry before.
+    Returns (values float32, steps int32, table int32): list b begins at steps[table[2*b]] and values[table[2*b + 1]],
+    as `loop` reads it, where an entry's last load is `reach` bytes from its first.
     """
     groups, _, _, outputs = weights.shape
-    values, places, counts = [], [], []
+    biases = np.zeros(groups * outputs) if bias is None else np.asarray(bias)
+    values: list[np.ndarray] = []
+    steps: list[np.ndarray] = []
+    table = []
     for group in range(groups):
         where = offsets[group].T.ravel().astype(np.int64) * 4
-        for first in range(0, outputs, together):
-            part = weights[group, :, :, first : first + together].transpose(1, 0, 2).reshape(-1, together)
+        for first in range(0, outputs, loop.together):
+            table += [sum(map(len, steps)), sum(map(len, values))]
+            part = weights[group, :, :, first : first + loop.together].transpose(1, 0, 2).reshape(-1, loop.together)
             kept = np.flatnonzero(part.any(1))
-            values.append(part[kept].ravel())
-            places.append(_steps(where[kept], reach))
-            counts.append(len(kept))
-    table = np.concatenate([[0], np.cumsum(counts)])
-    packed = np.concatenate([*values, [0.0]]).astype(np.float32), np.concatenate([*places, [0]]).astype(np.int32)
-    return *packed, table.astype(np.int32)
+            start = group * outputs + first
+            values += [np.resize(biases[start : start + loop.together], loop.biases), *_filled(part[kept], loop)]
+            steps.append(_steps(where[kept], loop, reach))
+    # The loop reads on: what the entries after the last would be multiplied by, and where those would lie.
+    values.append(np.zeros(loop.group * loop.together))
+    steps.append(np.zeros(2))
+    return (
+        np.concatenate(values).astype(np.float32),
+        np.concatenate(steps).astype(np.int32),
+        np.array(table, np.int32),
+    )
 
 
-def _steps(places: np.ndarray, reach: int) -> np.ndarray:
-    steps = places.copy()
-    steps[1:] -= places[:-1] + reach
-    number = np.arange(len(places))
-    absolute = (number % TURN == 0) | (number >= len(places) // TURN * TURN)
-    return np.where(absolute, places, steps)
+def _filled(weights: np.ndarray, loop: Loop) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of a list's entries after what fills up the group of the first."""
+    return np.zeros(-len(weights) % loop.group * loop.together), weights.ravel()
+
+
+def _steps(places: np.ndarray, loop: Loop, reach: int) -> np.ndarray:
+    """Where a list enters the loop and how often it runs; the first place, then the bytes from each entry to the next.
+
+    The last step leads back to the last place, which is read once more.
+    """
+    count = len(places)
+    begin = -count % TURN
+    if not count:
+        return np.array([loop.places[TURN], 0, 0, 0])
+    onward = np.append(places[1:], places[-1]) - places - reach
+    ahead = loop.pieces == 1
+    head = [loop.places[begin], (count + begin) // TURN, places[0], onward[0]]
+    return np.array([*head, *[0] * (begin % 2), *onward[ahead:], *[0] * ahead])

@@ -11,8 +11,9 @@ from tvm import tirx
 
 from edgeprune.kernels import script
 from edgeprune.kernels.conv2d.lines import place_of, with_source
-from edgeprune.kernels.conv2d.pixels_together import Lists, add_lists
-from edgeprune.kernels.conv2d.pixels_variant import Variant, blocks, tiles
+from edgeprune.kernels.conv2d.pixels_loop import source
+from edgeprune.kernels.conv2d.pixels_together import Lists, Results, do_list
+from edgeprune.kernels.conv2d.pixels_variant import Variant, blocks, loop_of, tiles
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import apply_epilogue, residuals
 from edgeprune.kernels.script import Memory
@@ -31,16 +32,17 @@ def _channel_groups(problem: Conv2d, variant: Variant) -> int:
 
 @lru_cache(maxsize=512)
 def pixels_function(problem: Conv2d, variant: Variant) -> Any:
-    """The function over (x, residuals..., values, offsets, table, [bias], y)."""
+    """The function over (x, residuals..., values, offsets, table, [bias], y); lists together have their biases."""
     count = len(residuals(problem.epilogue))
     held = [step.view.format.dtype for step in residuals(problem.epilogue)]
-    constants = [script.FLOAT, script.INTEGER, script.INTEGER, *[script.FLOAT] * problem.bias]
+    apart = problem.bias and not variant.together
+    constants = [script.FLOAT, script.INTEGER, script.INTEGER, *[script.FLOAT] * apart]
     dtypes = [script.FLOAT, *held, *constants, problem.y.format.dtype]
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         constants = memories[1 + count : -1]
         values, offsets, table = constants[:3]
-        bias = constants[3] if problem.bias else None
+        bias = constants[3] if apart else None
         pointers = _Pointers(memories[0], memories[1 : 1 + count], values, offsets, table, bias, memories[-1])
         groups = _channel_groups(problem, variant)
         with script.serial(begin, end) as unit:
@@ -49,7 +51,8 @@ def pixels_function(problem: Conv2d, variant: Variant) -> Any:
             last = script.let(tirx.min(first + variant.channels, problem.y.channels))
             if variant.together:
                 begins, ends = tirx.truncdiv(first, variant.together), tirx.truncdiv(last, variant.together)
-                with with_source(), script.serial(script.let(begins), script.let(ends)) as number:
+                text = source(loop_of(problem, variant))
+                with with_source(text), script.serial(script.let(begins), script.let(ends)) as number:
                     _together(problem, variant, pointers, tile, number)
             elif blocks(problem, variant) == 1:
                 with script.serial(first, last) as channel:
@@ -121,15 +124,15 @@ def _output(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile,
 
 def _together(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, number: Any) -> None:
     """The output channels of list `number` of a tile from their bias to their store."""
-    size = variant.rows * variant.vectors * variant.width
-    sums = [script.local_array(size) for _ in range(variant.together)]
-    channels = [script.let(number * variant.together + i) for i in range(variant.together)]
-    for own, channel in zip(sums, channels, strict=True):
-        _fill(variant, own, _bias(pointers, channel, variant))
+    steps = residuals(problem.epilogue)
+    views = [problem.y, *(step.view for step in steps)]
+    memories = [pointers.y, *pointers.residuals]
+    results = [
+        Results(i, view, memory, base)
+        for i, (view, memory, base) in enumerate(zip(views, memories, tile.outputs, strict=True))
+    ]
     lists = Lists(pointers.values, pointers.offsets, pointers.table)
-    add_lists(problem, variant, lists, number, place_of(pointers.x, tile.x), sums)
-    for own, channel in zip(sums, channels, strict=True):
-        _store(problem, variant, pointers, tile, channel, own)
+    do_list(problem, variant, lists, number, place_of(pointers.x, tile.x), results)
 
 
 def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, first: Any, last: Any) -> None:

@@ -5,21 +5,34 @@ Every weight is one lane of a vector, which multiply-adds of 64-bit Arm take as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.conv2d.lines import LANES, MOST_VECTORS, Load, after, beyond, loads_of, opaque
-from edgeprune.kernels.conv2d.pixels_packing import TURN
-from edgeprune.kernels.conv2d.pixels_variant import Variant
+from edgeprune.kernels.abi import View
+from edgeprune.kernels.conv2d.lines import LANES, Load, beyond, loads_of, opaque, place_of, put, run
+from edgeprune.kernels.conv2d.pixels_loop import Loop
+from edgeprune.kernels.conv2d.pixels_variant import Variant, in_neighbours, loop_of
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.epilogue import apply_epilogue, residuals
 from edgeprune.kernels.script import Memory
+from edgeprune.kernels.storage import stored
 
 _BYTES = 4
-_BUSY = 26
+
+
+def reach(problem: Conv2d, variant: Variant) -> int:
+    """Bytes from the first load of an entry to its last."""
+    loop = loop_of(problem, variant)
+    return (loop.rows - 1) * problem.grid[1].input_step * _BYTES + _within(loop.row)
+
+
+def _within(row: Sequence[Load]) -> int:
+    """Bytes from the first load of a row to its last."""
+    return sum(load.bytes for load in row[:-1])
 
 
 @dataclass(frozen=True)
@@ -31,95 +44,79 @@ class Lists:
     table: Memory
 
 
-def row_steps(problem: Conv2d, variant: Variant) -> list[int]:
-    """Bytes from each load of an entry to the next."""
-    within = [load.bytes for load in _row(problem, variant)[:-1]]
-    back = problem.grid[1].input_step * _BYTES - sum(within)
-    return ([*within, back] * variant.rows)[:-1]
-
-
-def reach(problem: Conv2d, variant: Variant) -> int:
-    """Bytes from the first load of an entry to its last."""
-    return sum(row_steps(problem, variant))
-
-
-def _row(problem: Conv2d, variant: Variant) -> list[Load]:
-    return loads_of(variant.vectors, problem.grid[2].input_step)
-
-
-def add_lists(problem: Conv2d, variant: Variant, lists: Lists, number: Any, x: Any, sums: Sequence[Memory]) -> None:
-    """Add list `number` to `sums`, of which each output channel has one; `x` points to the tile's first input."""
-    first, last = script.let(lists.table.load(number)), script.let(lists.table.load(number + 1))
-    steps, loaded = row_steps(problem, variant), _row(problem, variant)[0].bytes
-    known = {step: tirx.const(step, "int32") if step == loaded else opaque(step) for step in sorted(set(steps))}
-    entries = _Entries(variant, lists, _loads(problem, variant), [known[step] for step in steps], x, sums)
-    turns = script.let(tirx.truncdiv(last - first, TURN))
-    with script.serial(0, turns) as turn:
-        _add(entries, script.let(first + turn * TURN), TURN)
-    with script.serial(first + turns * TURN, last) as entry:
-        _add(entries, entry, 1)
-
-
 @dataclass(frozen=True)
-class _Entries:
-    """What the entries of a list have in common: their loads, each with the first of the sums that it is for, and the
-    bytes between them."""
+class Results:
+    """The output (0) or residual `number` - 1 of a problem; in channel 0 a tile's first pixel is element `base`."""
 
-    variant: Variant
-    lists: Lists
-    loads: Sequence[tuple[int, Load]]
-    way: Sequence[Any]
-    x: Any
-    sums: Sequence[Memory]
-
-    @property
-    def ahead(self) -> int:
-        """How many loads may be ahead of the sums that they are for, as registers allow; 0: as the compiler likes."""
-        together = self.variant.together
-        if len(self.loads) <= (1 if together == 1 else 2):
-            return 0
-        sums = together * self.variant.rows * self.variant.vectors
-        return 2 if sums + 2 * max(load.vectors for _, load in self.loads) < _BUSY else 1
+    number: int
+    view: View
+    memory: Memory
+    base: Any
 
 
-def _loads(problem: Conv2d, variant: Variant) -> list[tuple[int, Load]]:
-    found, first = [], 0
-    for load in _row(problem, variant) * variant.rows:
-        found.append((first * LANES, load))
+def do_list(problem: Conv2d, variant: Variant, lists: Lists, number: Any, x: Any, results: Sequence[Results]) -> None:
+    """The output channels of list `number` from their biases to their store; `x` points to the tile's first input."""
+    loop = loop_of(problem, variant)
+    sums, channel = script.local_array(loop.sums * LANES), script.let(number * loop.together)
+    if loop.given:
+        for first, count, place in _lines(problem, loop, results[1], channel):
+            for vector, value in enumerate(Load(count, 1)(place)):
+                sums.store((first + vector) * LANES, value, LANES)
+    steps, values = script.let(lists.table.load(number * 2)), script.let(lists.table.load(number * 2 + 1))
+    row = problem.grid[1].input_step * _BYTES - _within(loop.row)
+    arguments = tirx.address_of(sums.buffer[0]), x, place_of(lists.values, values), place_of(lists.steps, steps)
+    run("edgeprune_list", *arguments, tirx.const(row, "int64"))
+    _finish(problem, loop, sums, channel, results)
+
+
+def _lines(problem: Conv2d, loop: Loop, results: Results, channel: Any) -> Iterator[tuple[int, int, Any]]:
+    """(first vector, vectors, pointer) of every run of neighbours in `results`, channel by channel."""
+    row, number = loads_of(loop.vectors, 1), results.number
+    down = problem.grid[1].output_steps[number] * _BYTES
+    back = _within(row) + (loop.rows - 1) * down
+    place = place_of(results.memory, results.base + channel * results.view.channel_stride)
+    onward = [tirx.const(load.bytes, "int32") for load in row[:-1]]
+    onward = ([*onward, opaque(down - _within(row))] * loop.rows)[:-1]
+    onward = ([*onward, opaque(results.view.channel_stride * _BYTES - back)] * loop.together)[:-1]
+    first = 0
+    for turn, load in enumerate(row * loop.rows * loop.together):
+        yield first, load.vectors, place
         first += load.vectors
-    return found
+        if turn < len(onward):
+            place = beyond(place, onward[turn])
 
 
-def _add(entries: _Entries, entry: Any, count: int) -> None:
-    """Add `count` entries from `entry` on."""
-    together, ahead, place = entries.variant.together, entries.ahead, entries.x
-    factors = _factors(entries.lists, entry * together, count * together)
-    done: list[list[Any]] = []
-    for number in range(count):
-        place = beyond(place, entries.lists.steps.load(entry + number))
-        own = factors[number * together : (number + 1) * together]
-        for turn, (first, load) in enumerate(entries.loads):
-            if ahead and len(done) >= ahead:
-                place = after(place, done[-ahead])
-            done.append(_multiply(load(place), own, entries.sums, first))
-            if turn < len(entries.way):
-                place = beyond(place, entries.way[turn])
+def _finish(problem: Conv2d, loop: Loop, sums: Memory, channel: Any, results: Sequence[Results]) -> None:
+    """What comes after the sums, and their store."""
+    if not in_neighbours(problem, 0):
+        for vector in range(loop.sums):
+            value = _finished(problem, loop, sums, channel, results, vector)
+            results[0].memory.store(_index(problem, loop, results[0], channel, vector), value, LANES, _step(problem, 0))
+        return
+    for first, count, place in _lines(problem, loop, results[0], channel):
+        put(place, [_finished(problem, loop, sums, channel, results, first + i) for i in range(count)])
 
 
-def _factors(lists: Lists, first: Any, count: int) -> list[Any]:
-    """`count` values from `first` on, each in all lanes of a vector."""
-    size = min(count, LANES)
-    vectors = [script.keep(lists.values.load(first + at, size)) for at in range(0, count, size)]
-    if size == 1:
-        return [script.splat(vectors[0], LANES)]
-    return [script.splat(script.shuffle([vector], [lane]), LANES) for vector in vectors for lane in range(size)]
+def _finished(problem: Conv2d, loop: Loop, sums: Memory, channel: Any, results: Sequence[Results], vector: int) -> Any:
+    """What is stored of one of the sums."""
+    rest = problem.epilogue[1:] if loop.given else problem.epilogue
+    waiting = results[1 + len(residuals(problem.epilogue)) - len(residuals(rest)) :]
+
+    def residual(position: int, _: Any) -> Any:
+        found = waiting[position]
+        index = _index(problem, loop, found, channel, vector)
+        return found.memory.load(index, LANES, _step(problem, found.number))
+
+    return stored(apply_epilogue(rest, sums.load(vector * LANES, LANES), residual), problem.y.format)
 
 
-def _multiply(values: Sequence[Any], factors: Sequence[Any], sums: Sequence[Memory], first: int) -> list[Any]:
-    """Add the products of vectors of x to `sums` from `first` on; returns the last of those, at most MOST_VECTORS."""
-    for factor, own in zip(factors, sums, strict=True):
-        for vector, value in enumerate(values):
-            at = first + vector * LANES
-            own.store(at, own.load(at, LANES) + value * factor, LANES)
-    totals = [own.load(first + vector * LANES, LANES) for own in sums for vector in range(len(values))]
-    return totals[-MOST_VECTORS:]
+def _step(problem: Conv2d, number: int) -> int:
+    return problem.grid[2].output_steps[number]
+
+
+def _index(problem: Conv2d, loop: Loop, results: Results, channel: Any, vector: int) -> Any:
+    """The element of `results` where one of the sums' vectors begins."""
+    own, at = divmod(vector, loop.tile)
+    row, column = divmod(at, loop.vectors)
+    within = row * problem.grid[1].output_steps[results.number] + column * LANES * _step(problem, results.number)
+    return results.base + (channel + own) * results.view.channel_stride + within

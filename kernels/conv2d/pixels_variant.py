@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
-from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.abi import Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.lines import LANES, loads_of
+from edgeprune.kernels.conv2d.pixels_loop import REGISTERS, TURN, Loop
 from edgeprune.kernels.conv2d.problem import Conv2d
 
 _LINE = 64
@@ -26,8 +27,8 @@ _CHANNELS_AT_ONCE = 8
 _CHANNELS_BLOCKED = 64
 _ENOUGH_UNITS = 8
 _TOGETHER = (1, 2, 4, 8, 16)
-_MOST_SUMS, _MOST_SUMS_TOGETHER = 24, 16
-_TOGETHER_ENTRY, _TOGETHER_TILE, _TOGETHER_SUM = 2.2, 30.0, 4.0
+_ENOUGH_UNITS_TOGETHER = 16
+_LIST_OVERHEAD, _UNIT_OVERHEAD = 12, 30
 _ELEMENT_ISSUE = 1.5
 
 
@@ -69,6 +70,18 @@ def blocks(problem: Conv2d, variant: Variant) -> int:
     return -(-problem.group_inputs // variant.block)
 
 
+def in_neighbours(problem: Conv2d, number: int) -> bool:
+    """Whether pixels of the output (0) or of residual number - 1 are float32 next to each other."""
+    views = [problem.y, *(step.view for step in problem.epilogue if isinstance(step, Residual))]
+    return not views[number].format.quantized and problem.grid[2].output_steps[number] == 1
+
+
+def loop_of(problem: Conv2d, variant: Variant) -> Loop:
+    """How the lists of a variant with channels together are added: to a residual where that comes first."""
+    given = bool(problem.epilogue) and isinstance(problem.epilogue[0], Residual) and in_neighbours(problem, 1)
+    return Loop(variant.rows, variant.vectors, variant.together, problem.grid[2].input_step, given)
+
+
 def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
     """Every tile that leaves a register for the weight and one for the input, in its best blocking."""
     _, rows, columns = problem.grid
@@ -96,14 +109,20 @@ def _together(problem: Conv2d, machine: Machine) -> list[Variant]:
         return []
     across, found = columns.count // LANES, []
     for together in (size for size in _TOGETHER if problem.group_outputs % size == 0):
-        most = _MOST_SUMS if together == 1 else _MOST_SUMS_TOGETHER
         for down, vectors in product(range(1, rows.count + 1), range(1, across + 1)):
-            sums = down * vectors * together
-            if (down > 1 and vectors < across) or sums > most:
-                continue
-            channels = max(together, _CHANNELS_AT_ONCE)
-            found.append(Variant(LANES, down, vectors, channels, problem.group_inputs, together))
+            loop = Loop(down, vectors, together, columns.input_step)
+            if (down == 1 or vectors == across) and loop.registers <= REGISTERS:
+                tile = Variant(LANES, down, vectors, together, problem.group_inputs, together)
+                found.append(replace(tile, channels=_unit_channels(problem, tile)))
     return found
+
+
+def _unit_channels(problem: Conv2d, variant: Variant) -> int:
+    """Output channels of a unit: as many lists as leave enough units for several threads."""
+    down, across = tiles(problem, variant)
+    lists = problem.y.channels // variant.together
+    units = -(-_ENOUGH_UNITS_TOGETHER // (problem.grid[0].count * down * across))
+    return max(1, lists // units) * variant.together
 
 
 def _in_lines(problem: Conv2d) -> bool:
@@ -165,16 +184,15 @@ def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> f
 
 
 def _together_cost(problem: Conv2d, variant: Variant, entries: int) -> float:
-    """By instructions: those of an entry, and what is done once for the sums of a tile."""
+    """By instructions: those of an entry, of a list, and of its sums once they are known."""
     outer, _, _ = problem.grid
     down, across = tiles(problem, variant)
-    loads = variant.rows * len(loads_of(variant.vectors, problem.grid[2].input_step))
-    moves = variant.rows if variant.vectors == 1 else 0
-    sums = variant.together * variant.rows * variant.vectors
-    entry = sums + loads + moves + variant.together / 8 + _TOGETHER_ENTRY
-    finished = _TOGETHER_TILE + _TOGETHER_SUM * sums
-    each = entries * entry + finished * problem.y.channels / variant.together
-    return outer.count * down * across * each / _ELEMENT_ISSUE
+    loop = loop_of(problem, variant)
+    lists = problem.y.channels // variant.together
+    stores = variant.together * variant.rows * len(loads_of(variant.vectors, 1))
+    each = loop.overhead + loop.sums + stores + _LIST_OVERHEAD
+    units = _UNIT_OVERHEAD * problem.y.channels / variant.channels
+    return outer.count * down * across * (entries * loop.turn / TURN + lists * each + units) / _ELEMENT_ISSUE
 
 
 def entry_count(weights: np.ndarray, together: int) -> int:
