@@ -160,7 +160,7 @@ def _is_image_arithmetic(node: ir.Node, images: set[int]) -> bool:
     """Whether `node` works elementwise on images that a kernel family computes."""
     operands = [value for value in node.inputs if value is not None]
     if activation_of(node) is not None:
-        return id(operands[0]) in images
+        return id(operands[0]) in images and len(shape_of(node.outputs[0])) <= 4
     if node.op_type not in BINARY_OPS or len(operands) != 2 or not is_image(node.outputs[0]):
         return False
     return any(id(value) in images for value in operands) and all(
