@@ -30,9 +30,12 @@ def unit_scores(model: ir.Model, group: Group, saliencies: Mapping[str, np.ndarr
     """The mean saliency of the weights that each unit of `group` owns, float64 [size].
 
     A unit owns the weights that make it and those that read it. `saliencies` by layer name are [groups, taps, in, out];
-    layers without are left out. Raises EdgepruneError (saliency-missing) where a unit has no weight with a saliency.
+    layers without are left out. Between recurrent layers alone, which have none, the mean square of the weights counts.
+    Raises EdgepruneError (saliency-missing) where a unit has no weight with a saliency.
     """
     layers = {layer.name: layer for layer in weighted_layers(model)}
+    if not any(each.node in layers for each in group.slices):
+        return _mean_squares(model, group)
     total, count = np.zeros(group.size), np.zeros(group.size)
     for each in group.slices:
         if each.index == 1 and each.node in saliencies and each.node in layers:
@@ -49,6 +52,20 @@ def unit_scores(model: ir.Model, group: Group, saliencies: Mapping[str, np.ndarr
             hint="give saliencies for the layers that make and read them",
         )
     return total / count
+
+
+def _mean_squares(model: ir.Model, group: Group) -> np.ndarray:
+    nodes = {str(node.name): node for node in model.graph}
+    total, count = np.zeros(group.size), np.zeros(group.size)
+    for each in group.slices:
+        node = nodes[each.node]
+        array = stored(node.inputs[each.index])
+        if array is not None and each.index in MULTIPLIED.get(node.op_type, (1,)):
+            lines = np.moveaxis(array, each.axis, 0).reshape(array.shape[each.axis], -1)
+            owned = each.units >= 0
+            np.add.at(total, each.units[owned], np.square(lines[owned], dtype=np.float64).sum(axis=1))
+            np.add.at(count, each.units[owned], lines.shape[1])
+    return np.asarray(total / np.maximum(count, 1))
 
 
 def units_cost(model: ir.Model, group: Group) -> UnitCost:
