@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.external import embed_external_data
+from edgeprune.frontend.integer_operators import write_out_integer_operators
 from edgeprune.frontend.qonnx import write_out_quantizers
 from edgeprune.ir.canonical import canonicalize
 from edgeprune.ir.canonical_stage import reason, stage
@@ -32,6 +33,7 @@ def load_onnx(path: str | Path, dimensions: Mapping[str, int] | None = None) -> 
         embed_external_data(proto, source)
         _use_default_domain(proto)
         write_out_quantizers(proto, list(graphs(proto.graph)))
+        write_out_integer_operators(proto, list(graphs(proto.graph)))
         _check_opset(proto, source)
         _check_operators(proto)
         _check_structure(proto, source)
