@@ -43,7 +43,7 @@ def fixed_point_numbers(quantized: Quantized, groups: Sequence[Group], trace: Tr
         x = stored_format(trace, quantized, trace.origin(group.inputs[0]).root)
         y = stored_format(trace, quantized, trace.origin(group.output).root)
         numbers = integer_numbers(quantized, group, x) if y.quantized else None
-        if numbers is not None and np.abs(numbers.weights.astype(np.int32) + 0.5).max(initial=0) < 128:
+        if numbers is not None:
             found[id(group.anchor)] = numbers
     return found
 
@@ -77,9 +77,8 @@ def _linear(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
 def _product(
     program: Program, group: Group, problem: Conv2d, numbers: Numbers, x: Operand
 ) -> tuple[Kernel, list[str]] | None:
-    requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
-    weights = numbers.weights.astype(np.int8)
-    return build_fixed_product(problem, weights, numbers.bias, requantize, program.machine), [x.buffer]
+    requantize = _requantize(program, group, numbers, problem.x.format, problem.y.format)
+    return build_fixed_product(problem, numbers.weights, numbers.bias, requantize, program.machine), [x.buffer]
 
 
 def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
@@ -88,8 +87,8 @@ def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | Non
         return None
     x, y = _image(program, group.inputs[0]), _settled(output_view(program, group))
     problem = depthwise_of(window, x.view, y, numbers.bias is not None)
-    requantize = _requantize(group, numbers, problem.x.format, problem.y.format)
-    flat = numbers.weights.reshape(y.channels, -1).astype(np.int8)
+    requantize = _requantize(program, group, numbers, problem.x.format, problem.y.format)
+    flat = numbers.weights.reshape(y.channels, -1)
     higher = 1 if ROWS_KEY in group.anchor.metadata_props else HIGHER
     return build_fixed_depthwise(problem, flat, numbers.bias, requantize, program.machine, higher), [x.buffer]
 
@@ -99,7 +98,8 @@ def _pool(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
     x, y = _image(program, group.inputs[0]), _settled(output_view(program, group))
     if window is None or group.epilogue or not (x.view.format.quantized and y.format.quantized):
         return None
-    return build_fixed_pool(pool_of(group, window, x.view, y), program.machine), [x.buffer]
+    unsigned = id(group.output) in program.quantized.unsigned
+    return build_fixed_pool(pool_of(group, window, x.view, y), program.machine, unsigned), [x.buffer]
 
 
 def _softmax(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:
@@ -118,13 +118,16 @@ _ROWS: dict[str, Callable[[Program, Group], tuple[Kernel, list[str]] | None]] = 
 }
 
 
-def _requantize(group: Group, numbers: Numbers, x: Format, y: Format) -> Requantize:
+def _requantize(program: Program, group: Group, numbers: Numbers, x: Format, y: Format) -> Requantize:
     """How the sums of a layer become integers of `y`.
 
-    TFLite multiplies the scales of a fully connected layer in single precision and those of a convolution in double.
+    TFLite multiplies the scales of a fully connected layer, and of any of unsigned weights, in single precision and
+    those of other convolutions in double.
     """
     assert group.layer is not None
-    spread = numbers.scales.astype(np.float64) if group.kind == "linear" else np.float64(x.scale) * numbers.spread
+    unsigned = program.quantized.integers[id(group.layer.weight)].stored.dtype == np.uint8
+    single = group.kind == "linear" or unsigned
+    spread = numbers.scales.astype(np.float64) if single else np.float64(x.scale) * numbers.spread
     return Requantize.of(spread / np.float64(y.scale), y.zero, *stored_bounds(group, y))
 
 

@@ -101,6 +101,7 @@ def _splice(found: Quantized, node: ir.Node, source: ir.Value, result: ir.Value,
     pooled = node.outputs[0]
     if pooled is not result:
         found.grids[id(pooled)] = found.grids.pop(id(result))
+        found.unsigned.update({id(pooled)} if id(result) in found.unsigned else ())
         if result.is_graph_output():
             name = result.name
             outputs = found.model.graph.outputs

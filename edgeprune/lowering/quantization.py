@@ -44,8 +44,9 @@ class Quantized:
     """A model without QuantizeLinear and DequantizeLinear, and what they said, by value identity.
 
     `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers. `readings`
-    has, by node identity, the grids of those that read stored numbers on another one than they were stored on. With
-    `stored_ports` the inputs and outputs of the model are stored on their grids, else they are real numbers.
+    has, by node identity, the grids of those that read stored numbers on another one than they were stored on;
+    `unsigned` the values whose integers the model has as unsigned ones. With `stored_ports` the inputs and outputs of
+    the model are stored on their grids, else they are real numbers.
     """
 
     model: ir.Model
@@ -53,6 +54,7 @@ class Quantized:
     integers: dict[int, Integers] = field(default_factory=dict)
     stored_ports: bool = False
     readings: dict[int, Format] = field(default_factory=dict)
+    unsigned: set[int] = field(default_factory=set)
 
     def storage(self, value: ir.Value) -> Format:
         """How `value` is stored by what computes it."""
@@ -189,6 +191,8 @@ def _take_pair(found: Quantized, node: ir.Node, dot: str) -> None:
     if not all(other is not None and replace(other, scale=grid.scale) == grid for other in grids):
         return
     value = _on_grid(found, source, node, grid)
+    if quantized.dtype == ir.DataType.UINT8:
+        found.unsigned.add(id(value))
     for reader, other in dict(zip(readers, grids, strict=True)).items():
         assert other is not None
         _read_from(found, reader, value if other == grid else _rescaled(found, value, reader, other))
@@ -203,6 +207,7 @@ def _rescaled(found: Quantized, value: ir.Value, reader: ir.Node, grid: Format) 
     node = new_node("Mul", [value, factor], name=f"{reader.name}_rescale", like=value)
     graph.insert_before(reader, node)
     found.grids[id(node.outputs[0])] = grid
+    found.unsigned.update({id(node.outputs[0])} if id(value) in found.unsigned else ())
     return node.outputs[0]
 
 

@@ -26,7 +26,7 @@ def build_fixed_depthwise(
 ) -> Kernel:
     """The kernel of `problem`, channels last, without a border around x: what lies outside is x's zero.
 
-    `weights` are int8 [channels, taps], `bias` int32 [channels]; `requantize` bounds and rescales the sums. A unit
+    `weights` are integers [channels, taps], `bias` int32 [channels]; `requantize` bounds and rescales the sums. A unit
     is an image. Scratch may be `higher` times as high as it must be where that saves code. Raises ValueError where x
     and y differ in channels or an image is not channels-last.
     """

@@ -42,13 +42,14 @@ def build_vector_depthwise(
     start = (np.zeros(len(wide), np.int64) if bias is None else bias) - problem.x.format.zero * wide.sum(axis=1)
     dense = problem.x.pixel_stride == problem.x.channels
     reach = np.abs(start) + 128 * np.abs(wide).sum(axis=1)
-    exact = _pairs_fit(wide) and reach.max(initial=0) << row.raised <= _LARGEST
+    exact = _is_int8(wide) and _pairs_fit(wide) and reach.max(initial=0) << row.raised <= _LARGEST
     if not (row.possible and dense and exact):
         return None
     y = problem.y
     macs = y.batch * y.height * y.width * y.channels * problem.taps
+    stream = _stream(problem, weights.astype(np.int8), start, requantize)
     return Kernel(
-        _function(problem, row), y.batch, (_stream(problem, weights, start, requantize),), "fixed depthwise vectors",
+        _function(problem, row), y.batch, (stream,), "fixed depthwise vectors",
         macs, macs, scratch_bytes=_slot_bytes(ring) * ring.slots + LANES, overlaps=(ring.overlap(),),
     )  # fmt: skip
 
@@ -75,6 +76,10 @@ def _row(problem: Depthwise, requantize: Requantize) -> RowOfOutputs:
 def _raised(requantize: Requantize) -> int:
     """Bits by which sums are too few for the high word of a product to round them."""
     return max(0, 1 - int(rescale(requantize, packed=False).shifts.min(initial=1)))
+
+
+def _is_int8(weights: np.ndarray) -> bool:
+    return bool(weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127)
 
 
 def _pairs_fit(weights: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from tvm.tirx.script import builder as script
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather_assembly import HIDE, blank_name, fill_name, spread_name
 from edgeprune.kernels.fixed_point.product_loop import BLOCK
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks
 from edgeprune.kernels.script import Memory, either, let, serial
 
 _UNROLLED = 16
@@ -42,8 +43,13 @@ class Gather:
 
     @property
     def tile_bytes(self) -> int:
-        """Scratch of a gathered tile."""
-        return self.blocks * 2 * BLOCK * self.pixels
+        """Scratch of a gathered tile, with the blocks that are read again."""
+        return (self.blocks + len(repeated_blocks(self.problem))) * self.block_bytes
+
+    @property
+    def block_bytes(self) -> int:
+        """Scratch of a block of all pixels."""
+        return 2 * BLOCK * self.pixels
 
     @property
     def scratch_bytes(self) -> int:
@@ -105,6 +111,10 @@ def gather_tile(gather: Gather, x: Memory, scratch: Memory, start: Any, group: A
             inner()
         else:
             either(at.is_inside(), inner, at.tapwise if gather.whole else at.bytewise)
+    for number, block in enumerate(repeated_blocks(problem), gather.blocks):
+        for place in range(0, gather.block_bytes, BLOCK):
+            word = scratch.load(block * gather.block_bytes + place, BLOCK)
+            scratch.store(number * gather.block_bytes + place, word, BLOCK)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """int8 pooling in integers alone: maxima, averages on the input's grid, and means rescaled to another.
 
 On one grid an average is TFLite's AVERAGE_POOL_2D: the sum of what is stored over the number of real cells, rounded
-half away from zero. On two grids it is TFLite's MEAN: the sum less its zeros, times one factor, rounded once.
+half away from zero; of unsigned integers, which are stored less 128, half upward. On two grids it is TFLite's MEAN:
+the sum less its zeros, times one factor, rounded once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgeprune.kernels.script import Memory
 _GROUP = 4
 _PAIRED = ("smlad", "mve")
 _PAIRED_CELLS = 255
+_MOVED = 128
 """Cells of a window whose sums of int8 fit int16."""
 
 
@@ -40,7 +42,7 @@ def one_grid(problem: Pool) -> bool:
     return (x.scale, x.zero) == (y.scale, y.zero)
 
 
-def fixed_pool(problem: Pool, x: np.ndarray) -> np.ndarray:
+def fixed_pool(problem: Pool, x: np.ndarray, unsigned: bool = False) -> np.ndarray:
     """int8 [batch, height, width, channels] of `problem` from int8 `x` of the same layout."""
     y = problem.y
     results = np.zeros((y.batch, y.height, y.width, y.channels), np.int64)
@@ -52,11 +54,11 @@ def fixed_pool(problem: Pool, x: np.ndarray) -> np.ndarray:
                 for axis, window in enumerate(axes)
             ]
             seen = x[:, places[0]][:, :, places[1]].astype(np.int64).reshape(x.shape[0], -1, y.channels)
-            results[:, row, column] = _pooled(problem, seen, axes[0].count * axes[1].count)
+            results[:, row, column] = _pooled(problem, seen, axes[0].count * axes[1].count, unsigned)
     return np.clip(results, y.format.low, y.format.high).astype(np.int8)
 
 
-def _pooled(problem: Pool, seen: np.ndarray, count: int) -> np.ndarray:
+def _pooled(problem: Pool, seen: np.ndarray, count: int, unsigned: bool) -> np.ndarray:
     """Results, not yet bounded, of the cells [batch, cells, channels] of a window."""
     x, y = problem.x.format, problem.y.format
     if problem.kind == "max":
@@ -64,23 +66,26 @@ def _pooled(problem: Pool, seen: np.ndarray, count: int) -> np.ndarray:
         factor = mean_factor(x, y, 1)
         return largest if one_grid(problem) else rescaled(largest - x.zero, factor.value, factor.shift) + y.zero
     sums = seen.sum(axis=1) + (count - seen.shape[1]) * x.zero
+    if one_grid(problem) and unsigned:
+        return (sums + count // 2) // count
     if one_grid(problem):
         return np.sign(sums) * ((np.abs(sums) + count // 2) // count)
     factor = mean_factor(x, y, count)
     return rescaled(sums - count * x.zero, factor.value, factor.shift).astype(np.int64) + y.zero
 
 
-def build_fixed_pool(problem: Pool, machine: Machine) -> Kernel:
+def build_fixed_pool(problem: Pool, machine: Machine, unsigned: bool = False) -> Kernel:
     """The kernel of `problem`, channels last, without a border around x. A unit is an output row.
 
-    Raises ValueError where an image is not channels-last, an epilogue is given, or a window lies outside the image.
+    `unsigned`: what is stored stands for an integer that is 128 larger. Raises ValueError where an image is not
+    channels-last, an epilogue is given, or a window lies outside the image.
     """
     x, y = problem.x, problem.y
     if x.channel_stride != 1 or y.channel_stride != 1 or problem.epilogue:
         raise ValueError("a pooling of integers needs two channels-last images")
     if any(window.high <= window.low for axis in (0, 1) for window in _windows(problem, axis)):
         raise ValueError("a pooling of integers has a window that lies wholly outside the image")
-    func = _function(problem, machine.dot in _PAIRED)
+    func = _function(problem, machine.dot in _PAIRED, unsigned)
     table = _factors(problem) if _by_count(problem) else np.zeros((1, 2), np.int32)
     label = f"fixed {problem.kind} pool"
     return Kernel(func, y.batch * y.height, (table.ravel(),), label, overlaps=(_overlap(problem),))
@@ -125,11 +130,11 @@ def _overlap(problem: Pool) -> int:
 
 
 @lru_cache(maxsize=256)
-def _function(problem: Pool, paired: bool) -> Any:
+def _function(problem: Pool, paired: bool, unsigned: bool) -> Any:
     """The function over (x, factors, y)."""
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
-        maker = _Maker(problem, *memories)
+        maker = _Maker(problem, unsigned, *memories)
         x, y = problem.x, problem.y
         fours = x.channels // _GROUP if paired and maker.pairs else 0
         with script.serial(begin, end) as unit, script.serial(0, y.width) as column:
@@ -148,6 +153,7 @@ def _function(problem: Pool, paired: bool) -> Any:
 @dataclass(frozen=True)
 class _Maker:
     problem: Pool
+    unsigned: bool
     x: Memory
     factors: Memory
     y: Memory
@@ -215,6 +221,8 @@ class _Maker:
             total = kept(total + (count - inside) * zero)
         if one_grid(problem):
             half = tirx.truncdiv(whole(count) if isinstance(count, int) else count, whole(2))
+            if self.unsigned:
+                return tirx.truncdiv(kept(total + count * _MOVED + half), count) - _MOVED
             return tirx.truncdiv(kept(tirx.Select(total > 0, total + half, total - half)), count)
         place = (count - _counts(problem).start) * 2
         return self._rescaled(total - count * zero, self.factors.load(place), self.factors.load(place + 1))

@@ -32,6 +32,7 @@ from edgeprune.kernels.fixed_point.product_variant import (
     stream_bytes,
     tile_count,
 )
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks, within_int8
 
 _PAIRED, _VECTORS = ("smlad", "mve"), "mve"
 SHARED_TURNS = (1, 2, 4)
@@ -43,10 +44,12 @@ def build_fixed_product(
 ) -> Kernel:
     """The kernel of `problem`, channels last and dense, without a border around x: what lies outside is x's zero.
 
-    `weights` is int8 [groups, taps, in, out], zeros where pruned; `bias` int32 [groups*out]. A unit is a tile of
-    output pixels. Raises ValueError where a view is not channels-last and dense, or a bias leaves int32.
+    `weights` are integers [groups, taps, in, out], zeros where pruned, of which those beyond int8 are best few; `bias`
+    int32 [groups*out]. A unit is a tile of output pixels. Raises ValueError where a view is not channels-last and
+    dense, or a bias leaves int32.
     """
     _check(problem)
+    problem, weights = within_int8(problem, weights)
     if machine.dot == _VECTORS and vectors_possible(problem, weights, bias, requantize):
         return build_vector_product(problem, weights, bias, requantize)
     packed = Sums.of(problem, weights, bias).packable
@@ -110,7 +113,8 @@ def build_loop(
 
 def estimate_fixed_product(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
     """Instructions of one run of the best variant; `weights` as of `build_fixed_product`."""
-    if machine.dot == _VECTORS:
+    problem, weights = within_int8(problem, weights)
+    if machine.dot == _VECTORS and not repeated_blocks(problem):
         return estimate_vector_product(problem, weights)
     if machine.dot not in _PAIRED:
         channels = min(PLAIN_AT_ONCE, problem.group_outputs)

@@ -27,6 +27,7 @@ from edgeprune.kernels.fixed_point.product_mve_shared import (
 from edgeprune.kernels.fixed_point.product_overlap import product_overlap
 from edgeprune.kernels.fixed_point.product_template import DTYPES, importing, tile_start
 from edgeprune.kernels.fixed_point.product_variant import first_channels, tile_count
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks
 from edgeprune.kernels.script import Memory, kernel_function, let, serial
 
 TILES = ((2, 3), (3, 2), (2, 2), (6, 1), (1, 6), (4, 1), (1, 4), (2, 1), (1, 2), (1, 1))
@@ -37,7 +38,10 @@ _LARGEST_BYTE, _LARGEST_PLACE = 2**8 - 1, 2**16 - 1
 
 
 def vectors_possible(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> bool:
-    """Whether this family computes the layer: its sums leave the room that rounding by the high word needs."""
+    """Whether this family computes the layer: its sums leave the room that rounding by the high word needs, and no
+    block of inputs comes twice."""
+    if repeated_blocks(problem):
+        return False
     sums = Sums.of(problem, weights, bias)
     reach = np.abs(sums.bias) + 128 * np.abs(weights.astype(np.int64)).sum(axis=(1, 2)).ravel()
     return int(reach.max(initial=0)) << _raised(requantize)[1] < 2**31

@@ -19,6 +19,7 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.pack_product import Sums, rescale
 from edgeprune.kernels.fixed_point.product_loop import BLOCK
 from edgeprune.kernels.fixed_point.product_variant import first_channels, kept_blocks, reduction_blocks
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks
 from edgeprune.kernels.script import Memory, either, kernel_function, let, local_array, serial
 
 PLAIN_AT_ONCE = 2
@@ -61,7 +62,7 @@ class Plain:
         """Whether the elements of a pixel follow each other in whole blocks as they are."""
         problem = self.problem
         at_places = problem.kernel == problem.strides == (1, 1) and not any(problem.halo())
-        return at_places and problem.group_inputs % BLOCK == 0
+        return at_places and problem.group_inputs % BLOCK == 0 and not repeated_blocks(problem)
 
     @property
     def early(self) -> int:
@@ -155,6 +156,9 @@ def _gather(plain: Plain, own: _Memories, pixel: Any, group: Any, patch: Any) ->
                 own.scratch.store(first + channel, tirx.const(x.format.zero, "int8"))
 
         either(tirx.all(at >= 0, at < x.height, beside >= 0, beside < x.width), copied, filled)
+    repeated = repeated_blocks(problem)
+    for number, block in enumerate(repeated, reduction_blocks(problem) - len(repeated)):
+        own.scratch.store(patch + number * BLOCK, own.scratch.load(patch + block * BLOCK, BLOCK), BLOCK)
 
 
 def _tile(plain: Plain, own: _Memories, start: Any, group: Any, tile: Any) -> None:

@@ -34,6 +34,7 @@ from edgeprune.kernels.fixed_point.shared_sizes import (
     stored,
     window,
 )
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks
 from edgeprune.kernels.script import Memory, kernel_function, let, serial
 
 _TAIL_FIELDS = ("tail_from", "tail_to", "tail_shift")
@@ -72,7 +73,9 @@ class Kind:
 
 
 def shareable(problem: Conv2d) -> bool:
-    """Whether channels come in whole blocks, or each output pixel reads one pixel of more than a block."""
+    """Whether channels come in whole blocks, or each output pixel reads one pixel of more than a block; none twice."""
+    if repeated_blocks(problem):
+        return False
     return problem.group_inputs % BLOCK == 0 or (pixelwise(problem) and problem.group_inputs > BLOCK)
 
 

@@ -10,6 +10,7 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.product_assembly import Channels, Clip
 from edgeprune.kernels.fixed_point.product_loop import BLOCK, Line, Loop
+from edgeprune.kernels.fixed_point.wide_weights import repeated_blocks
 
 TILES = ((2, 4), (1, 8), (2, 3), (2, 2), (4, 1), (1, 4), (2, 1), (1, 2), (1, 1))
 """Output channels times pixels, in registers at once."""
@@ -28,7 +29,7 @@ _SPREAD = 6.9
 
 def reduction_blocks(problem: Conv2d) -> int:
     """Blocks along the reduction of one group."""
-    return -(-problem.taps * problem.group_inputs // BLOCK)
+    return -(-problem.taps * problem.group_inputs // BLOCK) + len(repeated_blocks(problem))
 
 
 def first_channels(outputs: int, channels: int) -> np.ndarray:
@@ -71,7 +72,7 @@ def loops(problem: Conv2d, packed: bool) -> Iterator[Loop]:
 
 def _line_loops(problem: Conv2d, channels: int, pixels: int, packed: bool) -> Iterator[Loop]:
     lines = Lines(problem, packed)
-    if not lines.possible or pixels > problem.y.width:
+    if not lines.possible or pixels > problem.y.width or repeated_blocks(problem):
         return
     line, columns, blocks = lines.line, problem.kernel[1], reduction_blocks(problem)
     for turn in _LINE_TURNS:

@@ -20,10 +20,11 @@ MOVES = ("Concat", "Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose
 
 @dataclass(frozen=True)
 class Held:
-    """Numbers less their zero point, and their scales: one, or one by channel."""
+    """Numbers less their zero point, and their scales: one, or one by channel; whether they are stored unsigned."""
 
     whole: np.ndarray
     scale: np.ndarray
+    unsigned: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _results(node: ir.Node, inputs: list) -> list:
             shape = [1] * stored.ndim
             shape[node.attributes.get_int("axis", 1)] = -1
             scale, zero = scale.reshape(shape), np.asarray(zero).reshape(shape)
-        return [Held(stored.astype(np.int64) - np.asarray(zero, np.int64), np.asarray(scale, np.float32))]
+        whole = stored.astype(np.int64) - np.asarray(zero, np.int64)
+        return [Held(whole, np.asarray(scale, np.float32), stored.dtype == np.uint8)]
     if node.op_type in MOVES:
         return _moved(node, inputs)
     return [_TABLE[node.op_type](node, inputs)]
@@ -118,8 +120,8 @@ def _product(node: ir.Node, inputs: list) -> Waiting:
     if len(inputs) > 2:
         sums = sums + inputs[2].whole.reshape(1, -1, *[1] * (sums.ndim - 2))
     spread = np.broadcast_to(weight.scale.reshape(-1), sums.shape[1:2])
-    # Fully connected layers multiply the scales in single precision, convolutions in double.
-    kind = np.float32 if node.op_type == "Gemm" else np.float64
+    # Fully connected layers, and all of unsigned weights, multiply the scales in single precision, others in double.
+    kind = np.float32 if node.op_type == "Gemm" or weight.unsigned else np.float64
     factors = [float(kind(x.scale) * kind(scale)) for scale in spread]
 
     def stored(step: np.float32, zero: int) -> np.ndarray:

@@ -54,6 +54,19 @@ def test_as_litert(kind: str, name: str, same: bool) -> None:
     agrees(problem)
 
 
+def test_an_average_of_unsigned_integers_rounds_halves_upward() -> None:
+    problem = problem_of("average", (1, 6, 4, 20), (2, 2), (2, 2))
+    x, writer = image(problem), Writer()
+    source, target = (writer.tensor(shape, "UINT8", (0.05, 121)) for shape in ((1, 6, 4, 20), (1, 3, 2, 20)))
+    options = {"padding": 1, "strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2}
+    writer.node("AVERAGE_POOL_2D", [source], [target], "Pool2DOptions", options)
+    reference = litert(writer.finish([source], [target]), [(x.astype(int) + 128).astype(np.uint8)])
+    found = fixed_pool(problem, x, unsigned=True)
+    np.testing.assert_array_equal(found.astype(int) + 128, reference)
+    assert (found != fixed_pool(problem, x)).any()
+    check(lambda m: build_fixed_pool(problem, m, unsigned=True), [x], found)
+
+
 @pytest.mark.parametrize("size", [(25, 5), (3, 3), (7, 6)])
 @pytest.mark.parametrize("y", [int8(0.05, 4), int8(0.031, -128), int8(0.11, 127)])
 def test_a_mean_on_another_grid_differs_from_litert_only_where_it_rounds_twice(size: Any, y: Any) -> None:
