@@ -7,27 +7,33 @@ from itertools import groupby
 from typing import Any
 
 from edgeprune.kernels.abi import Residual
+from edgeprune.kernels.epilogue import residuals
 from edgeprune.kernels.integer.finish import finished, needed
 from edgeprune.kernels.integer.packs import bounded_integer, packed, packed_together, packs
 from edgeprune.kernels.integer.state import Code, first_channel
 from edgeprune.kernels.integer.variant import Part
 from edgeprune.kernels.integer.walk import Tile
-from edgeprune.kernels.script import keep, let, shuffle
+from edgeprune.kernels.script import keep, let, shuffle, vector_pieces
 
 _WIDTHS = (4, 8, 16)
 
 
 def packed_vectors(code: Code, part: Part) -> int:
-    """How many vectors of a block are written this way: the first ones, which are alike and stored in full."""
+    """How many vectors of a block are written this way: the first ones, which are alike and stored in full.
+
+    One more, of which a part is stored, goes with them where what is added to it may be read past its end.
+    """
     y, lanes = code.problem.y, part.vectors[0]
     if not code.idiom.packs or not y.format.quantized or not packs(y.format) or y.channel_stride != 1:
         return 0
     if lanes not in _WIDTHS:
         return 0
-    return sum(
+    whole = sum(
         own == lanes and first_channel(part, vector) + own <= part.share.valid
         for vector, own in enumerate(part.vectors)
     )
+    readable = all(step.view.format.quantized for step in residuals(code.problem.epilogue))
+    return whole + (readable and part.vectors[whole : whole + 1] == (lanes,))
 
 
 def write_packed(code: Code, part: Part, tile: Tile, count: int, real: Callable[[int, int], Any]) -> None:
@@ -40,10 +46,18 @@ def write_packed(code: Code, part: Part, tile: Tile, count: int, real: Callable[
         whole = [let(bounded_integer(keep(_finished(code, tile, at, lanes, let(real(*at)))), format)) for at in own]
         held = let(packed([*whole, *whole[-1:] * (size - len(whole))], format))
         for numbers in _runs(own):
-            begin, end = numbers[0] * lanes, (numbers[-1] + 1) * lanes
-            piece = held if end - begin == size * lanes else shuffle([held], range(begin, end))
             pixel, vector = own[numbers[0]]
-            code.buffers.y.store(_place(code, tile, pixel, 0, vector * lanes, 1), piece, end - begin)
+            begin, width = numbers[0] * lanes, min(len(numbers) * lanes, part.share.valid - vector * lanes)
+            pieces = [(0, width)] if width == len(numbers) * lanes else _pieces(width)
+            for start, count in pieces:
+                order = range(begin + start, begin + start + count)
+                piece = held if count == size * lanes else shuffle([held], order)
+                code.buffers.y.store(_place(code, tile, pixel, 0, vector * lanes + start, 1), piece, count)
+
+
+def _pieces(width: int) -> list[tuple[int, int]]:
+    """What is stored of `width` elements at once: (first, count), in powers of two."""
+    return [(start, lanes) for start, _, lanes in vector_pieces(width, 1 << (width.bit_length() - 1))]
 
 
 def _runs(places: Sequence[tuple[int, int]]) -> list[list[int]]:

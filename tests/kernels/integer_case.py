@@ -60,7 +60,8 @@ class Case:
         view = window(self.x, problem.x)
         view[:] = filled(format, view.size, rng).reshape(view.shape)
         views = [step.view for step in problem.epilogue if isinstance(step, Residual)]
-        self.added = [filled(view.format, size, rng) for view, size in zip(views, sizes[2:], strict=True)]
+        behind = SLACK_BYTES // 2
+        self.added = [filled(view.format, size + behind, rng) for view, size in zip(views, sizes[2:], strict=True)]
         self.views = views
         self.y = np.full(sizes[1], 77, problem.y.format.dtype)
         groups, taps, inputs, outputs = (problem.groups, problem.taps, problem.group_inputs, problem.group_outputs)

@@ -43,6 +43,14 @@ def test_channel_offsets_gather_and_shuffle(name):
     case.check(case.build(machine, offsets), channel_order=order)
 
 
+@pytest.mark.parametrize("name", ["sse", "avx2", "bytes"])
+@pytest.mark.parametrize(("outputs", "added"), [(29, STORED[3]), (13, FLOAT32), (7, STORED[1])])
+def test_channels_that_fill_no_vector_are_stored_in_parts(name, outputs, added):
+    case = make(machine=MACHINES[name], outputs=outputs, kernel=(1, 1), pads=(0, 0), height=3, width=5,
+                steps=(added, Activation("Relu")), stored=STORED[2], around=(3, 5))  # fmt: skip
+    case.check(case.build(MACHINES[name]))
+
+
 def test_empty_blocks_give_bias_and_epilogue():
     case = make(outputs=40, density=0.0, steps=(Activation("Relu"),))
     kernel = case.build(MACHINES["avx2"])
