@@ -19,13 +19,13 @@ MOST_VECTORS = 4
 _VECTOR = "<4 x float>"
 
 
-def _line(count: int) -> str:
-    """The function `line` of `count` vectors."""
+def _loading(function: str, instruction: str, count: int) -> str:
+    """The function of that name, which loads `count` vectors by the intrinsic of `instruction`."""
     kind, head = "{ " + ", ".join([_VECTOR] * count) + " }", f"define internal <{count * LANES} x float>"
-    text = f"{head} @edgeprune_line{count}(ptr %place) alwaysinline {{\n"
+    text = f"{head} @edgeprune_{function}(ptr %place) alwaysinline {{\n"
     if count == 1:
         return text + f"  %all = load {_VECTOR}, ptr %place, align 4\n  ret {_VECTOR} %all\n}}\n"
-    name = f"@llvm.aarch64.neon.ld1x{count}.v4f32.p0"
+    name = f"@llvm.aarch64.neon.{instruction}.v4f32.p0"
     text += f"  %parts = call {kind} {name}(ptr %place)\n"
     text += "".join(f"  %part{i} = extractvalue {kind} %parts, {i}\n" for i in range(count))
     text += "".join(_widened(i, count) for i in range(count))
@@ -44,35 +44,32 @@ def _widened(part: int, count: int) -> str:
     return f"  %wide{part} = shufflevector {_VECTOR} %part{part}, {_VECTOR} poison, {kind} <{order}>\n"
 
 
-def _put(count: int) -> str:
-    """The function `put` of `count` vectors."""
+def _storing(function: str, instruction: str, count: int) -> str:
+    """The function of that name, which stores `count` vectors by the intrinsic of `instruction`."""
     vectors = ", ".join(f"{_VECTOR} %part{i}" for i in range(count))
-    text = f"define internal void @edgeprune_put{count}(ptr %place, {vectors}) alwaysinline {{\n"
+    text = f"define internal void @edgeprune_{function}(ptr %place, {vectors}) alwaysinline {{\n"
     if count == 1:
         return text + f"  store {_VECTOR} %part0, ptr %place, align 4\n  ret void\n}}\n"
-    name = f"@llvm.aarch64.neon.st1x{count}.v4f32.p0"
+    name = f"@llvm.aarch64.neon.{instruction}.v4f32.p0"
     head = f"declare void {name}({', '.join([_VECTOR] * count)}, ptr)\n"
     return f"{head}{text}  call void {name}({vectors}, ptr %place)\n  ret void\n}}\n"
 
 
-_BOTH = f"{{ {_VECTOR}, {_VECTOR} }}"
-
 SOURCE = (
-    "".join(_line(count) for count in range(1, MOST_VECTORS + 1))
-    + f"declare {_BOTH} @llvm.aarch64.neon.ld2.v4f32.p0(ptr)\n"
-    f"define internal {_VECTOR} @edgeprune_alternate(ptr %place) alwaysinline {{\n"
-    f"  %both = call {_BOTH} @llvm.aarch64.neon.ld2.v4f32.p0(ptr %place)\n"
-    f"  %even = extractvalue {_BOTH} %both, 0\n"
-    f"  ret {_VECTOR} %even\n}}\n" + "define internal ptr @edgeprune_beyond(ptr %place, i32 %bytes) alwaysinline {\n"
+    "".join(_loading(f"line{count}", f"ld1x{count}", count) for count in range(1, MOST_VECTORS + 1))
+    + "".join(_storing(f"put{count}", f"st1x{count}", count) for count in range(1, MOST_VECTORS + 1))
+    + _loading("unweave2", "ld2", 2)
+    + _storing("weave2", "st2", 2)
+    + "define internal ptr @edgeprune_beyond(ptr %place, i32 %bytes) alwaysinline {\n"
     "  %wide = sext i32 %bytes to i64\n"
     "  %there = getelementptr i8, ptr %place, i64 %wide\n"
     "  ret ptr %there\n}\n"
     "define internal i32 @edgeprune_opaque(i32 %value) alwaysinline {\n"
     '  %same = call i32 asm "", "=r,0"(i32 %value) nounwind memory(none)\n'
-    "  ret i32 %same\n}\n" + "".join(_put(count) for count in range(1, MOST_VECTORS + 1))
+    "  ret i32 %same\n}\n"
 )
-"""LLVM text: `line` loads vectors from a place, `alternate` every second element, `put` stores vectors; `beyond` is a
-place some bytes on.
+"""LLVM text: `line` loads vectors from a place and `put` stores them, `unweave` and `weave` do so where vectors take
+turns, element by element; `beyond` is a place some bytes on.
 
 A number of bytes that is `opaque`, and so in a register, is added by the load or store before it.
 """
@@ -93,11 +90,6 @@ def beyond(place: Any, bytes: Any) -> Any:
     return let(tirx.call_extern("handle", "edgeprune_beyond", place, bytes))
 
 
-def put(place: Any, vectors: Sequence[Any]) -> None:
-    """Store up to four vectors from the pointer `place` on."""
-    run(f"edgeprune_put{len(vectors)}", place, *vectors)
-
-
 def run(function: str, *arguments: Any) -> None:
     """Call a function of the LLVM text that gives nothing back."""
     script.evaluate(tirx.call_extern("void", function, *arguments))
@@ -110,29 +102,66 @@ def opaque(bytes: int) -> Any:
 
 @dataclass(frozen=True)
 class Load:
-    """One load of `vectors` vectors from elements `stride` apart; the last element is followed by `stride - 1` more."""
+    """One load of `vectors` vectors from elements `stride` apart; the last element is followed by `stride - 1` more.
+
+    Two vectors with a stride of 2 take turns: the first has pixels 0, 2, 4, 6, the other 1, 3, 5, 7.
+    """
 
     vectors: int
     stride: int
 
     @property
+    def registers(self) -> int:
+        """Registers that are filled, of which one in `stride` counts."""
+        return self.vectors * self.stride
+
+    @property
     def bytes(self) -> int:
         """What it reads."""
-        return self.vectors * LANES * 4 * self.stride
+        return self.registers * LANES * 4
 
-    def __call__(self, place: Any) -> list[Any]:
-        """The vectors from the pointer `place` on."""
-        if self.stride == 2:
-            return [keep(tirx.call_extern("float32x4", "edgeprune_alternate", place))]
-        loaded = keep(tirx.call_extern(f"float32x{self.vectors * LANES}", f"edgeprune_line{self.vectors}", place))
-        if self.vectors == 1:
-            return [loaded]
-        return [shuffle([loaded], range(i * LANES, (i + 1) * LANES)) for i in range(self.vectors)]
+    @property
+    def instruction(self) -> str:
+        """Its name."""
+        return "ld1" if self.stride == 1 else f"ld{self.registers}"
 
 
 def loads_of(vectors: int, stride: int) -> list[Load]:
     """The loads that make a line of `vectors` vectors, all but the last alike."""
-    if stride == 2:
-        return [Load(1, stride)] * vectors
-    whole, rest = divmod(vectors, MOST_VECTORS)
-    return [Load(MOST_VECTORS, stride)] * whole + [Load(rest, stride)] * (rest > 0)
+    most = MOST_VECTORS // stride
+    whole, rest = divmod(vectors, most)
+    return [Load(most, stride)] * whole + [Load(rest, stride)] * (rest > 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`vectors` vectors of neighbours in memory; two that are `woven` take turns."""
+
+    vectors: int
+    woven: bool
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return self.vectors * LANES * 4
+
+    def first(self, vector: int) -> int:
+        """The first of the pixels that a vector holds."""
+        return vector if self.woven else vector * LANES
+
+    def load(self, place: Any) -> list[Any]:
+        """The vectors from the pointer `place` on."""
+        function = f"edgeprune_{'unweave' if self.woven else 'line'}{self.vectors}"
+        loaded = keep(tirx.call_extern(f"float32x{self.vectors * LANES}", function, place))
+        if self.vectors == 1:
+            return [loaded]
+        return [shuffle([loaded], range(i * LANES, (i + 1) * LANES)) for i in range(self.vectors)]
+
+    def store(self, place: Any, vectors: Sequence[Any]) -> None:
+        """Write the vectors from the pointer `place` on."""
+        run(f"edgeprune_{'weave' if self.woven else 'put'}{self.vectors}", place, *vectors)
+
+
+def runs_of(vectors: int, stride: int) -> list[Run]:
+    """How a line of results lies in memory that was computed of what `loads_of` says."""
+    return [Run(load.vectors, stride == 2 and load.vectors == 2) for load in loads_of(vectors, stride)]

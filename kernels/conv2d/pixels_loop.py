@@ -74,7 +74,7 @@ class Loop:
 
     @property
     def _loaded(self) -> int:
-        return max(load.vectors for load in self.row) * self.stride
+        return max(load.registers for load in self.row)
 
     @property
     def _weights(self) -> int:
@@ -180,7 +180,7 @@ class Loop:
             factor = f"v{weights + at // LANES}.s[{at % LANES}]"
             for vector in range(vectors):
                 total = self.register(channel, first + vector)
-                yield f"fmla v{total}.4s, v{loaded + vector}.4s, {factor}"
+                yield f"fmla v{total}.4s, v{loaded + vector * self.stride}.4s, {factor}"
 
     def _buffer(self, turn: int) -> int:
         return self.sums + turn % 2 * self._loaded
@@ -190,9 +190,8 @@ class Loop:
 
     def _load(self, piece: int, turn: int, onward: str = "") -> str:
         """Load piece `piece` of an entry and move `place` onward."""
-        vectors = self.row[piece % len(self.row)].vectors * self.stride
-        names = _names(self._buffer(turn), vectors)
-        return f"ld{1 if self.stride == 1 else 2} {names}, [${{place}}]{onward}"
+        load = self.row[piece % len(self.row)]
+        return f"{load.instruction} {_names(self._buffer(turn), load.registers)}, [${{place}}]{onward}"
 
     def _onward(self, piece: int, step: str) -> str:
         """How far the load of a piece moves `place`; `step` has the bytes to the next entry."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeprune.kernels.abi import Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
-from edgeprune.kernels.conv2d.lines import LANES, loads_of
+from edgeprune.kernels.conv2d.lines import LANES, runs_of
 from edgeprune.kernels.conv2d.pixels_loop import REGISTERS, TURN, Loop
 from edgeprune.kernels.conv2d.problem import Conv2d
 
@@ -189,7 +189,7 @@ def _together_cost(problem: Conv2d, variant: Variant, entries: int) -> float:
     down, across = tiles(problem, variant)
     loop = loop_of(problem, variant)
     lists = problem.y.channels // variant.together
-    stores = variant.together * variant.rows * len(loads_of(variant.vectors, 1))
+    stores = variant.together * variant.rows * len(runs_of(variant.vectors, loop.stride))
     each = loop.overhead + loop.sums + stores + _LIST_OVERHEAD
     units = _UNIT_OVERHEAD * problem.y.channels / variant.channels
     return outer.count * down * across * (entries * loop.turn / TURN + lists * each + units) / _ELEMENT_ISSUE

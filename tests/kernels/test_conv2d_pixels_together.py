@@ -65,6 +65,7 @@ def _run(problem, sizes, variant, weights, seed):
         ((5, 32), (7, 7), (1, 1), 1, 1, 16, 1, 1),
         ((4, 6), (8, 8), (3, 3), 1, 1, 2, 4, 2),
         ((7, 16), (16, 24), (3, 3), 2, 1, 8, 1, 2),
+        ((3, 4), (7, 40), (3, 3), 2, 1, 2, 2, 5),
         ((3, 5), (5, 28), (3, 3), 1, 1, 1, 2, 7),
         ((3, 4), (9, 13), (3, 3), 1, 1, 1, 3, 1),
     ],
@@ -81,10 +82,11 @@ def test_as_defined(channels, size, kernel, stride, groups, together, rows, vect
 
 @pytest.mark.parametrize(
     ("steps", "together", "rows", "vectors"),
-    [((), 2, 3, 1), (("add",), 1, 2, 2), (("relu", "add"), 4, 1, 2), (("add", "add", "relu"), 2, 1, 2)],
+    [((), 2, 3, 1), (("add",), 1, 2, 2), (("relu", "add"), 4, 1, 2), (("add", "add", "relu"), 2, 1, 3)],
 )
 def test_whatever_comes_after(steps, together, rows, vectors):
-    problem, *sizes = _problem((3, 8), (6, 9), steps=steps, bias=len(steps) != 1)
+    size = (12, 24) if vectors == 3 else (6, 9)
+    problem, *sizes = _problem((3, 8), size, stride=size[0] // 6, steps=steps, bias=len(steps) != 1)
     weights = _weights(np.random.default_rng(len(steps)), problem, 0.5, together)
     _run(problem, sizes, Variant(4, rows, vectors, together, 3, together), weights, len(steps))
 
@@ -100,11 +102,13 @@ def test_lists_of_any_length():
     _run(problem, sizes, Variant(4, 1, 4, 80, 5, together), weights.reshape(1, 6, 5, 80), 3)
 
 
-def test_images_of_a_batch_and_pixels_apart():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_images_of_a_batch_and_pixels_apart(stride):
     """A result whose channels lie next to each other is stored vector by vector."""
-    xv, xs = planar(3, 4, 5, 8, halo=(1, 1, 1, 3))
+    xv, xs = planar(3, 4, 5 * stride, 8 * stride, halo=(1, 1, 1, 3))
     yv, ys = channels_last(3, 8, 5, 8, around=(1, 2))
-    problem = Conv2d(xv, yv, (3, 3), (1, 1), (1, 1), (1, 1), 1, True, (Residual(yv), Activation("Relu")))
+    steps = (Residual(yv), Activation("Relu"))
+    problem = Conv2d(xv, yv, (3, 3), (stride, stride), (1, 1), (1, 1), 1, True, steps)
     assert not loop_of(problem, Variant(4, 1, 2, 8, 4, 4)).given
     _run(problem, (xs, ys), Variant(4, 1, 2, 8, 4, 4), _weights(np.random.default_rng(4), problem, 0.5, 4), 4)
 
