@@ -16,8 +16,23 @@ from edgeprune.errors import EdgepruneError
 _MICROSOFT = "com.microsoft"
 _WIDE = (np.dtype(np.uint16), np.dtype(np.int16))
 _CARRIED = frozenset(
-    "DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Resize Slice SpaceToDepth Split Squeeze Tile "
-    "Transpose Unsqueeze".split()
+    [
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 """Operators that give elements of their first input, on its grid."""
 
