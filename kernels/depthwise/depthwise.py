@@ -50,14 +50,14 @@ def build_depthwise(
         problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
     whole = problem.integer and x.channel_stride == y.channel_stride == 1
     widens = whole and machine.dot in WIDENING
-    fours = whole and machine.dot in FOUR and _of_bytes(problem, constants[0])
-    paired = whole and machine.dot in PAIRED and not fours
-    if fours or paired:
-        count = pairs.together(problem, lambda channels: _vectors(channels, machine.lanes, fours))
+    paired = whole and machine.dot in PAIRED
+    fours, spread = False, 0
+    if paired:
+        fours, count = _chosen(problem, constants[0], machine)
+        spread = x.channels if fours and count > 1 and problem.strides[1] > 1 else 0
         problem = pairs.gathered(problem, count) if count > 1 else problem
-        constants = _interleaved(
-            problem, [np.concatenate([array] * count) for array in constants], machine.lanes, fours
-        )
+        repeated = [np.concatenate([array] * count) for array in constants]
+        constants = _interleaved(problem, repeated, machine.lanes, fours)
     chained = widens and x.format.dtype == constants[0].dtype == np.int8
     taps = constants[0]
     if widens:
@@ -66,7 +66,7 @@ def build_depthwise(
     dtypes = tuple(str(array.dtype) for array in constants)
     if fours:
         pixels = quads.tile_pixels(machine.registers)
-        func = quads_function(problem, machine.dot, machine.lanes, pixels, dtypes)
+        func = quads_function(problem, machine.dot, machine.lanes, pixels, dtypes, spread)
         units, label = y.batch * y.height, "quads"
     elif paired:
         func = pairs_function(problem, machine.lanes, pairs.tile_pixels(machine.registers), dtypes)
@@ -90,14 +90,19 @@ def build_depthwise(
     return Kernel(func, units, tuple(constants), f"depthwise {label}", macs, macs)
 
 
-def _of_bytes(problem: Depthwise, weights: np.ndarray) -> bool:
-    """Whether bytes meet bytes, and all that is read may be read past its end."""
-    residuals = all(step.view.format.quantized for step in problem.residuals)
-    return problem.x.format.dtype == "uint8" and weights.dtype == np.int8 and residuals
+def _chosen(problem: Depthwise, weights: np.ndarray, machine: Machine) -> tuple[bool, int]:
+    """Whether taps are multiplied by fours, and how many neighbouring pixels go together.
 
-
-def _vectors(channels: int, lanes: int, fours: bool) -> int:
-    return len(quads.vector_widths(channels, lanes)) if fours else pairs.vector_count(channels, lanes)
+    By fours where bytes meet bytes, all that is read may be read past its end, and it takes less time than pairs.
+    """
+    lanes = machine.lanes
+    taken, count = pairs.together(problem, lambda channels: pairs.vector_count(channels, lanes), pairs.APART)
+    readable = all(step.view.format.quantized for step in problem.residuals)
+    if machine.dot not in FOUR or problem.x.format.dtype != "uint8" or weights.dtype != np.int8 or not readable:
+        return False, count
+    whole = quads.DEPTH * lanes
+    fewer, own = pairs.together(problem, lambda channels: len(quads.vector_widths(channels, lanes)), quads.APART, whole)
+    return (True, own) if quads.CYCLES * fewer < pairs.CYCLES * taken else (False, count)
 
 
 def _interleaved(problem: Depthwise, constants: list[np.ndarray], lanes: int, fours: bool) -> list[np.ndarray]:

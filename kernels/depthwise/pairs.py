@@ -29,8 +29,10 @@ NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
 _MOST = 1024
 """Channels of pixels together, each with weights of its own."""
-_APART = 2.2
+APART = 2.2
 """What a vector of several pixels takes of one, as neighbours share no reads then."""
+CYCLES = 18.0
+"""What a vector of 3 x 3 taps takes where AVX-512 has it."""
 _RUN = 4
 """int32 elements within which instructions interleave and pack."""
 
@@ -62,18 +64,21 @@ def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
     return pairs
 
 
-def together(problem: Depthwise, vectors: Callable[[int], int]) -> int:
-    """The neighbouring pixels that are done as channels of one: several where that saves vectors.
+def together(problem: Depthwise, vectors: Callable[[int], int], apart: float, whole: int = 0) -> tuple[float, int]:
+    """The neighbouring pixels that are done as channels of one, several where that saves work, and vectors a pixel.
 
-    They follow each other then. `vectors` tells how many some channels take.
+    They follow each other then. `vectors` tells how many some channels take; of several pixels, each counts as `apart`.
+    In steps of two pixels those go together that fill one vector of `whole` channels.
     """
-    x, y = problem.x, problem.y
+    x, y, step = problem.x, problem.y, problem.strides[1]
     views = (x, y, *(step.view for step in problem.residuals))
-    if problem.strides[1] > 1 or any((view.pixel_stride, view.channel_stride) != (y.channels, 1) for view in views):
-        return 1
+    alone = float(vectors(y.channels)), 1
+    if step > 2 or any((view.pixel_stride, view.channel_stride) != (y.channels, 1) for view in views):
+        return alone
     counts = [count for count in range(2, min(y.width, _MOST // y.channels) + 1) if y.width % count == 0]
-    costs = {count: _APART * vectors(count * y.channels) / count for count in counts}
-    return min({1: float(vectors(y.channels)), **costs}.items(), key=lambda item: item[1])[0]
+    if step == 2:
+        counts = [count for count in counts if count * y.channels == whole and y.channels % _RUN == 0]
+    return min([alone, *((apart * vectors(count * y.channels) / count, count) for count in counts)])
 
 
 def gathered(problem: Depthwise, count: int) -> Depthwise:
@@ -87,7 +92,9 @@ def gathered(problem: Depthwise, count: int) -> Depthwise:
         replace(step, view=wide(step.view)) if isinstance(step, Residual) else step for step in problem.epilogue
     )
     x = replace(problem.x, channels=problem.x.channels * count)
-    return replace(problem, x=x, y=wide(problem.y), strides=(problem.strides[0], count), epilogue=steps)
+    return replace(
+        problem, x=x, y=wide(problem.y), strides=(problem.strides[0], count * problem.strides[1]), epilogue=steps
+    )
 
 
 def pieces(problem: Depthwise, lanes: int) -> list[Piece]:

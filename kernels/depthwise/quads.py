@@ -27,6 +27,10 @@ DEPTH = 4
 """Taps of a word, and vectors of sums that the channels of a vector of bytes become."""
 NARROWEST = 16
 """Bytes of the narrowest vector that words are made of."""
+APART = 1.4
+"""What a vector of several pixels takes of one, as neighbours share no reads then."""
+CYCLES = 25.0
+"""What a vector of 3 x 3 taps takes where AVX-512 has it."""
 _BLOCK = 16
 """Bytes within which instructions interleave."""
 
@@ -90,8 +94,13 @@ def tile_pixels(registers: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def quads_function(problem: Depthwise, dot: str, lanes: int, pixels: int, constants: tuple[str, ...]) -> Any:
-    """The function over (x, residuals..., weights, bias, scales, y) by Machine.dot `dot`; one unit is one row."""
+def quads_function(
+    problem: Depthwise, dot: str, lanes: int, pixels: int, constants: tuple[str, ...], spread: int = 0
+) -> Any:
+    """The function over (x, residuals..., weights, bias, scales, y) by Machine.dot `dot`; one unit is one row.
+
+    A vector of x is of every second run of `spread` channels, where that is not 0.
+    """
 
     taps = DEPTH * sum(len(group) for group in tap_quads(problem.kernel))
     runs = _runs(problem.y.channels, lanes)
@@ -106,7 +115,7 @@ def quads_function(problem: Depthwise, dot: str, lanes: int, pixels: int, consta
                     for first, tiles, size in script.tile_runs(problem.y.width, pixels):
                         with script.serial(0, tiles) as tile:
                             at = (image, channel, row, first + tile * size)
-                            _tile(problem, pointers, dot, at, channel * taps, size, width, valid)
+                            _tile(problem, pointers, dot, at, channel * taps, size, width, valid, spread)
 
     return script.kernel_function(problem.dtypes(constants), body)
 
@@ -129,6 +138,7 @@ def _tile(
     pixels: int,
     width: int,
     valid: int,
+    spread: int,
 ) -> None:
     """`pixels` outputs of one row at (image, channel, row, column), `valid` channels in vectors of `width`."""
     image, channel, row, column = at
@@ -141,7 +151,8 @@ def _tile(
     first, multiply_add = 0, IDIOMS[dot].multiply_add
     for group in tap_quads(problem.kernel):
         for offset, uses in pairs.uses_of(problem, group, pixels):
-            words = _words(problem, pointers.x, origin, offset, _reads([group[index] for _, index in uses]), width)
+            reads = _reads([group[index] for _, index in uses])
+            words = _words(problem, pointers.x, origin, offset, reads, width, spread)
             for pixel, index in uses:
                 place = weights + (first + index) * DEPTH * width
                 for part in range(DEPTH):
@@ -164,7 +175,13 @@ def _reads(quads: Sequence[Quad]) -> list[tuple[int, int] | None]:
 
 
 def _words(
-    problem: Depthwise, x: Memory, origin: Any, offset: int, reads: Sequence[tuple[int, int] | None], width: int
+    problem: Depthwise,
+    x: Memory,
+    origin: Any,
+    offset: int,
+    reads: Sequence[tuple[int, int] | None],
+    width: int,
+    spread: int,
 ) -> list[Any]:
     """The words of `width` channels at column `offset`, as vectors in `channel_order`; what is missing is any byte."""
     view, bytes_ = problem.x, []
@@ -174,12 +191,19 @@ def _words(
             continue
         down, across = read[0] * problem.dilations[0], offset + read[1] * problem.dilations[1]
         place = origin + (down * view.row_stride + across * view.pixel_stride)
-        bytes_.append(script.let(x.load(place, width)))
+        bytes_.append(script.let(_loaded(x, place, width, spread)))
     halves = [[_interleaved(bytes_[two : two + 2], half, "int16") for half in (0, 1)] for two in (0, 2)]
     return [
         _interleaved([halves[0][part // 2], halves[1][part // 2]], part % 2, "int32", _BLOCK // 2)
         for part in range(DEPTH)
     ]
+
+
+def _loaded(x: Memory, place: Any, width: int, spread: int) -> Any:
+    if not spread:
+        return x.load(place, width)
+    order = [2 * first + lane for first in range(0, width, spread) for lane in range(spread)]
+    return script.shuffle([x.load(place, width), x.load(place + width, width)], order)
 
 
 def _interleaved(two: Sequence[Any], half: int, dtype: str, block: int = _BLOCK) -> Any:

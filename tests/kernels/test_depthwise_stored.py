@@ -129,6 +129,14 @@ def test_pixels_of_few_channels_are_done_together(storage, lanes, kernel, dilati
     assert built.label == "depthwise quads" and len(built.constants[1]) == 4 * lanes
 
 
+@pytest.mark.parametrize(("channels", "residual"), [(8, True), (4, False)])
+def test_every_second_pixel_of_few_channels_is_done_with_others(channels, residual):
+    case = {"layout": "channels", "lanes": 8, "batch": 2, "channels": channels, "size": (7, 32), "kernel": (3, 3)}
+    case |= {"dilations": (1, 1), "strides": (2, 2), "pads": (1, 1), "after": (1, 1), "bias": True}
+    built = run_case({**case, "residual": residual, "seed": 5}, "vnni", "vnni", "bytes", 100000)
+    assert built.label == "depthwise quads" and len(built.constants[1]) == 32
+
+
 @pytest.mark.parametrize("dot", MACHINES)
 @pytest.mark.parametrize(("channels", "kernel", "stride", "storage"), [(24, 3, 1, "own"), (21, 5, 2, "vnni")])
 def test_on_arm(dot, channels, kernel, stride, storage):
