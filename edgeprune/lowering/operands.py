@@ -17,6 +17,9 @@ from edgeprune.lowering.program import Program
 from edgeprune.lowering.strided import Strided, beside, dense, fit, image_view
 from edgeprune.lowering.trace import Piece, keeps_pixels
 
+_FEW_CHANNELS = 4
+"""Images of fewer are as good planar where their values are read one by one: whole rows are copied then."""
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -80,6 +83,8 @@ def image_operand(
         if found is not None and (gather or (found[1] is None and _is_native(found[0], mode))):
             place = found[0] if not any(halo) else beside(found[0], _home(program, value).place)
             return Operand(buffer, image_view(place, format), found[1])
+    if gather and program.machine.lanes > _FEW_CHANNELS and _is_planar(buffer, places) and wanted in (None, format):
+        mode = "pixels"
     home = _copied(program, value, buffer, places, halo, mode, wanted or format)
     return Operand(home.place.buffer, image_view(home.place, wanted or format))
 
@@ -178,6 +183,12 @@ def _is_native(place: Strided, mode: Mode) -> bool:
     if mode == "channels" or view.height * view.width == 1:
         return view.channel_stride in (0, 1) or view.channels == 1
     return view.pixel_stride in (0, 1) or view.width == 1
+
+
+def _is_planar(buffer: str, places: np.ndarray) -> bool:
+    """Whether `places` are images of few channels whose pixels lie next to each other."""
+    found = fit(buffer, places) if places.ndim == 4 and 1 < places.shape[1] < _FEW_CHANNELS else None
+    return found is not None and image_view(found).pixel_stride == 1
 
 
 def _rows(buffer: str, rows: np.ndarray, format: Format) -> Operand | None:

@@ -14,6 +14,7 @@ from onnx import helper
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.layout import Mode
 from edgeprune.lowering.lower import lower
+from edgeprune.lowering.plan import ClearHalo
 from edgeprune.target import load_target
 
 Case = Callable[
@@ -271,6 +272,14 @@ def test_compiled_graph_equals_onnx_runtime(case: Case, mode: Mode, tmp_path: Pa
     found = run_lowered(model, feeds, tmp_path, mode)
     for name in outputs:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_few_channels_are_copied_in_rows_where_vectors_are_long() -> None:
+    nodes, inputs, outputs, constants = padded_results(np.random.default_rng(3))
+    model = canonical(graph_model(nodes, inputs, outputs, constants))
+    for target, cell in (("x86-64-v3", 4), ("x86-64-v2", 12)):
+        borders = [step for step in lower(model, load_target(target)).steps if isinstance(step, ClearHalo)]
+        assert {step.cell for step in borders if step.buffer.startswith("copy:x")} == {cell}
 
 
 def test_an_output_without_values_is_refused() -> None:
