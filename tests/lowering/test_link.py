@@ -257,7 +257,7 @@ def test_borders_are_cleared_and_nothing_else() -> None:
     ).so)  # fmt: skip
     generator = np.random.default_rng(0)
     for _ in range(300):
-        images, cell = generator.integers(1, 4, 2)
+        images, cell = generator.integers(1, 4), generator.integers(1, 9)
         top, bottom, left, right, height, width = generator.integers(0, 4, 6)
         rows, columns = top + bottom + height, left + right + width
         memory = np.full(images * rows * columns * cell + 32, 7, np.uint8)
