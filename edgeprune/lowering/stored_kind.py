@@ -15,6 +15,8 @@ from edgeprune.lowering.quantization import Integers, moved_from
 
 LONGEST_ROW = 4096
 """A softmax of as many integers as this or more is computed in real numbers."""
+_MOST_AXES = 4
+"""What has more axes has no place among images."""
 PAIRED = ("Add", "Sub", "Mul")
 """What is computed of two inputs; their shapes may broadcast."""
 
@@ -33,6 +35,8 @@ def stored_kind(group: Group, grids: Mapping[int, Format], constants: Mapping[in
         return group
     if node.op_type == "Softmax" and len(data) == 1:
         return replace(group, kind="softmax", inputs=tuple(data)) if _is_plain_softmax(node, grids) else group
+    if len(shape_of(result)) > _MOST_AXES:
+        return group
     if activation_of(node) is not None and len(data) == 1:
         return replace(group, kind="pointwise", inputs=tuple(data))
     fixed = [value for value in node.inputs if value is not None and value.const_value is not None]

@@ -15,7 +15,7 @@ from edgeprune.ir.canonical import canonicalize
 from edgeprune.lowering.build import build
 from edgeprune.lowering.layout import Mode
 from edgeprune.lowering.lower import lower
-from edgeprune.target import load_target
+from edgeprune.target import Target, load_target
 
 
 def canonical(proto: onnx.ModelProto) -> ir.Model:
@@ -47,9 +47,10 @@ def run_lowered(
     mode: Mode | Mapping[str, Mode] | None = None,
     threads: int = 1,
     runs: int = 2,
+    target: Target | None = None,
 ) -> dict[str, np.ndarray]:
     """The outputs of the compiled library; every run must give the same."""
-    target = load_target("host")
+    target = target or load_target("host")
     plan = lower(model, target, mode)
     path = folder / f"model-{str(mode)[:9]}-{threads}.so"
     path.write_bytes(build(plan, target).library)

@@ -11,6 +11,9 @@ import pytest
 from lowered import canonical, graph_model, run_lowered
 from onnx import helper
 
+from edgeprune.road.twin import twin_target
+from edgeprune.target import load_target
+
 
 def head(quantized: bool) -> onnx.ModelProto:
     """A convolution whose channels are boxes of values, [N, boxes, rows, columns, values], and what is made of them."""
@@ -43,12 +46,14 @@ def head(quantized: bool) -> onnx.ModelProto:
     return graph_model(nodes, {"x": [1, 4, 3, 5]}, ["y"], constants)
 
 
-@pytest.mark.parametrize("quantized", [False, True])
-def test_activations_of_five_axes(quantized: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("quantized", "target"), [(False, "host"), (True, "host"), (True, "cortex-m4")])
+def test_activations_of_five_axes(quantized: bool, target: str, tmp_path: Path) -> None:
     proto = head(quantized)
     x = np.random.default_rng(1).standard_normal((1, 4, 3, 5)).astype(np.float32)
     literally = onnxruntime.SessionOptions()
     literally.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     (expected,) = onnxruntime.InferenceSession(proto.SerializeToString(), literally).run(None, {"x": x})
-    (found,) = run_lowered(canonical(proto), {"x": x}, tmp_path).values()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    machine = twin_target(load_target(target))
+    (found,) = run_lowered(canonical(proto), {"x": x}, tmp_path, target=machine).values()
+    step = 0.0625 if machine.arithmetic == "fixed" else 0.0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 + step)
