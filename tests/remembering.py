@@ -47,13 +47,13 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def recurrent(op: str, steps: int = 2, seed: int = 1, units: int = UNITS) -> onnx.ModelProto:
+def recurrent(op: str, steps: int = 2, seed: int = 1, units: int = UNITS, size: float = 0.5) -> onnx.ModelProto:
     """An LSTM (states h=hn, c=cn) or a GRU (h=hn) over `steps` rows of `x`, and a linear layer that gives `y`."""
     graph, gates = _Graph(seed), {"LSTM": 4, "GRU": 3}[op]
     states = {"h": "hn", "c": "cn"} if op == "LSTM" else {"h": "hn"}
     weights = [
-        graph.weight("w", 1, gates * units, INPUTS),
-        graph.weight("r", 1, gates * units, units),
+        graph.weight("w", 1, gates * units, INPUTS, size=size),
+        graph.weight("r", 1, gates * units, units, size=size),
         graph.weight("b", 1, 2 * gates * units),
     ]
     extra = {"linear_before_reset": 1} if op == "GRU" else {}

@@ -61,8 +61,16 @@ def eval_verb(
 
     console = Console(as_json, quiet)
     with console.work() as progress:
-        choices = {"split": split, "threads": threads, "board": board, "states": tuple(state or ())}
-        score = flow.evaluate(judged, data=data, reference=compared, progress=progress, **choices)
+        score = flow.evaluate(
+            judged,
+            data=data,
+            split=split,
+            reference=compared,
+            threads=threads,
+            board=board,
+            states=tuple(state or ()),
+            progress=progress,
+        )
     report = {"metric": score.metric, "value": score.value, "samples": score.samples, "split": split}
     if score.top1_agreement is not None:
         report["top1_agreement"] = score.top1_agreement

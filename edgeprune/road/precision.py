@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.stored_weights import with_real_weights, without_pairs
+from edgeprune.ir.write_out_recurrent import write_out_recurrent
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.permute import Permute
@@ -67,7 +68,8 @@ def _quantized(judge: Judge, options: Options, keep_float: frozenset[str], progr
     learns = epochs_of(judge, options) > 0 and not options.dense
     quantize = Quantize(equalize=not learns, seed=options.seed, threads=options.threads, keep_float=keep_float)
     quantized = quantize(judge.original, rows, progress)
-    return replace(judge, original=with_real_weights(quantized), teacher=judge.original, write=Writer(quantized))
+    teacher = write_out_recurrent(judge.original, keep_float)
+    return replace(judge, original=with_real_weights(quantized), teacher=teacher, write=Writer(quantized))
 
 
 def _mixed(judge: Judge, whole: Judge, options: Options, progress: Progress) -> Judge:

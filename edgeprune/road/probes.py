@@ -81,8 +81,8 @@ def probes_of(target: Target, images: Sequence[str], *, convolves: bool = True) 
 
 
 def prunable(model: ir.Model) -> list[WeightedLayer]:
-    """The layers that a table has: all with a constant weight but depthwise ones."""
-    return [layer for layer in weighted_layers(model) if layer.kind != "depthwise"]
+    """The layers that a table has: all with a constant weight of their own but depthwise ones."""
+    return [layer for layer in weighted_layers(model) if layer.kind != "depthwise" and not layer.shared]
 
 
 def masked(model: ir.Model, levels: Mapping[str, Level], seed: int) -> ir.Model:

@@ -30,12 +30,12 @@ class _Blocks:
 
 
 def prunable_layers(model: ir.Model) -> list[WeightedLayer]:
-    """The layers that lose weights: convolutions and linear layers, not depthwise ones.
+    """The layers that lose weights: convolutions and linear layers, not depthwise ones, nor those that share weights.
 
     The first and the last weighted layer are left out where that is cheap: where they hold less than a tenth of the
     weights and of the multiply-accumulates, and others are left.
     """
-    layers = [layer for layer in weighted_layers(model) if layer.kind != "depthwise"]
+    layers = [layer for layer in weighted_layers(model) if layer.kind != "depthwise" and not layer.shared]
     if len(layers) < 3:
         return layers
     weights = np.array([float(read_weight(layer).size) for layer in layers])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -10,6 +10,7 @@ import onnx_ir as ir
 from edgeprune.ir.edit import constant
 from edgeprune.ir.quantization import moved_input
 from edgeprune.ir.weights import WeightedLayer, weighted_layers
+from edgeprune.ir.write_out_recurrent import rounded_inputs
 from edgeprune.passes.quantize.images import Images, arithmetic, gate_of, is_pool, same_numbers, unary_source
 
 Use = tuple[ir.Node, int]
@@ -41,7 +42,8 @@ def place(model: ir.Model, keep_float: Collection[str] = ()) -> Placement:
     Quantized are the inputs of layers with constant weights, and the images between convolutions, residual sums,
     pools and concatenations. A value is quantized where it is made, before anything moves its elements: a convolution
     is followed by its activation and by the residual sum that alone reads it first. What only linear layers read is
-    quantized for them alone; an image for every reader but the layers of `keep_float`.
+    quantized for them alone; an image for every reader but the layers of `keep_float`. A node that says which of its
+    inputs it reads rounded gets those. Layers that share their weights read one grid.
     """
     return _Placer(model, frozenset(keep_float)).place()
 
@@ -68,10 +70,12 @@ class _Placer:
         self._values: dict[int, ir.Value] = {}
         self._moved: set[int] = set()
         self._parents: dict[int, int] = {}
+        self._named: dict[str, ir.Value] = {}
 
     def place(self) -> Placement:
         for node in reversed(self._graph):
             self._visit(node)
+        self._join_readers()
         made = [*self._graph.inputs, *(value for node in self._graph for value in node.outputs)]
         points = [value for value in made if id(value) in self._wanted and id(value) not in self._moved]
         numbers: dict[int, int] = {}
@@ -85,6 +89,9 @@ class _Placer:
     def _visit(self, node: ir.Node) -> None:
         """Note what `node` wants quantized, given what is wanted of its outputs."""
         wanted = [self._wanted[id(value)] for value in node.outputs if id(value) in self._wanted]
+        if rounded := rounded_inputs(node):
+            self._want_named(node, rounded)
+            return
         if id(node) in self._layers:
             self._want(node, 0, image=node.op_type == "Conv")
         elif id(node) in self._kept or node.domain:
@@ -98,6 +105,21 @@ class _Placer:
                 self._want(node, index, image=True)
         elif wanted:
             self._pass_on(node, any(each.image for each in wanted))
+
+    def _want_named(self, node: ir.Node, rounded: Mapping[int, str]) -> None:
+        """Note what `node` itself says that it reads rounded; values of one name share a grid."""
+        for index, name in rounded.items():
+            value = node.inputs[index]
+            if value is not None and self._want(node, index, image=False):
+                self._join(value, self._named.setdefault(name, value))
+
+    def _join_readers(self) -> None:
+        """What layers with the same weights read shares a grid."""
+        read: dict[int, ir.Value | None] = {}
+        for layer in self._layers.values():
+            data = layer.node.inputs[0]
+            if data is not None and constant(data) is None:
+                self._join(data, read.setdefault(id(layer.weight), data))
 
     def _pass_on(self, node: ir.Node, image: bool) -> None:
         """What is wanted of the inputs because an output is quantized."""
@@ -189,7 +211,7 @@ class _Placer:
 
     def _join(self, first: ir.Value, second: ir.Value | None) -> None:
         """Both share a grid."""
-        if second is not None:
+        if second is not None and self._root(first) != self._root(second):
             self._parents[self._root(first)] = self._root(second)
 
     def _root(self, value: ir.Value) -> int:

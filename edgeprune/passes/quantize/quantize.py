@@ -10,6 +10,7 @@ import onnx_ir as ir
 from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.ir.stored_weights import with_real_weights
+from edgeprune.ir.write_out_recurrent import write_out_recurrent
 from edgeprune.passes.quantize.calibration_rows import check_rows
 from edgeprune.passes.quantize.clipping import METHODS
 from edgeprune.passes.quantize.equalize import equalized
@@ -32,6 +33,7 @@ class Quantize:
     reconstruct.ROUNDINGS); auto takes what changes outputs least. With `equalize` channels between layers are scaled
     against each other where that changes the outputs less; with `correct_bias` biases make up for the mean error of
     their layers. Layers named in `keep_float` stay in float32, with what they read. At most `rows` rows are used.
+    Recurrent layers are written out step by step.
     """
 
     calibration: str = "auto"
@@ -55,7 +57,7 @@ class Quantize:
         Raises EdgepruneError: data-missing (no rows), input-mismatch, data-shape, not-finite.
         """
         check_rows(model, calibration)
-        real = with_real_weights(model)
+        real = write_out_recurrent(with_real_weights(model), self.keep_float)
         rows = calibration.slice(0, min(self.rows, calibration.count))
         judge = OutputJudge(real, rows, self.threads)
         choice = self._choice(real, rows, judge, progress)

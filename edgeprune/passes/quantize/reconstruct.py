@@ -59,7 +59,7 @@ class Reconstruct:
         """
         found: dict[str, IntegerWeight] = {}
         generator = np.random.default_rng(self.seed)
-        layers = [layer for layer in weighted_layers(rounded) if layer.name in scales]
+        layers = [layer for layer in weighted_layers(rounded) if layer.name in scales and not layer.shared]
         with threadpool_limits(self.threads, user_api="blas"):
             rows = samples.slice(0, self._rows(original, samples))
             road = QuantizedRoad(original, rounded, rows, self.threads)

@@ -15,6 +15,7 @@ from edgeprune.passes.quantize.placement import Placement, place
 from edgeprune.passes.quantize.reconstruct import Reconstruct, add_bias
 from edgeprune.passes.quantize.weights import (
     IntegerWeight,
+    drop,
     least_squares_scale,
     nearest,
     store_bias,
@@ -50,16 +51,24 @@ def quantized(
     rows: Samples | None = None,
     progress: Progress = silent,
 ) -> ir.Model:
-    """A QDQ copy of the network; weights go to the nearest, or to what `reconstruct` finds on `rows`."""
+    """A QDQ copy of the network; weights go to the nearest, or to what `reconstruct` finds on `rows`.
+
+    What several layers share is stored once, and goes to the nearest.
+    """
     model, scales = copy_model(choice.model), choice.scales
     layers = [layer for layer in weighted_layers(model) if layer.name in scales]
+    first: dict[int, WeightedLayer] = {}
+    again = {layer.name: other for layer in layers if (other := first.setdefault(id(layer.weight), layer)) != layer}
+    layers = [layer for layer in layers if layer.name not in again]
+    sharing = [layer for layer in weighted_layers(model) if layer.name in again]
     placement = place(model, choice.keep_float)
     for point in placement.points:
         write_pair(model.graph, point.value, choice.grids[point.grid], point.uses)
     integers: Mapping[str, IntegerWeight] = {}
     if reconstruct is not None and rows is not None:
         for layer in layers if reconstruct.correct_bias else ():
-            add_bias(layer)
+            if not layer.shared:
+                add_bias(layer)
         integers = reconstruct(choice.model, model, scales, rows, progress)
     for layer in layers:
         if layer.name in integers:
@@ -67,7 +76,20 @@ def quantized(
             store_weight(layer, integers[layer.name])
         else:
             store_nearest(layer, scales[layer.name])
+    for layer in sharing:
+        _share(layer, again[layer.name])
     return model
+
+
+def _share(layer: WeightedLayer, other: WeightedLayer) -> None:
+    """Let `layer` read what is stored of the equal parameters of `other`."""
+    graph, before = layer.node.graph, layer.node.inputs[1:]
+    assert isinstance(graph, ir.Graph)
+    for index, value in enumerate(other.node.inputs[1:], 1):
+        layer.node.replace_input_with(index, value)
+    for value in before:
+        if value is not None:
+            drop(graph, value)
 
 
 def store_nearest(layer: WeightedLayer, input_scale: float) -> None:
