@@ -142,6 +142,16 @@ def test_whole_exponents_become_real():
     assert {value.dtype for value in model.graph.node(3).inputs if value is not None} == {ir.DataType.FLOAT}
 
 
+@pytest.mark.parametrize("opset", [11, 12, 17])
+def test_empty_scales_of_a_resize_are_none(opset: int):
+    graph = Graph()
+    nothing = graph.constant(np.zeros(0, np.float32))
+    y = graph.node("Resize", "x", nothing, nothing, integers(graph, 1, 2, 7, 9), mode="linear")
+    model = check(graph.model({"x": [1, 2, 3, 5]}, [y], opset))
+    assert operators(model) == ["Resize"]
+    assert [value is None for value in model.graph.node(0).inputs] == [False, True, True, False]
+
+
 def test_a_product_with_another_shape_stays():
     graph = Graph()
     y = graph.node("Div", times(graph, "x", clipped(graph, 0, 6, "z")), number(graph, 6))
