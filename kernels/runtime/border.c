@@ -1,8 +1,16 @@
 #include "border.h"
 
+/* Loops of a few stores over a few rows, which are not worth the preparation of an unrolled loop. */
+#ifdef __clang__
+#define EDGE_SHORT_LOOP _Pragma("clang loop unroll(disable)")
+#else
+#define EDGE_SHORT_LOOP
+#endif
+
 /* Fills `count` gaps of `size` to twice `size` bytes, `step` bytes apart, each by two stores that may overlap. */
 static inline __attribute__((always_inline)) void fill_twice(uint8_t *gap, size_t count, size_t step, size_t bytes,
                                                              size_t size, int fill) {
+    EDGE_SHORT_LOOP
     for (; count; count--, gap += step) {
         __builtin_memset(gap, fill, size);
         __builtin_memset(gap + bytes - size, fill, size);
@@ -23,19 +31,19 @@ static void fill_gaps(uint8_t *gap, size_t count, size_t step, size_t bytes, int
 
 void edge_clear_border(uint8_t *buffer, size_t images, size_t rows, size_t columns, size_t cell, size_t top,
                        size_t bottom, size_t left, size_t right, int fill) {
-    size_t row = columns * cell, gap = (left + right) * cell, before = top * row + left * cell;
+    size_t row = columns * cell, image = rows * row, gap = (left + right) * cell;
     if (top + bottom >= rows) {
-        __builtin_memset(buffer, fill, images * rows * row);
+        __builtin_memset(buffer, fill, images * image);
         return;
     }
-    /* What lies after a row's cells is one piece of memory up to the next row's, or the next image's. */
-    size_t lower = rows - top - bottom - 1, after = right * cell + bottom * row;
-    __builtin_memset(buffer, fill, before);
-    uint8_t *end = buffer + before + row - gap;
-    for (size_t image = 0; image < images; image++) {
-        fill_gaps(end, lower, row, gap, fill);
-        end += lower * row;
-        __builtin_memset(end, fill, image + 1 < images ? after + before : after);
-        end += after + before + row - gap;
+    /* The right edge of a row and the left edge of the next are neighbours in memory, and so are the last rows of an
+       image and the first of the next. */
+    __builtin_memset(buffer, fill, top * row + left * cell);
+    fill_gaps(buffer + row - right * cell, images * rows - 1, row, gap, fill);
+    for (; images > 1; images--) {
+        buffer += image;
+        __builtin_memset(buffer - bottom * row, fill, (bottom + top) * row);
     }
+    buffer += image - bottom * row;
+    __builtin_memset(buffer - right * cell, fill, right * cell + bottom * row);
 }
