@@ -14,6 +14,7 @@ from edgeprune.kernels.depthwise.pairs import pack_pairs, pairs_function
 from edgeprune.kernels.depthwise.planar import planar_function, tile_rows
 from edgeprune.kernels.depthwise.problem import EXACT, Depthwise
 from edgeprune.kernels.depthwise.quads import pack_quads, quads_function
+from edgeprune.kernels.depthwise.together import gathered, together
 from edgeprune.kernels.depthwise.widening import pack_widening, widening_function
 from edgeprune.kernels.integer.finish import needed
 
@@ -55,7 +56,7 @@ def build_depthwise(
     if paired:
         fours, count = _chosen(problem, constants[0], machine)
         spread = x.channels if fours and count > 1 and problem.strides[1] > 1 else 0
-        problem = pairs.gathered(problem, count) if count > 1 else problem
+        problem = gathered(problem, count) if count > 1 else problem
         repeated = [np.concatenate([array] * count) for array in constants]
         constants = _interleaved(problem, repeated, machine.lanes, fours)
     chained = widens and x.format.dtype == constants[0].dtype == np.int8
@@ -95,13 +96,12 @@ def _chosen(problem: Depthwise, weights: np.ndarray, machine: Machine) -> tuple[
 
     By fours where bytes meet bytes, all that is read may be read past its end, and it takes less time than pairs.
     """
-    lanes = machine.lanes
-    taken, count = pairs.together(problem, lambda channels: pairs.vector_count(channels, lanes), pairs.APART)
-    readable = all(step.view.format.quantized for step in problem.residuals)
-    if machine.dot not in FOUR or problem.x.format.dtype != "uint8" or weights.dtype != np.int8 or not readable:
+    lanes, slack = machine.lanes, problem.has_slack
+    taken, count = together(problem, lambda channels: pairs.vector_count(channels, lanes, slack), pairs.APART)
+    if machine.dot not in FOUR or problem.x.format.dtype != "uint8" or weights.dtype != np.int8 or not slack:
         return False, count
     whole = quads.DEPTH * lanes
-    fewer, own = pairs.together(problem, lambda channels: len(quads.vector_widths(channels, lanes)), quads.APART, whole)
+    fewer, own = together(problem, lambda channels: len(quads.vector_widths(channels, lanes)), quads.APART, whole)
     return (True, own) if quads.CYCLES * fewer < pairs.CYCLES * taken else (False, count)
 
 

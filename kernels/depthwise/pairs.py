@@ -6,8 +6,8 @@ serves every output that reads it. The last row of an odd number pairs neighbour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import Format, Residual, View
+from edgeprune.kernels.abi import Format, Residual
 from edgeprune.kernels.depthwise.channels import float_tile
 from edgeprune.kernels.depthwise.problem import Depthwise, Pointers
 from edgeprune.kernels.epilogue import apply_epilogue, element
@@ -27,8 +27,6 @@ from edgeprune.kernels.vector_math import constant
 
 NARROWEST = 8
 """Channels of the narrowest vector that pairs are made of."""
-_MOST = 1024
-"""Channels of pixels together, each with weights of its own."""
 APART = 2.2
 """What a vector of several pixels takes of one, as neighbours share no reads then."""
 CYCLES = 18.0
@@ -41,13 +39,17 @@ Tap = tuple[int, int]
 
 @dataclass(frozen=True)
 class Piece:
-    """`vectors` vectors of `width` channels from `start` on; their weights begin at `weights`, `size` for each."""
+    """`vectors` vectors of `width` channels from `start` on; their weights begin at `weights`, `size` for each.
+
+    The first `valid` channels of each count.
+    """
 
     start: int
     vectors: int
     width: int
     weights: int
     size: int
+    valid: int
 
 
 def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
@@ -64,52 +66,28 @@ def tap_pairs(kernel: tuple[int, int]) -> list[tuple[Tap, Tap | None]]:
     return pairs
 
 
-def together(problem: Depthwise, vectors: Callable[[int], int], apart: float, whole: int = 0) -> tuple[float, int]:
-    """The neighbouring pixels that are done as channels of one, several where that saves work, and vectors a pixel.
-
-    They follow each other then. `vectors` tells how many some channels take; of several pixels, each counts as `apart`.
-    In steps of two pixels those go together that fill one vector of `whole` channels.
-    """
-    x, y, step = problem.x, problem.y, problem.strides[1]
-    views = (x, y, *(step.view for step in problem.residuals))
-    alone = float(vectors(y.channels)), 1
-    if step > 2 or any((view.pixel_stride, view.channel_stride) != (y.channels, 1) for view in views):
-        return alone
-    counts = [count for count in range(2, min(y.width, _MOST // y.channels) + 1) if y.width % count == 0]
-    if step == 2:
-        counts = [count for count in counts if count * y.channels == whole and y.channels % _RUN == 0]
-    return min([alone, *((apart * vectors(count * y.channels) / count, count) for count in counts)])
-
-
-def gathered(problem: Depthwise, count: int) -> Depthwise:
-    """The same problem where `count` neighbouring pixels are the channels of one."""
-
-    def wide(view: View) -> View:
-        channels = view.channels * count
-        return replace(view, channels=channels, width=view.width // count, pixel_stride=channels)
-
-    steps = tuple(
-        replace(step, view=wide(step.view)) if isinstance(step, Residual) else step for step in problem.epilogue
-    )
-    x = replace(problem.x, channels=problem.x.channels * count)
-    return replace(
-        problem, x=x, y=wide(problem.y), strides=(problem.strides[0], count * problem.strides[1]), epilogue=steps
-    )
-
-
 def pieces(problem: Depthwise, lanes: int) -> list[Piece]:
-    """The channels as vectors of twice `lanes` and ever narrower ones; the narrowest go without pairs."""
+    """The channels as vectors of twice `lanes` and narrower ones; the narrowest go without pairs."""
     found, place = [], 0
-    for start, vectors, width in script.vector_pieces(problem.y.channels, 2 * lanes):
-        taps = taps_of(problem, width)
-        found.append(Piece(start, vectors, width, place, taps * width))
-        place += vectors * taps * width
+    for start, vectors, width in _runs(problem.y.channels, lanes, problem.has_slack):
+        size = taps_of(problem, width) * width
+        found.append(Piece(start, vectors, width, place, size, min(width, problem.y.channels - start)))
+        place += vectors * size
     return found
 
 
-def vector_count(channels: int, lanes: int) -> int:
-    """Vectors that `channels` take."""
-    return sum(vectors for _, vectors, _ in script.vector_pieces(channels, 2 * lanes))
+def _runs(channels: int, lanes: int, slack: bool) -> list[tuple[int, int, int]]:
+    """(start, vectors, width); with `slack` the last one may reach past the channels, else ever narrower ones fit."""
+    if not slack:
+        return script.vector_pieces(channels, 2 * lanes)
+    whole, rest = divmod(channels, 2 * lanes)
+    last = [(whole * 2 * lanes, 1, max(NARROWEST, 1 << (rest - 1).bit_length()))] if rest else []
+    return [(0, whole, 2 * lanes), *last] if whole else last
+
+
+def vector_count(channels: int, lanes: int, slack: bool) -> int:
+    """Vectors that `channels` take; see `Depthwise.has_slack`."""
+    return sum(vectors for _, vectors, _ in _runs(channels, lanes, slack))
 
 
 def taps_of(problem: Depthwise, width: int) -> int:
@@ -129,13 +107,16 @@ def own_order(width: int) -> list[int]:
 
 
 def pack_pairs(problem: Depthwise, weights: np.ndarray, lanes: int) -> np.ndarray:
-    """[C, taps] as [vector][pair][sum][2] one vector after the other; the narrowest as [vector][tap][channel]."""
+    """[C, taps] as [vector][pair][sum][2] one vector after the other; the narrowest as [vector][tap][channel].
+
+    Zeros where a vector is not full.
+    """
     parts = []
     for piece in pieces(problem, lanes):
         for vector in range(piece.vectors):
             first = piece.start + vector * piece.width
-            own = weights[first : first + piece.width]
-            parts.append(packed(problem, own))
+            own = weights[first : first + piece.valid]
+            parts.append(packed(problem, np.pad(own, ((0, piece.width - piece.valid), (0, 0)))))
     return np.ascontiguousarray(np.concatenate(parts))
 
 
@@ -150,12 +131,12 @@ def packed(problem: Depthwise, weights: np.ndarray) -> np.ndarray:
 
 
 def in_order_of_sums(problem: Depthwise, values: np.ndarray, lanes: int) -> np.ndarray:
-    """[C] values of channels in the order in which the kernel's sums stand."""
+    """[C] values of channels in the order in which the kernel's sums stand; zeros where a vector is not full."""
     order = []
     for piece in pieces(problem, lanes):
         own = own_order(piece.width)
         order += [piece.start + vector * piece.width + channel for vector in range(piece.vectors) for channel in own]
-    return np.ascontiguousarray(values[order])
+    return np.ascontiguousarray(np.pad(values, (0, len(order) - len(values)))[order])
 
 
 def tile_pixels(registers: int) -> int:
@@ -178,16 +159,24 @@ def pairs_function(problem: Depthwise, lanes: int, pixels: int, constants: tuple
                         with script.serial(0, piece.vectors) as vector:
                             at = (image, piece.start + vector * piece.width, row, column)
                             weights = piece.weights + vector * piece.size
-                            emit = pair_tile if piece.width >= NARROWEST else float_tile
-                            emit(problem, pointers, at, weights, size, piece.width)
+                            if piece.width >= NARROWEST:
+                                _tile(problem, pointers, at, weights, size, piece.width, piece.valid)
+                            else:
+                                float_tile(problem, pointers, at, weights, size, piece.width)
 
     return script.kernel_function(problem.dtypes(constants), body)
 
 
-def pair_tile(
-    problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any], weights: Any, pixels: int, width: int
+def _tile(
+    problem: Depthwise,
+    pointers: Pointers,
+    at: tuple[Any, Any, Any, Any],
+    weights: Any,
+    pixels: int,
+    width: int,
+    valid: int,
 ) -> None:
-    """`pixels` outputs of one row at (image, channel, row, column), `width` channels."""
+    """`pixels` outputs of one row at (image, channel, row, column), `valid` channels in vectors of `width`."""
     image, channel, row, column = at
     top, left = row * problem.strides[0] - problem.pads[0], column * problem.strides[1] - problem.pads[1]
     reads = _Reads(problem, pointers.x, script.let(element(problem.x, image, channel, top, left)), width)
@@ -208,7 +197,7 @@ def pair_tile(
                 for part in (0, 1):
                     sums[pixel][part] = script.let(multiply_add(sums[pixel][part], words[part], wide[index][part]))
     for pixel, totals in enumerate(sums):
-        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width, width)
+        store_sums(problem, pointers, totals, (image, channel, row, column + pixel), width, valid)
 
 
 def _groups(kernel: tuple[int, int]) -> list[tuple[int, list[tuple[Tap, Tap | None]]]]:

@@ -50,6 +50,11 @@ class Depthwise:
         """The residual steps of the epilogue."""
         return residuals(self.epilogue)
 
+    @property
+    def has_slack(self) -> bool:
+        """Whether all that is read may be read past its end, as far as buffers of integers reach."""
+        return self.integer and all(step.view.format.quantized for step in self.residuals)
+
     def dtypes(self, constants: Sequence[str]) -> list[str]:
         """Types of the kernel's pointers, those of its constants given."""
         views = (self.x, *(step.view for step in residuals(self.epilogue)))

@@ -184,7 +184,7 @@ def _words(
     spread: int,
 ) -> list[Any]:
     """The words of `width` channels at column `offset`, as vectors in `channel_order`; what is missing is any byte."""
-    view, bytes_ = problem.x, []
+    view, bytes_ = problem.x, list[Any]()
     for read in reads:
         if read is None:
             bytes_.append(bytes_[0])
