@@ -120,6 +120,17 @@ def test_every_second_pixel_only_where_one_more_can_be_read():
     assert not any(variant.together for variant in variants(narrow, NEON))
 
 
+@pytest.mark.parametrize(
+    ("channels", "size", "stride"), [((3, 16), (32, 32), 1), ((64, 48), (8, 8), 1), ((8, 6), (16, 20), 2)]
+)
+def test_sums_stay_in_registers_and_units_are_whole_lists(channels, size, stride):
+    problem, _, _ = _problem(channels, size, stride=stride)
+    found = [variant for variant in variants(problem, NEON) if variant.together]
+    assert {variant.together for variant in found} == {count for count in (1, 2, 4, 8, 16) if channels[1] % count == 0}
+    assert all(loop_of(problem, variant).registers <= REGISTERS for variant in found)
+    assert not any(variant.channels % variant.together for variant in found)
+
+
 def test_other_machines_have_none():
     problem, _, _ = _problem((4, 8), (8, 16))
     assert not any(variant.together for variant in variants(problem, Machine(4, 16, 32768, 262144)))
