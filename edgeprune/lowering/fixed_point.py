@@ -78,7 +78,8 @@ def _product(
     program: Program, group: Group, problem: Conv2d, numbers: Numbers, x: Operand
 ) -> tuple[Kernel, list[str]] | None:
     requantize = _requantize(program, group, numbers, problem.x.format, problem.y.format)
-    return build_fixed_product(problem, numbers.weights, numbers.bias, requantize, program.machine), [x.buffer]
+    weights, bias, machine = numbers.weights, numbers.bias, program.machine
+    return build_fixed_product(problem, weights, bias, requantize, machine, program.kinds), [x.buffer]
 
 
 def _depthwise(program: Program, group: Group) -> tuple[Kernel, list[str]] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ class Program:
     """What is known so far; `fixed` has the numbers of layers in fixed point, by the identity of their anchors.
 
     `banded` are the buffers that are read or written in bands of rows: kernels see each band as a buffer of its own,
-    so that those for equal bands are one.
+    so that those for equal bands are one. `kinds` are those of code that layers share.
     """
 
     target: Target
@@ -43,6 +43,7 @@ class Program:
     fixed: Mapping[int, Numbers] = field(default_factory=dict)
     banded: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
+    kinds: set[Hashable] = field(default_factory=set)
     _parts: dict[str, Part] = field(default_factory=dict)
     _constants: dict[str, np.ndarray] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)

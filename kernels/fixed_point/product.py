@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
+from dataclasses import replace
+
 import numpy as np
 
 from edgeprune.kernels.abi import Kernel, Machine
@@ -10,7 +13,7 @@ from edgeprune.kernels.fixed_point.arithmetic import Requantize
 from edgeprune.kernels.fixed_point.gather import Gather
 from edgeprune.kernels.fixed_point.gather_lines import Lines
 from edgeprune.kernels.fixed_point.pack_product import Sums, pack_stream, rescale
-from edgeprune.kernels.fixed_point.product_assembly import Clip
+from edgeprune.kernels.fixed_point.product_assembly import Channels, Clip
 from edgeprune.kernels.fixed_point.product_choice import Choice, cheapest
 from edgeprune.kernels.fixed_point.product_loop import BLOCK, Loop
 from edgeprune.kernels.fixed_point.product_mve import build_vector_product, estimate_vector_product, vectors_possible
@@ -22,7 +25,7 @@ from edgeprune.kernels.fixed_point.product_plain import (
     plain_function,
     plain_instructions,
 )
-from edgeprune.kernels.fixed_point.product_shared import kind_and_sizes, shareable, shared_function
+from edgeprune.kernels.fixed_point.product_shared import Kind, kind_and_sizes, shareable, shared_function
 from edgeprune.kernels.fixed_point.product_template import product_function
 from edgeprune.kernels.fixed_point.product_variant import (
     channels_of,
@@ -40,23 +43,32 @@ SHARED_TURNS = (1, 2, 4)
 
 
 def build_fixed_product(
-    problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, machine: Machine
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    requantize: Requantize,
+    machine: Machine,
+    known: set[Hashable] | None = None,
 ) -> Kernel:
     """The kernel of `problem`, channels last and dense, without a border around x: what lies outside is x's zero.
 
     `weights` are integers [groups, taps, in, out], zeros where pruned, of which those beyond int8 are best few; `bias`
-    int32 [groups*out]. A unit is a tile of output pixels. Raises ValueError where a view is not channels-last and
-    dense, or a bias leaves int32.
+    int32 [groups*out]. A unit is a tile of output pixels. `known` are the kinds of shared code that a program has
+    already; that of this kernel joins them. Raises ValueError where a view is not channels-last and dense, or a bias
+    leaves int32.
     """
+    known = set() if known is None else known
     _check(problem)
     problem, weights = within_int8(problem, weights)
     if machine.dot == _VECTORS and vectors_possible(problem, weights, bias, requantize):
-        return build_vector_product(problem, weights, bias, requantize)
+        return build_vector_product(problem, weights, bias, requantize, known=known)
     packed = Sums.of(problem, weights, bias).packable
     if machine.dot not in _PAIRED or not rescale(requantize, packed).possible:
         return build_plain(problem, weights, bias, requantize)
-    _, loop, shared = choose(problem, weights, packed, requantize)
-    return build_loop(problem, weights, bias, requantize, loop, shared)
+    _, tile, shared = choose(problem, weights, packed, requantize, known)
+    if shared:
+        known.add(Kind.of(problem, tile))
+    return _build_tile(problem, weights, bias, requantize, tile, shared)
 
 
 def build_plain(problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize) -> Kernel:
@@ -90,6 +102,18 @@ def build_loop(
     Other arguments as of `build_fixed_product`.
     """
     tile = channels_of(problem, loop, _clip(requantize, loop.packed), shared)
+    return _build_tile(problem, weights, bias, requantize, tile, shared)
+
+
+def _build_tile(
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    requantize: Requantize,
+    tile: Channels,
+    shared: bool,
+) -> Kernel:
+    loop = tile.loop
     kept, unit = kept_blocks(weights, loop.channels), problem.y.width if loop.line else loop.pixels
     gather = Lines(problem, loop.packed) if loop.line else Gather(problem, loop.pixels, loop.packed)
     stream, begins = pack_stream(problem, Sums.of(problem, weights, bias), requantize, tile)
@@ -123,11 +147,16 @@ def estimate_fixed_product(problem: Conv2d, weights: np.ndarray, machine: Machin
 
 
 def choose(
-    problem: Conv2d, weights: np.ndarray, packed: bool, requantize: Requantize | None
-) -> tuple[float, Loop, bool]:
-    """Instructions of one run with the loop for these weights, that loop, and whether its code is shared.
+    problem: Conv2d,
+    weights: np.ndarray,
+    packed: bool,
+    requantize: Requantize | None,
+    known: Collection[Hashable] = (),
+) -> tuple[float, Channels, bool]:
+    """Instructions of one run with the tile for these weights, that tile, and whether its code is shared.
 
-    Code of its own must be worth its bytes. Without `requantize` a usual one is meant.
+    Code of its own must be worth its bytes, and so must code of another kind than the `known` ones. Without
+    `requantize` a usual one is meant.
     """
     kept = {channels: kept_blocks(weights, channels) for channels in (1, 2, 4) if channels <= problem.group_outputs}
     clip = Clip(None, -128, 127) if requantize is None else _clip(requantize, packed)
@@ -136,11 +165,21 @@ def choose(
         common_turn = loop.sparse or loop.turn in SHARED_TURNS
         shared = loop.line is None and common_turn and shareable(problem)
         tile, of_loop = channels_of(problem, loop, clip, shared), kept[loop.channels]
+        if shared:
+            tile = _as_known(problem, tile, known)
         if tile.reachable:
             cost = instructions(problem, of_loop, tile)
-            found.append(Choice(cost, stream_bytes(problem, of_loop, tile), loop, shared))
+            size, here = stream_bytes(problem, of_loop, tile), shared and Kind.of(problem, tile) in known
+            found.append(Choice(cost, size, tile, shared, here))
     best = cheapest(found)
     return best.instructions, best.way, best.shared
+
+
+def _as_known(problem: Conv2d, tile: Channels, known: Collection[Hashable]) -> Channels:
+    """`tile`, as one for any number of channels where only code for that is `known`."""
+    ragged = replace(tile, ragged=True)
+    only = Kind.of(problem, tile) not in known and Kind.of(problem, ragged) in known
+    return ragged if only else tile
 
 
 def _macs(problem: Conv2d, kept: np.ndarray, channels: int) -> int:

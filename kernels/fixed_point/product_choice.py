@@ -15,22 +15,29 @@ _LEAST_SAVED = 20_000.0
 _BYTE = 100.0
 """Instructions that a byte of constants may save: small networks take about as many for each of their bytes."""
 
+_KIND = 16_000.0
+"""What shared code must save where no layer before has it: 20 instructions for each of its bytes."""
+
 Way = TypeVar("Way")
 
 
 @dataclass(frozen=True)
 class Choice(Generic[Way]):
-    """A way with the instructions of one run, the bytes of its constants, and whether layers share its code."""
+    """A way with the instructions of one run, the bytes of its constants, and whether layers share its code.
+
+    `known`: a layer before has that code.
+    """
 
     instructions: float
     bytes: int
     way: Way
     shared: bool
+    known: bool = False
 
     @property
     def price(self) -> float:
         """Instructions with bytes as instructions."""
-        return self.instructions + _BYTE * self.bytes
+        return self.instructions + _BYTE * self.bytes + (0.0 if self.known else _KIND)
 
 
 def cheapest(choices: Sequence[Choice[Way]]) -> Choice[Way]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgeprune.kernels.fixed_point.pack_product import Rescale, Sums, rescale
 from edgeprune.kernels.fixed_point.product_choice import Choice, cheapest
 from edgeprune.kernels.fixed_point.product_mve_assembly import BLOCK, Tile
 from edgeprune.kernels.fixed_point.product_mve_shared import (
+    VectorKind,
     shared_turn,
     shared_vector_function,
     vector_kind,
@@ -55,11 +56,19 @@ def _raised(requantize: Requantize) -> tuple[Rescale, int]:
 
 
 def build_vector_product(
-    problem: Conv2d, weights: np.ndarray, bias: np.ndarray | None, requantize: Requantize, tile: Tile | None = None
+    problem: Conv2d,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    requantize: Requantize,
+    tile: Tile | None = None,
+    known: set[Hashable] | None = None,
 ) -> Kernel:
     """The kernel of `problem`; arguments as of `build_fixed_product`. `tile` is the fastest unless given."""
-    chosen = choose_tile(problem, weights, requantize)[1] if tile is None else tile
+    known = set() if known is None else known
+    chosen = choose_tile(problem, weights, requantize, known)[1] if tile is None else tile
     gather = VectorGather(problem, chosen.pixels)
+    if chosen.shared:
+        known.add(VectorKind(chosen, gather.direct))
     stream, begins = _stream(problem, Sums.of(problem, weights, bias), requantize, chosen)
     if chosen.shared:
         kind, sizes = vector_kind(problem, chosen, requantize.zero, begins)
@@ -87,14 +96,21 @@ def estimate_vector_product(problem: Conv2d, weights: np.ndarray) -> float:
     return choose_tile(problem, weights, None)[0]
 
 
-def choose_tile(problem: Conv2d, weights: np.ndarray, requantize: Requantize | None) -> tuple[float, Tile]:
-    """The tile for these weights, and the instructions of one run with it; without `requantize` a usual one."""
+def choose_tile(
+    problem: Conv2d, weights: np.ndarray, requantize: Requantize | None, known: Collection[Hashable] = ()
+) -> tuple[float, Tile]:
+    """The tile for these weights, and the instructions of one run with it; without `requantize` a usual one.
+
+    Shared code of another kind than the `known` ones must be worth its bytes.
+    """
     found = []
     for tile in tiles(problem, requantize):
-        kept = kept_vectors(problem, weights, tile.channels, VectorGather(problem, tile.pixels))
+        gather = VectorGather(problem, tile.pixels)
+        kept = kept_vectors(problem, weights, tile.channels, gather)
         blocks = int(kept.sum()) if tile.blocks is None else kept.size
         size = tile.bytes_of(blocks, kept.shape[0] * kept.shape[1])
-        found.append(Choice(_instructions(problem, kept, tile), size, tile, tile.shared))
+        here = tile.shared and VectorKind(tile, gather.direct) in known
+        found.append(Choice(_instructions(problem, kept, tile), size, tile, tile.shared, here))
     best = cheapest(found)
     return best.instructions, best.way
 

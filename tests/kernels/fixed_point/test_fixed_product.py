@@ -104,6 +104,19 @@ def test_layers(name: str, density: float) -> None:
     check(case.build, [case.image], case.want)
 
 
+@pytest.mark.parametrize(("size", "outputs"), [((1, 3, 3, 25), 31), ((1, 6, 6, 57), 30)])
+def test_code_that_a_layer_before_has_is_taken_again(size: tuple[int, int, int, int], outputs: int) -> None:
+    first, second = make((1, 6, 6, 106), 57), make(size, outputs)
+    known: set[Any] = set()
+    kernels = [
+        build_fixed_product(case.problem, case.weights, case.bias, case.requantize, machine("smlad"), known)
+        for case in (first, second)
+    ]
+    alone = second.build(machine("smlad"))
+    assert kernels[0].func is kernels[1].func is not alone.func and len(known) == 1
+    on_board(kernels[1], [second.image], second.want)
+
+
 @settings(max_examples=3, derandomize=True)
 @given(st.data())
 def test_any_problem(data: Any) -> None:
