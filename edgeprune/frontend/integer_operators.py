@@ -51,7 +51,10 @@ def write_out_integer_operators(proto: onnx.ModelProto, graphs: Iterable[onnx.Gr
         del graph.node[:]
         for node in nodes:
             convert = writer.convert(node)
-            writer.write(node, convert) if convert else graph.node.append(node)
+            if convert is None:
+                graph.node.append(node)
+            else:
+                writer.write(node, convert)
         known = [value for value in graph.value_info if value.name not in writer.real]
         del graph.value_info[:]
         graph.value_info.extend(known)
@@ -122,7 +125,7 @@ class _Writer:
         self.constants[name] = np.asarray(array)
         return name
 
-    def opened(self, value: str, scale: str, zero: str, axis: int = 0) -> str:
+    def opened(self, value: str, scale: str, zero: str, *, axis: int = 0) -> str:
         """The real number that `value` stands for; a scale for each channel lies along `axis`."""
         scales, zeros = self.constants[scale], self.constants[zero] if zero else None
         if scales.size == 1:
@@ -142,7 +145,8 @@ class _Writer:
         """The int32 bias of a product, on the grid of the product."""
         scales = self.constants[first].reshape(-1) * self.constants[second].reshape(-1) * np.float32(factor)
         scale = self.constant(scales.reshape(()) if scales.size == 1 else scales)
-        return self.add("DequantizeLinear", value, scale, **({} if scales.size == 1 else {"axis": 0}))
+        along: dict[str, Any] = {} if scales.size == 1 else {"axis": 0}
+        return self.add("DequantizeLinear", value, scale, **along)
 
 
 def _input(node: onnx.NodeProto, index: int) -> str:
@@ -170,12 +174,12 @@ def _linear(w: _Writer, node: onnx.NodeProto) -> None:
     closes = node.op_type == "QuantizeLinear"
     wide = node.input[0] in w.real if zero is None else zero.dtype in _WIDE
     if wide or (stored is not None and stored.dtype in _WIDE):
-        return _wide(w, node, closes)
+        _wide(w, node, closes)
+        return
     node.domain = ""
     w.graph.node.append(node)
     if closes and zero is not None and zero.size == 1:
         w.grids[node.output[0]] = node.input[1], node.input[2]
-    return None
 
 
 def _wide(w: _Writer, node: onnx.NodeProto, closes: bool) -> None:
@@ -191,7 +195,7 @@ def _wide(w: _Writer, node: onnx.NodeProto, closes: bool) -> None:
     if node.output[0] in w.outputs:
         raise _refusal(node, "an output of the model holds integers of 16 bits")
     ends = np.iinfo(zeros.dtype)
-    low, high = (w.constant(np.float32(end)) for end in (ends.min, ends.max))
+    low, high = (w.constant(np.array(end, np.float32)) for end in (ends.min, ends.max))
     steps = w.add("Add", w.add("Round", w.add("Div", node.input[0], scale)), zero)
     w.real.add(w.add("Clip", steps, low, high, result=node.output[0]))
 
@@ -220,7 +224,7 @@ def _convolution(w: _Writer, node: onnx.NodeProto) -> None:
 def _product(w: _Writer, node: onnx.NodeProto) -> None:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input[:8]
     axis = w.constants[b].ndim - 1 if b in w.constants else 0
-    real = w.add("MatMul", w.opened(a, a_scale, a_zero), w.opened(b, b_scale, b_zero, axis), like=node)
+    real = w.add("MatMul", w.opened(a, a_scale, a_zero), w.opened(b, b_scale, b_zero, axis=axis), like=node)
     w.closed(real, y_scale, y_zero, node.output[0])
 
 
@@ -228,7 +232,7 @@ def _general_product(w: _Writer, node: onnx.NodeProto) -> None:
     """Without a scale for the output it is real."""
     a, a_scale, a_zero, b, b_scale, b_zero = node.input[:6]
     axis = 0 if _attribute(node, "transB", 0) else 1
-    operands = [w.opened(a, a_scale, a_zero), w.opened(b, b_scale, b_zero, axis)]
+    operands = [w.opened(a, a_scale, a_zero), w.opened(b, b_scale, b_zero, axis=axis)]
     if _input(node, 6):
         operands.append(w.bias(node.input[6], a_scale, b_scale, _attribute(node, "alpha", 1.0)))
     if not _input(node, 7):
