@@ -117,9 +117,7 @@ def test_memory_that_the_model_takes_beside_the_arena_counts():
 
 
 def test_another_core_is_refused():
-    caught = refused(
-        lambda: link_firmware(b"", "", load_chip("rp2040"), core("cortex-m4"), arena_bytes=1, steps=["a"])
-    )
+    caught = refused(lambda: link_firmware(b"", "", load_chip("rp2040"), core("cortex-m4"), arena_bytes=1, steps=["a"]))
     assert (caught.code, caught.hint) == ("firmware-target", "compile it for this chip: --target cortex-m0plus")
     assert caught.what == "the package was compiled for cortex-m4, and chip rp2040 is a cortex-m0plus"
 
