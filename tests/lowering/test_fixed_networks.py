@@ -22,6 +22,7 @@ from edgeprune.deploy.unicorn_board import UnicornBoard
 from edgeprune.firmware.link import link_firmware
 from edgeprune.ir.execute import Session
 from edgeprune.ir.ports import input_specs
+from edgeprune.ir.states import with_states
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.static_library import build_static
 from edgeprune.road.twin import twin_target
@@ -45,7 +46,7 @@ ON_BOARD = ("mlperf_tiny/sww_int8", "microwakeword/okay_nabu")
 @functools.cache
 def before_softmax(path: Path) -> ir.Model:
     """The model at `path` up to where a last softmax would hide small differences."""
-    model = flow.load_model(path)
+    model = with_states(flow.load_model(path), ["none"])
     for index, value in enumerate(model.graph.outputs):
         last = value.producer().inputs[0].producer().inputs[0].producer()
         if last.op_type == "Softmax":
@@ -91,7 +92,7 @@ def test_small_networks_are_near_onnx_runtime(name: str) -> None:
 
 @pytest.mark.parametrize("name", ON_BOARD)
 def test_board_gives_what_this_machine_gives(name: str, data_dir: Path) -> None:
-    model = flow.load_model(data_dir / "models" / f"{name}.tflite")
+    model = with_states(flow.load_model(data_dir / "models" / f"{name}.tflite"), ["none"])
     same_on_board(model, TARGET, rows(model, 2, 10.0))
 
 
