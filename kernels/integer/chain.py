@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -34,11 +35,11 @@ def _joined(first: str, second: str, result: str, lanes: int) -> str:
 
 def _next(count: int) -> str:
     """The function `next` of `count` sums."""
-    sums, given = ", ".join(f"<4 x i32> %sum{i}" for i in range(count)), ",w" * count
+    sums, given = "".join(f", <4 x i32> %sum{i}" for i in range(count)), ",w" * count
     return (
-        f"define internal ptr @edgeprune_next{count}(ptr %place, i64 %step, {sums}) alwaysinline {{\n"
+        f"define internal ptr @edgeprune_next{count}(ptr %place, i64 %step{sums}) alwaysinline {{\n"
         "  %next = getelementptr i8, ptr %place, i64 %step\n"
-        f'  %same = call ptr asm "", "=r,0{given}"(ptr %next, {sums}) nounwind memory(none)\n'
+        f'  %same = call ptr asm "", "=r,0{given}"(ptr %next{sums}) nounwind memory(none)\n'
         "  ret ptr %same\n}\n"
     )
 
@@ -47,6 +48,9 @@ SOURCE = (
     f"declare {_FOUR} @llvm.aarch64.neon.ld4r.v8i16.p0(ptr)\n"
     f"define internal {_VECTOR} @edgeprune_whole({_VECTOR} %vector) alwaysinline {{\n"
     f'  %same = call {_VECTOR} asm "", "=w,0"({_VECTOR} %vector) nounwind memory(none)\n'
+    f"  ret {_VECTOR} %same\n}}\n"
+    f"define internal {_VECTOR} @edgeprune_after({_VECTOR} %word, <4 x i32> %sum) alwaysinline {{\n"
+    f'  %same = call {_VECTOR} asm "", "=w,0,w"({_VECTOR} %word, <4 x i32> %sum) nounwind memory(none)\n'
     f"  ret {_VECTOR} %same\n}}\n"
     "define internal <32 x i16> @edgeprune_spread(ptr %place) alwaysinline {\n"
     f"  %words = call {_FOUR} @llvm.aarch64.neon.ld4r.v8i16.p0(ptr %place)\n"
@@ -62,12 +66,23 @@ SOURCE = (
         f"  ret <{bytes} x i8> %loaded\n}}\n"
         for bytes in LOADS
     )
-    + "define internal ptr @edgeprune_again(ptr %place) alwaysinline {\n"
+    + "define internal i64 @edgeprune_way(ptr %list, i64 %step) alwaysinline {\n"
+    "  %there = getelementptr i32, ptr %list, i64 %step\n"
+    "  %narrow = load i32, ptr %there\n"
+    "  %way = sext i32 %narrow to i64\n"
+    "  ret i64 %way\n}\n"
+    "define internal i64 @edgeprune_number(ptr %place) alwaysinline {\n"
+    "  %number = ptrtoint ptr %place to i64\n"
+    "  ret i64 %number\n}\n"
+    "define internal ptr @edgeprune_pointer(i64 %number) alwaysinline {\n"
+    "  %place = inttoptr i64 %number to ptr\n"
+    "  ret ptr %place\n}\n"
+    "define internal ptr @edgeprune_again(ptr %place) alwaysinline {\n"
     '  %same = call ptr asm sideeffect "", "=r,0"(ptr %place) nounwind\n'
     "  ret ptr %same\n}\n"
     "define internal i64 @edgeprune_unknown(i64 %value) alwaysinline {\n"
     '  %same = call i64 asm "", "=r,0"(i64 %value) nounwind memory(none)\n'
-    "  ret i64 %same\n}\n" + "".join(_next(count) for count in range(1, MOST_VECTORS + 1))
+    "  ret i64 %same\n}\n" + "".join(_next(count) for count in range(MOST_VECTORS + 1))
 )
 """LLVM text of what TensorIR has no name for.
 
@@ -75,13 +90,45 @@ SOURCE = (
 sums are known: it keeps the compiler from loading the words of all pixels at once, for which there are no registers. A
 step that it does not know as a constant is added by the load itself; a `whole` vector, of which it does not know that
 its halves are equal, goes into instructions that take its upper half. What is loaded from a place found `again` is not
-kept from one turn of a loop to the next.
+kept from one turn of a loop to the next. `way` loads how far it is to another place; `number` and `pointer` make a
+place a variable. A word `after` a sum is used no sooner than the sum is known.
 """
 
 
 def place_of(memory: Memory, index: Any) -> Any:
     """The pointer to element `index`, of one byte."""
     return let(tirx.address_of(memory.buffer[index]))
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A pointer that changes from one turn of a loop to the next."""
+
+    number: Memory
+
+    def load(self) -> Any:
+        """The pointer as it is now."""
+        return let(tirx.call_extern("handle", "edgeprune_pointer", self.number.load(0)))
+
+    def store(self, place: Any) -> None:
+        """Replace it."""
+        self.number.store(0, tirx.call_extern("int64", "edgeprune_number", place))
+
+    def move(self, count: int) -> None:
+        """Let it point to `count` bytes further on."""
+        self.number.store(0, self.number.load(0) + tirx.const(count, "int64"))
+
+
+def pointer(place: Any) -> Pointer:
+    """A pointer held in a register, at first to `place`."""
+    found = Pointer(local_array(1, "int64"))
+    found.store(place)
+    return found
+
+
+def way_at(place: Any, step: int = 0) -> Any:
+    """The int32 that lies `step` of them on from the pointer `place`, as int64."""
+    return let(tirx.call_extern("int64", "edgeprune_way", place, tirx.const(step, "int64")))
 
 
 def again(place: Any) -> Any:
@@ -135,31 +182,43 @@ def with_source() -> AbstractContextManager[Any]:
     return script.attr(tirx.const(0, "int32"), "pragma_import_llvm", SOURCE)
 
 
-def chain_weights(memory: Memory, index: Any, vectors: Sequence[int]) -> list[Any]:
-    """The weights of one word from `index` on, two vectors of channels in each of 16 bytes."""
+def chain_weights(place: Any, step: int, vectors: Sequence[int]) -> list[Any]:
+    """The weights of one word from `step` bytes behind `place` on, two vectors of channels in each of 16 bytes."""
     found = []
     for first in range(0, len(vectors), 2):
         size = 2 * sum(vectors[first : first + 2])
-        loaded = held(memory.load(index, size), "int8", size)
+        loaded = bytes_at(place, step, size)
         found.append(loaded if size == 16 else shuffle([loaded] * (16 // size), range(16)))
-        index = index + size
+        step += size
     return found
 
 
-def chained(total: Any, words: Sequence[Any], weights: Sequence[Any], vector: int, short: bool, idiom: Idiom) -> Any:
+def chained(
+    total: Any, words: Sequence[Any], weights: Sequence[Any], vector: int, short: bool, idiom: Idiom
+) -> tuple[Any, list[Any]]:
     """`total` of four channels plus the products of `words` with their `weights`, both vectors of 16 bytes.
 
-    Even vectors of channels take the lower halves of them, odd ones the upper. `short` chains are of half as many.
+    Even vectors of channels take the lower halves of them, odd ones the upper. `short` chains are of half as many: the
+    second of them waits for the first, as there are no registers for both. With it the words for further vectors.
     """
     length = idiom.chained // 2 if short else idiom.chained
-    half = range(8) if vector % 2 == 0 else range(8, 16)
+    half, left = range(8) if vector % 2 == 0 else range(8, 16), list(words)
     for start in range(0, len(words), length):
+        if start:
+            left[start] = _after(left[start], total)
         products = [
             tirx.Cast("int16x8", shuffle([weight], half)) * tirx.Cast("int16x8", shuffle([word], half))
-            for word, weight in zip(words[start : start + length], weights[start : start + length], strict=True)
+            for word, weight in zip(left[start : start + length], weights[start : start + length], strict=True)
         ]
         chain = products[0]
         for product in products[1:]:
             chain = chain + product
-        total = total + tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", chain)
-    return total
+        pairs = tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", chain)
+        total = held(total + pairs, "int32", 4)
+    return total, left
+
+
+def _after(word: Any, total: Any) -> Any:
+    """The same word, once the vector `total` is known."""
+    waiting = tirx.call_extern("int16x8", "edgeprune_after", tirx.reinterpret("int16x8", word), total)
+    return tirx.reinterpret("int8x16", held(waiting, "int16", 8))

@@ -226,6 +226,9 @@ def saturated(whole: Any, format: Format) -> Any:
     lanes = lanes_of(whole)
     half = tirx.Cast(f"int16x{lanes}", _within(whole, -(2**15), 2**15 - 1, "int32"))
     bounds = np.iinfo(format.dtype)
+    if (format.dtype, format.zero, format.low, format.high) == ("int8", bounds.min, bounds.min, bounds.max):
+        unsigned = tirx.Cast(f"uint8x{lanes}", _within(half, 0, 255, "int16"))
+        return tirx.reinterpret(f"int8x{lanes}", unsigned ^ constant(128, unsigned, "uint8"))
     if (format.low, format.high) != (bounds.min, bounds.max):
         half = _within(half, format.low - format.zero, format.high - format.zero, "int16")
     if format.zero:

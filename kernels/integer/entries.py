@@ -5,7 +5,7 @@ An entry is one place in x, from which a word of elements is read, and the weigh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,10 +131,14 @@ def sections_by_kind(every: list[Section], kinds: tuple[int, ...]) -> list[Secti
     others = [section for kind, section in enumerate(every) if kind not in kinds]
     found = [every[kind] for kind in kinds]
     if others:
-        own = [found[-1], *others]
-        fields = ([getattr(section, field) for section in own] for field in ("offsets", "values", "codes"))
-        found[-1] = Section(*(np.concatenate(arrays) for arrays in fields))
+        found[-1] = joined([found[-1], *others])
     return found
+
+
+def joined(parts: Sequence[Section]) -> Section:
+    """The entries of all `parts`, in order."""
+    fields = ([getattr(section, field) for section in parts] for field in ("offsets", "values", "codes"))
+    return Section(*(np.concatenate(arrays) for arrays in fields))
 
 
 def _section(offsets: np.ndarray, values: np.ndarray) -> Section:

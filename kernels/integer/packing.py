@@ -15,6 +15,7 @@ from edgeprune.kernels.integer.entries import (
     Section,
     block_rows,
     group_rows,
+    joined,
     sections,
     sections_by_kind,
 )
@@ -44,6 +45,9 @@ class Packed:
     those of one channel side by side. Blocks with equal offsets share them. `scales` (float32) and `bias` (int32) hold
     `width` values a block. `codes`, where lanes choose their own elements, has one code for each `depth` weights;
     where vectors are picked from tables, VECTOR_BYTES beside each offset.
+
+    Of chains, the offsets of a block's kinds follow each other: of the first kind its first one, then how far each is
+    from the one before and a last way that is not gone. VECTOR_BYTES that pick from tables come before the weights.
     """
 
     layout: Layout
@@ -78,24 +82,26 @@ def pack(
     """
     idiom = IDIOMS[variant.dot]
     rows = group_rows(problem, weights, channel_offsets)
+    origin = min(group.origin for group in rows)
     lists, blocks, codes, table, start = OffsetLists(), [], [], [], 0
     for part, group in _part_groups(problem, variant):
         for block in block_rows(rows[group], part.share):
-            first, *others = sections_by_kind(sections(block, part.mode, idiom), part.kinds)
-            for section in (_padded(first, part.chains, rows[group].origin), *others):
-                wide = _by_word(section.values, part, idiom)
-                table.append((lists.place(section.offsets, _picks(section, part)), len(section.offsets), start))
+            kinds = sections_by_kind(sections(block, part.mode, idiom), part.kinds)
+            kinds = _whole_turns(kinds, part, idiom, rows[group].origin)
+            places = _places(lists, kinds, part, idiom, origin)
+            for section, place in zip(kinds, places, strict=True):
+                wide = _by_word(section, part, idiom)
+                table.append((place, len(section.offsets), start))
                 blocks.append(wide)
                 codes.append(_lane_codes(section, part))
                 start += wide.size
             table += [(0, 0, 0)] * (variant.sections - len(part.kinds))
     packed = np.concatenate(blocks)
-    picked = any(part.picks for part in variant.parts)
-    origin = min(group.origin for group in rows)
-    flat = lists.flat() - origin
+    picked = not idiom.chained and any(part.picks for part in variant.parts)
+    flat = lists.flat()
     layout = Layout(
         weight_dtype(idiom, packed),
-        "uint16" if flat.max() < 2**16 else "int32",
+        "int32" if idiom.chained or flat.max() >= 2**16 else "uint16",
         origin,
         problem.bias or bool(problem.x.format.zero),
         "uint8" if picked else idiom.codes if any(part.mode == "lanes" for part in variant.parts) else None,
@@ -112,11 +118,14 @@ def pack(
     )
 
 
-def _by_word(values: np.ndarray, part: Part, idiom: Idiom) -> np.ndarray:
-    """The weights [entries, out, elements] of a block as the kernel reads them, word after word."""
-    entries, outputs, elements = values.shape
-    wide = np.zeros((entries, elements // idiom.depth, part.width, idiom.depth), np.int32)
-    wide[:, :, :outputs] = values.reshape(entries, outputs, elements // idiom.depth, idiom.depth).transpose(0, 2, 1, 3)
+def _by_word(section: Section, part: Part, idiom: Idiom) -> np.ndarray:
+    """The weights of a section as the kernel reads them, word after word; before those of chains what they pick."""
+    entries, outputs, elements = section.values.shape
+    words = elements // idiom.depth
+    wide = np.zeros((entries, words, part.width, idiom.depth), np.int32)
+    wide[:, :, :outputs] = section.values.reshape(entries, outputs, words, idiom.depth).transpose(0, 2, 1, 3)
+    if idiom.chained and part.picks:
+        return np.concatenate([section.codes, wide.reshape(entries, words * part.width * idiom.depth)], axis=1).ravel()
     return wide.ravel()
 
 
@@ -131,6 +140,32 @@ def _picks(section: Section, part: Part) -> np.ndarray:
     if part.picks:
         return section.codes
     return np.zeros((section.offsets.size, VECTOR_BYTES), np.int32)
+
+
+def _whole_turns(kinds: list[Section], part: Part, idiom: Idiom, place: int) -> list[Section]:
+    """At least one entry and whole turns of the kernel's loops.
+
+    Chains of the first kind of several come in pairs: an odd one goes to the next kind.
+    """
+    first, *others = kinds
+    if idiom.chained and others:
+        even = len(first.offsets) // 2 * 2
+        return [_cut(first, 0, even), joined([_cut(first, even, None), others[0]]), *others[1:]]
+    return [_padded(first, part.chains, place), *others]
+
+
+def _cut(section: Section, first: int, last: int | None) -> Section:
+    return Section(section.offsets[first:last], section.values[first:last], section.codes[first:last])
+
+
+def _places(lists: OffsetLists, kinds: list[Section], part: Part, idiom: Idiom, origin: int) -> list[int]:
+    """Where the offsets of each of `kinds` are; those of chains lie in a row, of the first kind as ways."""
+    if not idiom.chained:
+        return [lists.place(section.offsets - origin, _picks(section, part)) for section in kinds]
+    first, *others = (section.offsets.ravel() - origin for section in kinds)
+    ways = np.concatenate([np.diff(first, prepend=0), [0], *others])
+    start = lists.place(ways, np.zeros((len(ways), VECTOR_BYTES), np.int32))
+    return [start] * len(kinds)
 
 
 def _part_groups(problem: Conv2d, variant: Variant) -> Iterator[tuple[Part, int]]:

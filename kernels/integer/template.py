@@ -7,28 +7,20 @@ are not stored, so time falls with them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.chain import (
-    chain_weights,
-    chained,
-    next_place,
-    picked_words,
-    place_of,
-    spread_words,
-    unknown,
-    with_source,
-)
+from edgeprune.kernels.integer.chain import with_source
+from edgeprune.kernels.integer.chain_loop import add_chains, chain_block, load_sums
 from edgeprune.kernels.integer.dot import IDIOMS, VECTORS, Idiom
-from edgeprune.kernels.integer.entries import VECTOR_BYTES, short_chains
+from edgeprune.kernels.integer.entries import VECTOR_BYTES
 from edgeprune.kernels.integer.finish import scaled
 from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.state import Code, Entry, Sums, buffers_of, dtypes, first_channel
@@ -46,7 +38,7 @@ def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         code = Code(problem, IDIOMS[variant.dot], layout, variant.sections, buffers_of(problem, layout, memories))
         with _surroundings(code.idiom):
-            walk(problem, variant, begin, end, lambda block, tile: _tile(code, block, tile))
+            walk(problem, variant, begin, end, lambda block: _started(code, block))
 
     return kernel_function(dtypes(problem, layout), body)
 
@@ -55,14 +47,24 @@ def _surroundings(idiom: Idiom) -> AbstractContextManager[Any]:
     return with_source() if idiom.chained else nullcontext()
 
 
-def _tile(code: Code, block: Block, tile: Tile) -> None:
+def _started(code: Code, block: Block) -> Callable[[Tile], None]:
+    """Emit what is done once for a block; what emits the rest for a tile of it."""
+    if not code.idiom.chained:
+        return lambda tile: _tile(code, block, tile, lambda sums: _sections(code, block, tile, sums))
+    chains = chain_block(code, block.part, let(block.row * (code.sections * 3)))
+    return lambda tile: _tile(code, block, tile, lambda sums: add_chains(chains, sums, _steps(code, tile), tile.x))
+
+
+def _tile(code: Code, block: Block, tile: Tile, add: Callable[[Sums], None]) -> None:
     part, pixels = block.part, len(tile.pixels)
     size = part.chains * pixels * part.width
     sums = Sums(Memory(script.alloc_buffer((size,), "int32", scope="local")), pixels, part.vectors)
-    for chain, pixel, vector in product(range(part.chains), range(pixels), range(len(part.vectors))):
-        sums.store(chain, pixel, vector, _start(code, block, vector, chain))
-    for section in range(len(part.kinds)):
-        _section(code, block, tile, sums, section)
+    if code.idiom.chained and code.buffers.bias is not None:
+        load_sums(code.buffers.bias, block.place, sums)
+    else:
+        for chain, pixel, vector in product(range(part.chains), range(pixels), range(len(part.vectors))):
+            sums.store(chain, pixel, vector, _start(code, block, vector, chain))
+    add(sums)
     scales = [
         let(code.buffers.scales.load(block.place + first_channel(part, vector), lanes))
         for vector, lanes in enumerate(part.vectors)
@@ -86,10 +88,16 @@ def _total(sums: Sums, part: Part, pixel: int, vector: int) -> Any:
 
 
 def _start(code: Code, block: Block, vector: int, chain: int) -> Any:
-    lanes = block.part.vectors[vector]
-    if code.buffers.bias is None or chain:
+    lanes, bias = block.part.vectors[vector], code.buffers.bias
+    if bias is None or chain:
         return splat(tirx.IntImm("int32", 0), lanes)
-    return code.buffers.bias.load(block.place + first_channel(block.part, vector), lanes)
+    first = block.place + first_channel(block.part, vector)
+    return bias.load(first, lanes)
+
+
+def _sections(code: Code, block: Block, tile: Tile, sums: Sums) -> None:
+    for section in range(len(block.part.kinds)):
+        _section(code, block, tile, sums, section)
 
 
 def _section(code: Code, block: Block, tile: Tile, sums: Sums, section: int) -> None:
@@ -147,9 +155,6 @@ def _factors(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> No
     """An entry of several words: one vector of x for each pixel, of which every word is a factor."""
     idiom, x, memory = code.idiom, code.buffers.x, code.buffers.weights
     assert idiom.factor is not None
-    if idiom.chained:
-        _chains(code, part, tile, sums, entry)
-        return
     at = [entry.places[0] + step for step in _steps(code, tile)]
     if part.picks:
         assert code.buffers.codes is not None
@@ -168,29 +173,6 @@ def _factors(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> No
             for pixel, value in enumerate(values):
                 total = idiom.multiply_add(sums.load(0, pixel, vector), idiom.factor(value, word, lanes), weights)
                 sums.store(0, pixel, vector, total)
-
-
-def _chains(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> None:
-    """An entry that is a chain of words: at first its weights, then one pixel after the other."""
-    idiom, size = code.idiom, part.width * code.idiom.depth
-    memory, vectors, steps = code.buffers.weights, range(len(part.vectors)), _steps(code, tile)
-    weights = [chain_weights(memory, entry.weights + i * size, part.vectors) for i in range(idiom.chained)]
-    ways = [later - now for now, later in pairwise(steps)]
-    far = {way: unknown(way) for way in sorted(set(ways))}
-    place = place_of(code.buffers.x, entry.places[0] + steps[0])
-    codes, short = code.buffers.codes, short_chains(part.share.valid)[entry.kind]
-    for pixel in range(len(steps)):
-        if part.picks:
-            assert codes is not None
-            words = picked_words(place, part.picks, codes.load(entry.codes, VECTOR_BYTES))
-        else:
-            words = spread_words(place)
-        for vector in vectors:
-            own = [of_word[vector // 2] for of_word in weights]
-            total = chained(sums.load(0, pixel, vector), words, own, vector, vector in short, idiom)
-            sums.store(0, pixel, vector, total)
-        if pixel < len(ways):
-            place = next_place(place, far[ways[pixel]], [sums.load(0, pixel, vector) for vector in vectors])
 
 
 def _words(code: Code, at: Sequence[Any], codes: Any, lanes: int) -> Any:

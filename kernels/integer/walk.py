@@ -40,7 +40,8 @@ class Tile:
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
 
 
-Body = Callable[[Block, Tile], None]
+Body = Callable[[Tile], None]
+Start = Callable[[Block], Body]
 
 
 def unit_count(problem: Conv2d, variant: Variant) -> int:
@@ -48,10 +49,13 @@ def unit_count(problem: Conv2d, variant: Variant) -> int:
     return sum(_part_units(problem, part) for part in variant.parts)
 
 
-def walk(problem: Conv2d, variant: Variant, begin: Any, end: Any, body: Body) -> None:
-    """Emit the loops over units [begin, end); `body` emits what is done for one block on one tile."""
+def walk(problem: Conv2d, variant: Variant, begin: Any, end: Any, start: Start) -> None:
+    """Emit the loops over units [begin, end).
+
+    `start` emits what is done once for a block, and gives what emits the rest for each of its tiles.
+    """
     with serial(begin, end) as counter:
-        _parts(problem, variant, 0, let(counter), body)
+        _parts(problem, variant, 0, let(counter), start)
 
 
 def _pixel_units(problem: Conv2d, part: Part) -> int:
@@ -62,25 +66,26 @@ def _part_units(problem: Conv2d, part: Part) -> int:
     return problem.groups * part.share.blocks * _pixel_units(problem, part)
 
 
-def _parts(problem: Conv2d, variant: Variant, index: int, unit: Any, body: Body) -> None:
+def _parts(problem: Conv2d, variant: Variant, index: int, unit: Any, start: Start) -> None:
     if index == len(variant.parts) - 1:
-        _unit(problem, variant, index, unit, body)
+        _unit(problem, variant, index, unit, start)
         return
     units = _part_units(problem, variant.parts[index])
     either(
         unit < units,
-        lambda: _unit(problem, variant, index, unit, body),
-        lambda: _parts(problem, variant, index + 1, let(unit - units), body),
+        lambda: _unit(problem, variant, index, unit, start),
+        lambda: _parts(problem, variant, index + 1, let(unit - units), start),
     )
 
 
-def _unit(problem: Conv2d, variant: Variant, index: int, unit: Any, body: Body) -> None:
+def _unit(problem: Conv2d, variant: Variant, index: int, unit: Any, start: Start) -> None:
     part = variant.parts[index]
     if variant.block_outer:
         number, place = _divided(unit, _pixel_units(problem, part))
     else:
         place, number = _divided(unit, problem.groups * part.share.blocks)
     block = _block(problem, variant, index, number)
+    body = start(block)
     lines, chunk = _divided(place, part.chunks)
     image, piece = _divided(lines, part.rows.tiles)
     _rows(part.rows, piece, lambda row, rows: _columns(problem, block, image, row, rows, chunk, body))
@@ -120,7 +125,7 @@ def _columns(problem: Conv2d, block: Block, image: Any, row: Any, rows: int, chu
         with serial(start, stop) as number:
             column = let(number * size + skipped)
             places = [let(at + column * step) for at, step in zip(outputs, columns.output_steps, strict=True)]
-            body(block, Tile(rows, size, let(x + column * columns.input_step), tuple(places)))
+            body(Tile(rows, size, let(x + column * columns.input_step), tuple(places)))
 
     first = let(tirx.truncdiv(chunk * split.tiles, chunks))
     last = let(tirx.truncdiv((chunk + 1) * split.tiles, chunks))

@@ -13,8 +13,16 @@ from integer_case import STORED, cases, make
 
 from edgeprune.kernels.abi import Activation
 from edgeprune.kernels.integer.dot import IDIOMS
-from edgeprune.kernels.integer.entries import MOST_CHAINED, common_kinds, counts_by_kind, short_chains
+from edgeprune.kernels.integer.entries import (
+    MOST_CHAINED,
+    common_kinds,
+    counts_by_kind,
+    group_rows,
+    short_chains,
+    word_starts,
+)
 from edgeprune.kernels.integer.integer import build_variant, choose, variants
+from edgeprune.kernels.integer.packing import pack
 
 SETTINGS = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -83,6 +91,24 @@ def test_chains_are_short_where_weights_are_large():
     kinds = short_chains(13)
     assert [kinds[kind] for kind in part.kinds] == [(), (1,), (3,), (0, 1, 2, 3)]
     case.check(case.build(machine), compiled=partial(CompiledForArm, dot="smull"))
+
+
+@pytest.mark.parametrize("large", [0, 127])
+def test_the_first_kind_comes_in_pairs_and_by_its_ways(large):
+    """Nine entries: where there are several kinds, an odd one goes to the next."""
+    machine = MACHINES["smull"]
+    case = make(machine=machine, inputs=8, outputs=16, height=4, width=6)
+    case.weights[:] = case.weights % 32
+    case.weights[0, 2:4, :, 5] = large
+    variant = choose(case.problem, case.weights, machine)
+    packed = pack(case.problem, variant, case.weights, case.scales, case.bias, None)
+    table = packed.table.reshape(-1, 3)
+    start, first, _ = table[0]
+    assert table[:, 1].sum() == 9 and first == (6 if large else 9)
+    found = [*np.cumsum(packed.offsets[start : start + first]), *packed.offsets[start + first + 1 : start + 10]]
+    rows = group_rows(case.problem, case.weights, None)[0]
+    expected = rows.offsets[word_starts(rows.offsets, 8)[0]]
+    assert sorted(np.array(found) + packed.layout.origin) == expected.tolist()
 
 
 def test_few_entries_of_a_kind_join_the_last():
