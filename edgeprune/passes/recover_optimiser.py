@@ -16,7 +16,7 @@ _SMALLEST_SIZE = 1e-2
 _LONG_RATE, _LONG_STEPS = 0.005, 600
 """A rate that does little harm to a trained network, and the number of steps from which on it goes far enough."""
 _HIGHEST_RATE = 0.008
-_FAR = 0.05
+_FAR = 0.2
 """A squared distance of outputs, relative to what they are, from which on a quantized model is trained like others."""
 _GENTLEST = 0.1
 
@@ -65,9 +65,13 @@ class RelativeAdam:
         self._steps = state["steps"]
 
 
-def rate_for(steps: int) -> float:
-    """The highest rate for a training of `steps` steps: few steps must each go further."""
-    return min(_HIGHEST_RATE, max(_LONG_RATE, _LONG_RATE * math.sqrt(_LONG_STEPS / steps)))
+def rate_for(steps: int, gentleness: float = 1.0) -> float:
+    """The highest rate for a training of `steps` steps: few steps must each go further.
+
+    What starts near (`gentleness` below 1) takes shorter steps, the more so the more there are.
+    """
+    further = max(gentleness, math.sqrt(_LONG_STEPS / steps))
+    return gentleness * min(_HIGHEST_RATE, _LONG_RATE * further)
 
 
 def gentler(distance: float) -> float:

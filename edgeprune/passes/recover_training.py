@@ -170,7 +170,7 @@ class Training:
         loss, gradients = self._gradients(inputs, self._labels(rows[own]), len(rows))
         peak = self.options.rate
         if peak is None:
-            peak = rate_for(self.schedule.expected(self.done, elapsed)) * self.gentleness
+            peak = rate_for(self.schedule.expected(self.done, elapsed), self.gentleness)
         self.optimiser.step(gradients, learning_rate(peak, share), self.student.masks)
         return loss
 

@@ -255,6 +255,12 @@ def test_few_steps_go_further() -> None:
     assert rates == sorted(rates, reverse=True) and rates[0] <= 0.01 and rates[-1] == rates[-2]
 
 
+def test_what_starts_near_takes_shorter_steps_the_longer_it_trains() -> None:
+    rates = [rate_for(steps, 0.5) for steps in (600, 1200, 2400, 10_000)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == rates[-2] == 0.25 * rate_for(600)
+    assert all(gentle <= 0.5 * rate_for(steps) for gentle, steps in zip(rates, (600, 1200, 2400, 10_000), strict=True))
+
+
 def test_learning_rate_rises_and_falls_to_zero() -> None:
     rates = [learning_rate(1.0, done) for done in (0.0, 0.05, 0.5, 1.0)]
     assert rates[0] == 0.0 and rates[1] == 1.0 and 0 < rates[2] < 1 and rates[3] == pytest.approx(0.0)
