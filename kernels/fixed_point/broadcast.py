@@ -17,7 +17,10 @@ from edgeprune.kernels.script import Memory
 
 
 class Arithmetic(Protocol):
-    """What is computed of two stored integers; hashable. Expressions are int32, constants are taken from `held`."""
+    """What is computed of two stored integers. Expressions are int32, constants are taken from `held`."""
+
+    def __hash__(self) -> int:
+        """Equal ones share a function."""
 
     def operand(self, side: int, stored: Any, held: Held) -> Any:
         """What the result is made of, from what is stored of input `side`."""
