@@ -1,4 +1,4 @@
-"""Masks over the weights of a model in training: held as they are, or tightened step by step."""
+"""Masks over the weights of a model in training: held as they are, or tightened step by step from dense weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 import torch
 
 from edgeprune.ir.copy import copy_model
+from edgeprune.ir.trainable import TrainableModel, write_back
 from edgeprune.ir.trainable_stored import with_masters
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers, write_weight
 from edgeprune.mask import mask_from_scores
@@ -57,6 +58,22 @@ class Tightening:
             ordered = _in_order(layer, kept.astype(np.float32))
             found[weight] = torch.from_numpy(ordered).to(weights[weight].device)
         return found
+
+
+def with_weights_of(teacher: TrainableModel, original: ir.Model, model: ir.Model) -> ir.Model:
+    """A copy of `model` with every weight of its layers as the teacher, which is `original`, has it."""
+    before = {layer.name: layer for layer in weighted_layers(with_masters(original))}
+    given = {}
+    for layer in weighted_layers(with_masters(model)):
+        known = before.get(layer.name)
+        if known is not None:
+            pairs = ((layer.weight, known.weight), (layer.bias, known.bias))
+            given.update({str(value.name): str(old.name) for value, old in pairs if value and old})
+    held = {name: teacher.weights[old] for name, old in given.items() if old in teacher.weights}
+    constants = {name: value.const_value for name, value in model.graph.initializers.items()}
+    shapes = {name: None if tensor is None else tuple(tensor.shape) for name, tensor in constants.items()}
+    fitting = {name: tensor for name, tensor in held.items() if shapes.get(name) == tuple(tensor.shape)}
+    return write_back(teacher, model, fitting)
 
 
 def _kept(scores: np.ndarray, level: Level, remaining: float) -> np.ndarray:

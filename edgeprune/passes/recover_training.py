@@ -10,9 +10,7 @@ import onnx_ir as ir
 import torch
 
 from edgeprune.data import Samples
-from edgeprune.ir.trainable import TrainableModel, to_torch, write_back
-from edgeprune.ir.trainable_stored import with_masters
-from edgeprune.ir.weights import weighted_layers
+from edgeprune.ir.trainable import to_torch
 from edgeprune.passes.recover_augment import augment_for
 from edgeprune.passes.recover_checkpoint import (
     State,
@@ -25,7 +23,7 @@ from edgeprune.passes.recover_checkpoint import (
 from edgeprune.passes.recover_checks import explain_first_loss, require_labels
 from edgeprune.passes.recover_judge import Judge, batch_of
 from edgeprune.passes.recover_loss import Watched, distillation_for
-from edgeprune.passes.recover_masks import Tightening, zeros_as_masks
+from edgeprune.passes.recover_masks import Tightening, with_weights_of, zeros_as_masks
 from edgeprune.passes.recover_optimiser import RelativeAdam, gentler, learning_rate, rate_for
 from edgeprune.passes.recover_processes import Processes
 from edgeprune.passes.recover_schedule import schedule_for
@@ -78,7 +76,7 @@ class Training:
         self.augment = augment_for(next(iter(train.inputs.values())).shape[1:]) if len(train.inputs) == 1 else None
         seen = train.slice(0, _STATISTICS_ROWS)
         places = [np.arange(first, first + self.batch) for first in range(0, seen.count - self.batch + 1, self.batch)]
-        start = self.pruned if options.levels is None else _with_weights_of(self.teacher, self.original, self.pruned)
+        start = self.pruned if options.levels is None else with_weights_of(self.teacher, self.original, self.pruned)
         batches = [batch_of(seen, rows, processes.device) for rows in places]
         self.loss = distillation_for(self.original, options.metric, train.labels is not None, self.pruned)
         if self.loss.classes:
@@ -291,19 +289,3 @@ class Training:
 
     def _placed(self, tensors: Tensors) -> Tensors:
         return {name: tensor.to(self.processes.device) for name, tensor in tensors.items()}
-
-
-def _with_weights_of(teacher: TrainableModel, original: ir.Model, model: ir.Model) -> ir.Model:
-    """A copy of `model` with every weight of its layers as the teacher, which is `original`, has it."""
-    before = {layer.name: layer for layer in weighted_layers(with_masters(original))}
-    given = {}
-    for layer in weighted_layers(with_masters(model)):
-        known = before.get(layer.name)
-        if known is not None:
-            pairs = ((layer.weight, known.weight), (layer.bias, known.bias))
-            given.update({str(value.name): str(old.name) for value, old in pairs if value and old})
-    held = {name: teacher.weights[old] for name, old in given.items() if old in teacher.weights}
-    constants = {name: value.const_value for name, value in model.graph.initializers.items()}
-    shapes = {name: None if tensor is None else tuple(tensor.shape) for name, tensor in constants.items()}
-    fitting = {name: tensor for name, tensor in held.items() if shapes.get(name) == tuple(tensor.shape)}
-    return write_back(teacher, model, fitting)
