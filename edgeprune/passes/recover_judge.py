@@ -20,6 +20,7 @@ Tensors = dict[str, Tensor]
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Outputs by name, rows first, of the rows with these numbers."""
 
+_SHARES = ("top1", "top5")
 _PERFECT = {"mse": 0.0}
 
 
@@ -43,6 +44,12 @@ class Judge:
     def is_better(self, value: float, than: float) -> bool:
         """Whether `value` is better `than` another."""
         return value < than if better(self.metric) == "lower" else value > than
+
+    def as_good(self, value: float, as_much: float) -> bool:
+        """Whether `value` is within half a standard error, of a share of rows, of what is `as_much`: chance alone."""
+        if self.metric not in _SHARES:
+            return False
+        return as_much - value <= 0.5 * (as_much * (1.0 - as_much) / max(1, self._rows.count)) ** 0.5
 
     def suffices(self, value: float, wanted: float | None) -> bool:
         """Whether `value` is at least as good as `wanted`, or as good as can be."""

@@ -85,7 +85,7 @@ class Training:
         before = options.clock()
         self.student = Student(start, batches, processes)
         self.taught, self.learnt = (Watched(each, self.loss.features) for each in (self.original, self.student.model))
-        self.best_value = self.value = self._judged(None)
+        self.highest = self.best_value = self.value = self._judged(None)
         self.gentleness = gentler(self._apart(batches)) if self.student.quantized else 1.0
         total = train.count // self.batch * options.epochs
         self.schedule = schedule_for(total, options.minutes, options.clock() - before)
@@ -132,13 +132,16 @@ class Training:
         return ending
 
     def _judge(self) -> None:
+        """Keep the model where it is the best so far, or as good as one before it, whose rate was higher."""
         weights = self.student.plain_weights()
         self.value = self._judged(weights)
         if not self.settled:
             return
         self.stale += 1
-        if self.judge.is_better(self.value, self.best_value):
-            self.best, self.best_value, self.stale = weights, self.value, 0
+        if self.judge.is_better(self.value, self.highest):
+            self.best, self.best_value, self.highest, self.stale = weights, self.value, self.value, 0
+        elif self.best is not None and self.judge.as_good(self.value, self.highest):
+            self.best, self.best_value = weights, self.value
 
     def _judged(self, weights: Tensors | None) -> float:
         """The metric of the student with `weights`, None for the pruned model; integers as they will be written."""
@@ -247,6 +250,7 @@ class Training:
             "spent": self.spent + self.options.clock() - self.began,
             "value": self.value,
             "best value": self.best_value,
+            "highest": self.highest,
             "best": self.best,
             "order": torch.from_numpy(self.order),
             "generator": generator_text(self.generator),
@@ -277,7 +281,7 @@ class Training:
     def _restore(self, state: State) -> None:
         self.done, self.stale, self.settled = state["done"], state["stale"], state["settled"]
         self.spent, self.value = state["spent"], state["value"]
-        self.best, self.best_value = state["best"], state["best value"]
+        self.best, self.best_value, self.highest = state["best"], state["best value"], state["highest"]
         if self.best is not None:
             self.best = self._placed(self.best)
         self.order = state["order"].numpy()

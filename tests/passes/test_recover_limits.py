@@ -12,8 +12,11 @@ from recovery_cases import levels, network, samples, value, weights
 
 from edgeprune.data import Samples
 from edgeprune.errors import EdgepruneError
+from edgeprune.ir.trainable import to_torch
 from edgeprune.passes.prune import Prune
 from edgeprune.passes.recover import Recover
+from edgeprune.passes.recover_judge import Judge
+from edgeprune.passes.recover_processes import Processes
 from edgeprune.passes.recover_schedule import Schedule, schedule_for
 
 
@@ -152,3 +155,17 @@ def test_labels_that_do_not_fit_are_refused(labels: np.ndarray, expected: str) -
     pruned, original, train, validate = case()
     text = refused(Recover(1, "top1"), pruned, original, dataclasses.replace(train, labels=labels), validate)
     assert expected in text and "[labels-misfit]" in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "found", "highest", "alike"),
+    [("top1", 0.5, 0.5, True), ("top1", 0.76, 0.78, True), ("top1", 0.7, 0.78, False), ("mse", 0.1, 0.1, False)],
+)
+def test_a_later_model_counts_where_chance_alone_tells_them_apart(
+    metric: str, found: float, highest: float, alike: bool
+) -> None:
+    """64 rows, of which 0.78 are right: half a standard error is 0.026."""
+    original = network()
+    rows = samples(original, 64, 2, True)
+    judge = Judge(metric, rows, to_torch(original), 16, Processes())
+    assert judge.as_good(found, highest) == alike
