@@ -8,23 +8,19 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from board_runner import on_board
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from library_runner import Context, build, load
 from lowered import canonical
 from qdq_networks import Network
 
-from edgeprune.chip import load_chip
 from edgeprune.data import random_samples
-from edgeprune.deploy.mailbox_runner import MailboxRunner
-from edgeprune.deploy.unicorn_board import UnicornBoard
-from edgeprune.firmware.link import link_firmware
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.ports import input_specs
 from edgeprune.lowering.bands import BANDS_KEY, note_bands
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import Call, Plan
-from edgeprune.lowering.static_library import build_static
 from edgeprune.road.twin import twin_target
 from edgeprune.target import load_target
 
@@ -162,19 +158,9 @@ def test_bands_give_the_same_on_a_board(name: str) -> None:
 
 def board_results(model: ir.Model, feeds: dict[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
     """The bytes of scratch memory and the outputs on an emulated Cortex-M4."""
-    target, chip = load_target(M4), load_chip("emulated-m4")
-    library = build_static(lower(model, target), target, "model")
-    firmware = link_firmware(
-        library.archive,
-        library.sources["edge_model.h"],
-        chip,
-        target,
-        arena_bytes=library.arena.size,
-        steps=[layer.name for layer in library.layers],
-    )
-    board = MailboxRunner(UnicornBoard(firmware.elf, chip), firmware.mailbox_address, firmware.model)
+    memory, board = on_board(model, M4, "emulated-m4")
     found = board.run_rows({name: array.astype(np.float32)[None] for name, array in feeds.items()})
-    return library.arena.size, {name: array[0] for name, array in found.items()}
+    return memory, {name: array[0] for name, array in found.items()}
 
 
 def test_a_note_that_fits_nothing_is_passed_over() -> None:

@@ -9,22 +9,18 @@ import fixed_oracle
 import numpy as np
 import onnx_ir as ir
 import pytest
+from board_runner import on_board
 from library_runner import Context, build, load
 from lowered import canonical
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from qdq_networks import NETWORKS
 
 from edgeprune import flow
-from edgeprune.chip import load_chip
 from edgeprune.data import random_samples
-from edgeprune.deploy.mailbox_runner import MailboxRunner
-from edgeprune.deploy.unicorn_board import UnicornBoard
-from edgeprune.firmware.link import link_firmware
 from edgeprune.ir.execute import Session
 from edgeprune.ir.ports import input_specs
 from edgeprune.ir.states import with_states
 from edgeprune.lowering.lower import lower
-from edgeprune.lowering.static_library import build_static
 from edgeprune.road.twin import twin_target
 from edgeprune.target import load_target
 
@@ -103,20 +99,7 @@ def test_cores_without_floats_give_the_same(name: str, target: str) -> None:
 
 
 def same_on_board(model: ir.Model, name: str, feeds: list[dict[str, np.ndarray]]) -> None:
-    target, chip = load_target(name), load_chip(CHIPS[name])
-    library = build_static(lower(model, target), target, "model")
-    firmware = link_firmware(
-        library.archive,
-        library.sources["edge_model.h"],
-        chip,
-        target,
-        arena_bytes=library.arena.size,
-        steps=[layer.name for layer in library.layers],
-    )
-    compiled, board = (
-        twin(model),
-        MailboxRunner(UnicornBoard(firmware.elf, chip), firmware.mailbox_address, firmware.model),
-    )
+    compiled, (_, board) = twin(model), on_board(model, name, CHIPS[name])
     for row in feeds:
         given = {key: array.astype(np.float32) for key, array in row.items()}
         there = board.run_rows({key: array[None] for key, array in given.items()})
