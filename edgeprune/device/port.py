@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from edgeprune.errors import EdgepruneError
 
 _WRITE_SECONDS = 5.0
 _BLOCK = 65536
+_TRIES = 3
+_PAUSE_SECONDS = 0.01
 
 ANY_PRODUCT = -1
 _BRIDGES = ((0x10C4, 0xEA60), (0x1A86, 0x7523), (0x1A86, 0x55D4), (0x0403, ANY_PRODUCT))
@@ -89,21 +92,38 @@ class Line:
     def read(self, seconds: float) -> bytes:
         """What arrives within `seconds`, as soon as something does; empty where nothing does. Error: probe-lost."""
 
-        def wait() -> bytes:
-            self._serial.timeout = max(0.0, seconds)
-            first = bytes(self._serial.read(1))
-            return first + bytes(self._serial.read(min(self._serial.in_waiting, _BLOCK))) if first else b""
-
-        return bytes(with_failures(self.device, wait))
+        arrived = self._next(seconds)
+        while arrived and len(arrived) < _BLOCK and (more := self._next(0.0)):
+            arrived += more
+        return arrived
 
     def read_exactly(self, size: int, seconds: float) -> bytes:
         """`size` bytes, fewer where they do not arrive within `seconds`. Raises EdgepruneError (probe-lost)."""
 
+        arrived, end = b"", time.monotonic() + seconds
+        while len(arrived) < size and (more := self._next(end - time.monotonic())):
+            arrived += more
+        return arrived
+
+    def _next(self, seconds: float) -> bytes:
+        """The next byte, empty where none comes within `seconds`.
+
+        A line that is there may be told ready and then give nothing, which pyserial takes for the end of it;
+        one that is gone fails each time. Raises EdgepruneError (probe-lost).
+        """
+
         def wait() -> bytes:
             self._serial.timeout = max(0.0, seconds)
-            return bytes(self._serial.read(size))
+            return bytes(self._serial.read(1))
 
-        return bytes(with_failures(self.device, wait))
+        for left in reversed(range(_TRIES)):
+            try:
+                return bytes(with_failures(self.device, wait))
+            except EdgepruneError:
+                if not left:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+        return b""
 
     def drop_input(self) -> None:
         """Forget what has arrived. Raises EdgepruneError (probe-lost)."""
