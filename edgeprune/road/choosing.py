@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from edgeprune.road.costing import with_layouts
 from edgeprune.road.cutting import cut, epochs_of, recovered
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
-from edgeprune.road.tabulating import cost_table, energy_of, tables_for
+from edgeprune.road.pacing import Pace
+from edgeprune.road.tabulating import energy_of, tables_for
 from edgeprune.road.thinning import Thinner, channels_left
 from edgeprune.road.walking import Plan, Walk
 from edgeprune.search.candidates import LayoutTable, best_of
@@ -29,7 +31,10 @@ MARGIN = 0.98
 """A budget is aimed at a little below it, for measurements differ from one another."""
 
 TIGHTENINGS = 3
-"""How often a budget is aimed at again, lower, where the compiled model misses it."""
+"""How often a budget is aimed at again, where the compiled model misses it or leaves much of it."""
+
+SLACK = 0.95
+"""The share of an aim for latency that a compiled model is to use at least: what is left could keep weights."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,14 @@ class Chosen:
     search: Search
 
 
+@dataclass(frozen=True)
+class _Try:
+    """A plan and what was measured of it, compiled."""
+
+    plan: Plan
+    measured: Mapping[str, float]
+
+
 @dataclass
 class Chooser:
     """One search for one model, target and set of wishes."""
@@ -90,8 +103,8 @@ class Chooser:
     costs: CostTable = field(init=False)
     thinner: Thinner = field(init=False)
     tried: int = field(init=False, default=0)
-    pace: float = field(init=False, default=1.0)
-    """How long this machine takes now for what took 1 when the costs were measured."""
+    pace: Pace = field(init=False)
+    """How long this machine takes now for what is in the tables."""
 
     def __post_init__(self) -> None:
         target = self.drafter.target
@@ -99,13 +112,13 @@ class Chooser:
         self.thinner = Thinner(self.judge, target, self.options, self.progress)
         if self.options.pattern is None:
             self.tables += self.thinner.tables(self.tables)
+        self.pace = Pace((self.costs.dense_us, self.costs.dense_us))
 
     def choose(self) -> Chosen:
         """The model; where a budget cannot be met, the nearest that there is."""
         limits = _limits(self.options)
         if self.drafter.measures and self.costs.kind == "measured":
-            whole = Plan(Assignment({}, {}), "", 0)
-            self.pace = self._measured(whole, {"latency": 0.0})["latency"] / self.costs.dense_us
+            self.measured(Plan(Assignment({}, {}), "", 0, self.costs.dense_us), {"latency": 0.0})
             self.tried = 0
         found, plan = self._within(limits) if limits else self._furthest()
         return replace(found, model=with_layouts(found.model, self.costs, plan.levels))
@@ -113,25 +126,27 @@ class Chooser:
     def _within(self, limits: Mapping[str, float]) -> tuple[Chosen, Plan]:
         """The least error within `limits`, which the compiled model keeps too."""
         aims = {name: MARGIN * limit for name, limit in limits.items()}
-        plan = self.least_error(aims)
-        measured = self._measured(plan, limits)
-        for _ in range(TIGHTENINGS):
-            took = {name.removeprefix("predicted_"): value for name, value in measured.items()}
-            missed = [name for name in limits if name in took and took[name] > limits[name]]
-            for name in missed:
-                aims[name] *= MARGIN * limits[name] / took[name]
-            tighter = self.least_error(aims)
-            if not missed or tighter.same_as(plan):
+        tries = [self._tried(self.least_error(aims), limits)]
+        while len(tries) <= TIGHTENINGS and not _reached(tries[-1], limits, aims):
+            for name in _missed(tries[-1].measured, limits):
+                if name != "latency":
+                    aims[name] *= MARGIN * limits[name] / tries[-1].measured[name]
+            plan = self.least_error(aims)
+            if plan.same_as(tries[-1].plan):
                 break
-            plan, measured = tighter, self._measured(tighter, limits)
-        judge = self.thinner.judge_of(plan.start)
-        model = self._trained(judge, cut(judge, plan.levels, self.options, self.progress))
-        return Chosen(model, self._search("error", plan, measured)), plan
+            tries.append(self._tried(plan, limits))
+        kept = _best_within(tries, limits)
+        judge = self.thinner.judge_of(kept.plan.start)
+        model = self._trained(judge, cut(judge, kept.plan.levels, self.options, self.progress))
+        return Chosen(model, self._search("error", kept.plan, kept.measured)), kept.plan
+
+    def _tried(self, plan: Plan, limits: Mapping[str, float]) -> _Try:
+        return _Try(plan, self.measured(plan, limits))
 
     def least_error(self, aims: Mapping[str, float]) -> Plan:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
-        paced = {name: aim / self.factor(name) for name, aim in aims.items()}
-        found = best_of(self.tables, "error", paced)
+        wanted = {name: self.pace.table(aim) if name == "latency" else aim for name, aim in aims.items()}
+        found = best_of(self.tables, "error", wanted)
         if found is None:
             worst = max(aims, key=lambda name: self.floor(name) / aims[name])
             found = best_of(self.tables, worst, {})
@@ -141,26 +156,31 @@ class Chooser:
         if table.start == 0:
             totals["latency"] = self.costs.total(assignment.levels)
             totals["size"] = float(self.costs.size(assignment.levels))
-        totals["latency"] *= self.pace
-        return Plan(Assignment(assignment.levels, totals), table.layout, table.start)
+        table_us = totals["latency"]
+        totals["latency"] = self.pace.now(table_us)
+        return Plan(Assignment(assignment.levels, totals), table.layout, table.start, table_us)
 
     def floor(self, quantity: str) -> float:
         """The least of `quantity` that any assignment has."""
-        sums = (least(table.choices, quantity) + table.fixed[quantity] for table in self.tables)
-        return self.factor(quantity) * min(sums)
+        return self.now(quantity, min(least(table.choices, quantity) + table.fixed[quantity] for table in self.tables))
 
-    def factor(self, quantity: str) -> float:
-        """From the table's unit of `quantity` to what is measured now."""
-        return self.pace if quantity == "latency" else 1.0
+    def now(self, quantity: str, value: float) -> float:
+        """From the `value` of a `quantity` in the tables to what is measured now."""
+        return self.pace.now(value) if quantity == "latency" else value
 
-    def _measured(self, plan: Plan, wanted: Mapping[str, float]) -> dict[str, float]:
-        """What the planned model takes once it is compiled; its weights are cut by size, which costs the same."""
+    def measured(self, plan: Plan, wanted: Mapping[str, float]) -> dict[str, float]:
+        """What the planned model takes once it is compiled; the pace learns from it.
+
+        Its weights are cut by size: which ones are kept does not change what they cost.
+        """
         self.tried += 1
         self.progress("measuring candidates", self.tried - 1, self.tried, "")
         model = self.thinner.judge_of(plan.start).original
         pruned = with_layouts(Prune(plan.levels)(model), self.costs, plan.levels)
-        draft = self.drafter.draft(pruned, self.progress)
-        return self._figures(draft, wanted)
+        found = self._figures(self.drafter.draft(pruned, self.progress), wanted)
+        if (latency := _taken(found).get("latency")) is not None:
+            self.pace = self.pace.learnt(plan.table_us, latency)
+        return found
 
     def _figures(self, draft: Draft, wanted: Mapping[str, float]) -> dict[str, float]:
         found = {"size": float(draft.manifest.total_bytes)}
@@ -177,24 +197,13 @@ class Chooser:
         walk.one_shot()
         if epochs_of(self.judge, self.options):
             walk.trained()
-        measured = self._measured(walk.plan, {objective: 0.0})
-        return Chosen(walk.model, self._search(objective, walk.plan, measured)), walk.plan
+        return Chosen(walk.model, self._search(objective, walk.plan, walk.measured)), walk.plan
 
     def _search(self, objective: str, plan: Plan, measured: Mapping[str, float]) -> Search:
         """What is told of the search that ends here."""
-        kind, basis = self.costs.kind, self.costs.basis
-        channels, totals = channels_left(plan.start), self._exact(plan)
+        kind, basis, totals = self.costs.kind, self.costs.basis, plan.assignment.totals
+        channels = channels_left(plan.start)
         return Search(objective, plan.layout, channels, totals, measured, kind, self.tried, self._assumptions(), basis)
-
-    def _exact(self, plan: Plan) -> Mapping[str, float]:
-        """The totals of a plan, from costs of the very model that its weights are cut from."""
-        totals = dict(plan.assignment.totals)
-        if plan.start:
-            judge, target = self.thinner.judge_of(plan.start), self.drafter.target
-            costs = cost_table(judge, target, self.options, self.progress)
-            totals["latency"] = self.pace * costs.total(plan.levels)
-            totals["size"] = float(costs.size(plan.levels))
-        return totals
 
     def _assumptions(self) -> tuple[str, ...]:
         """What the energy figures rest on, where energy was asked for."""
@@ -219,3 +228,27 @@ def _limits(options: Options) -> dict[str, float]:
 def _quantity(objective: str) -> str:
     """The column of the tables that an objective is about; what has none of its own is best served by speed."""
     return objective if objective in ("energy", "size") else "latency"
+
+
+def _best_within(tries: Sequence[_Try], limits: Mapping[str, float]) -> _Try:
+    """The try of least error that keeps `limits`; where none does, the last."""
+    met = [each for each in tries if not _missed(each.measured, limits)]
+    return min(met, key=lambda each: each.plan.assignment.totals["error"]) if met else tries[-1]
+
+
+def _reached(last: _Try, limits: Mapping[str, float], aims: Mapping[str, float]) -> bool:
+    """Whether the last try keeps `limits` and leaves little of what is aimed at."""
+    if _missed(last.measured, limits):
+        return False
+    return "latency" not in aims or _taken(last.measured).get("latency", math.inf) >= SLACK * aims["latency"]
+
+
+def _missed(measured: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+    """The quantities that are over their limit."""
+    taken = _taken(measured)
+    return [name for name, limit in limits.items() if taken.get(name, 0.0) > limit]
+
+
+def _taken(measured: Mapping[str, float]) -> dict[str, float]:
+    """What was measured, or predicted for the compiled model, by quantity."""
+    return {name.removeprefix("predicted_"): value for name, value in measured.items()}

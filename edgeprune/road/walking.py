@@ -40,6 +40,8 @@ class Plan:
     assignment: Assignment
     layout: str
     start: int
+    table_us: float
+    """What the cost table says that it takes, in microseconds."""
 
     @property
     def levels(self) -> Mapping[str, Level]:
@@ -65,6 +67,8 @@ class Walk:
         self.model: ir.Model = judge.original
         self.share = 1.0
         self.plan = self._planned(1.0)
+        self.measured: Mapping[str, float] = {}
+        """What was measured of the model that is kept."""
 
     def _allowed(self, trained: bool) -> float:
         """Points that a cut may lose on the validate rows."""
@@ -83,6 +87,7 @@ class Walk:
             if not self._try(middle):
                 low = middle
         self._chooser.progress("choosing", BISECTIONS, BISECTIONS, f"{1 / self.share:.2f}x")
+        self._learn()
 
     def trained(self) -> None:
         """Go further step by step, each cut from the last that was trained, while the limit is kept."""
@@ -91,13 +96,21 @@ class Walk:
         efforts = EFFORTS if self._chooser.options.epochs is None else tuple(dict(EFFORTS).items())
         while failures < len(efforts) and time.monotonic() < self._deadline:
             stride, times = efforts[failures]
-            if not self._try(self.share * stride, times):
+            if self._try(self.share * stride, times):
+                self._learn()
+            else:
                 failures += 1
+
+    def _learn(self) -> None:
+        """Measure what was kept: what the tables say of the next cut is set right by it."""
+        self.measured = self._chooser.measured(self.plan, {self._objective: 0.0})
+        if self._objective == "latency":
+            self.share = self._chooser.pace.now(self.plan.table_us) / self._dense
 
     @property
     def _dense(self) -> float:
         whole = [table.dense[self._objective] for table in self._chooser.tables if table.start == 0]
-        return self._chooser.factor(self._objective) * min(whole)
+        return self._chooser.now(self._objective, min(whole))
 
     def _planned(self, share: float) -> Plan:
         return self._chooser.least_error({self._objective: share * self._dense})

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-serial = pytest.importorskip("serial")
+pytest.importorskip("serial")
+
+import serial
 
 from edgeprune.device.port import Line
 from edgeprune.errors import EdgepruneError
