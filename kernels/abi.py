@@ -13,7 +13,7 @@ class Format:
     """How a buffer stores real numbers: real = (stored - zero) * scale, where the buffer holds integers.
 
     A store rounds half to even and keeps to [low, high] in stored units, as ONNX QuantizeLinear does with the bounds
-    of its type. `dtype` is as numpy names it; float32 is stored as it is.
+    of its type. `dtype` is as numpy names it; float32 is stored as it is, float16 as the nearest.
     """
 
     dtype: str = "float32"
@@ -25,7 +25,7 @@ class Format:
     @property
     def quantized(self) -> bool:
         """Whether integers are stored."""
-        return self.dtype != "float32"
+        return self.dtype not in ("float32", "float16")
 
     @property
     def itemsize(self) -> int:
@@ -34,6 +34,7 @@ class Format:
 
 
 FLOAT32 = Format()
+FLOAT16 = Format("float16")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class Machine:
     l1_bytes: int
     l2_bytes: int
     dot: str = "pairs"
+
+    def lanes_of(self, format: Format) -> int:
+        """Values of `format` in one vector register."""
+        return self.lanes * FLOAT32.itemsize // format.itemsize
 
 
 @dataclass(frozen=True)

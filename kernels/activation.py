@@ -12,6 +12,7 @@ from scipy import special
 from tvm import tirx
 
 from edgeprune.kernels.abi import Activation
+from edgeprune.kernels.storage import converted
 from edgeprune.kernels.vector_math import (
     absolute,
     bind,
@@ -27,6 +28,12 @@ from edgeprune.kernels.vector_math import (
 )
 
 
+SIMPLE = frozenset(
+    ("Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu", "Sign", "ThresholdedRelu")
+)
+"""What is computed in float16 as well as float16 can hold it."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One function of x and two parameters.
@@ -40,11 +47,13 @@ class Rule:
 
 
 def activate(activation: Activation, value: Any) -> Any:
-    """The TensorIR expression of `activation` of a float32 expression of any lanes.
+    """The TensorIR expression of `activation` of a float32 or float16 expression of any lanes.
 
-    Raises KeyError where ACTIVATIONS has no row of that name.
+    It is float32 where float16 would do the function harm. Raises KeyError where ACTIVATIONS has no row of that name.
     """
     rule = ACTIVATIONS[activation.name]
+    if activation.name not in SIMPLE:
+        value = converted(value, "float32")
     return bind(value, lambda x: rule.expression(x, activation.alpha, activation.beta), "x")
 
 

@@ -19,7 +19,7 @@ def residuals(epilogue: Sequence[EpilogueStep]) -> tuple[Residual, ...]:
 
 
 def apply_epilogue(epilogue: Sequence[EpilogueStep], value: Any, load: Callable[[int, Residual], Any]) -> Any:
-    """The float32 expression of `epilogue` applied to `value` (scalar or vector).
+    """The expression of `epilogue` applied to the float32 or float16 `value` (scalar or vector), in either type.
 
     `load(i, residual)` gives what is stored of the i-th residual for the same elements, with the same lanes; it is
     called once for each residual step.

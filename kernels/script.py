@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.abi import EpilogueStep, Format, Residual, View
 from edgeprune.kernels.epilogue import apply_epilogue, element
-from edgeprune.kernels.vector_math import lanes_of
+from edgeprune.kernels.vector_math import lanes_of, real_type
 
 FLOAT = "float32"
 INTEGER = "int32"
@@ -111,15 +111,15 @@ def unwoven(value: Any, lanes: int, stride: int) -> Any:
     return shuffle([value], [order.index(lane) for lane in range(lanes)])
 
 
-def splat(value: Any, lanes: int) -> Any:
-    """A vector that holds the scalar `value` in every lane; Python numbers become float32."""
-    scalar = tirx.FloatImm(FLOAT, float(value)) if isinstance(value, int | float) else value
+def splat(value: Any, lanes: int, dtype: str = FLOAT) -> Any:
+    """A vector that holds the scalar `value` in every lane; Python numbers become `dtype`, of real numbers."""
+    scalar = tirx.FloatImm(dtype, float(value)) if isinstance(value, int | float) else value
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
 
 def zeros(format: Format, lanes: int) -> Any:
     """What a buffer of `format` holds of the number zero, in every lane."""
-    return splat(tirx.const(format.zero, format.dtype) if format.quantized else 0.0, lanes)
+    return splat(tirx.const(format.zero, format.dtype), lanes)
 
 
 def shuffle(vectors: Sequence[Any], order: Sequence[int]) -> Any:
@@ -139,7 +139,7 @@ def keep(value: Any) -> Any:
     its own must not appear twice.
     """
     lanes = lanes_of(value)
-    memory = local_array(lanes)
+    memory = local_array(lanes, real_type(value))
     memory.store(0, value, lanes)
     return memory.load(0, lanes)
 

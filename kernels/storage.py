@@ -1,4 +1,7 @@
-"""Loads and stores of real numbers in any storage format: in TensorIR, and in numpy as their reference."""
+"""Loads and stores of real numbers in any storage format: in TensorIR, and in numpy as their reference.
+
+Expressions are float32; what takes float16 too says so.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 from tvm import tirx
 
 from edgeprune.kernels.abi import Format
-from edgeprune.kernels.vector_math import constant, lanes_of, maximum, minimum
+from edgeprune.kernels.vector_math import constant, lanes_of, maximum, minimum, real_type
 
 
 def converted(value: Any, dtype: str) -> Any:
@@ -17,9 +20,9 @@ def converted(value: Any, dtype: str) -> Any:
 
 
 def centred(value: Any, format: Format) -> Any:
-    """The float32 expression of `stored - zero` of stored values: whole numbers, exact; float32 stays as it is."""
+    """The float32 expression of `stored - zero` of stored values: whole numbers, exact; real numbers stay."""
     if not format.quantized:
-        return value
+        return converted(value, "float32")
     real = converted(value, "float32")
     return real - constant(float(format.zero), real) if format.zero else real
 
@@ -27,7 +30,7 @@ def centred(value: Any, format: Format) -> Any:
 def real(value: Any, format: Format) -> Any:
     """The float32 expression of the numbers that stored values stand for."""
     if not format.quantized:
-        return value
+        return converted(value, "float32")
     whole = centred(value, format)
     return apart(whole * constant(format.scale, whole))
 
@@ -38,12 +41,12 @@ def apart(value: Any) -> Any:
 
 
 def added(value: Any, addend: Any, format: Format) -> Any:
-    """A float32 expression plus the numbers that stored values stand for.
+    """A float32 or float16 expression plus the numbers that stored values stand for, of the type of the first.
 
     Integers are scaled and added with one rounding where the target has an instruction for it, with two elsewhere.
     """
     if not format.quantized:
-        return value + addend
+        return value + converted(addend, real_type(value))
     whole = centred(addend, format)
     return multiplied_and_added(whole, constant(format.scale, whole), value)
 
@@ -59,7 +62,7 @@ def on_grid(value: Any, format: Format) -> Any:
 
 
 def rounded(value: Any, format: Format) -> Any:
-    """The nearest number to a float32 expression that `format` can store; float32 stays as it is."""
+    """The nearest number to a float32 expression that `format` can store on its grid; real formats change nothing."""
     if not format.quantized:
         return value
     whole = on_grid(value, format)
@@ -67,9 +70,9 @@ def rounded(value: Any, format: Format) -> Any:
 
 
 def stored(value: Any, format: Format) -> Any:
-    """What a buffer of `format` holds of a float32 expression."""
+    """What a buffer of `format` holds of a float32 expression; of a float16 one where the format is of real numbers."""
     if not format.quantized:
-        return value
+        return converted(value, format.dtype)
     whole = on_grid_integer(value, format)
     return placed(_narrowed(whole, "int16") if format.itemsize == 1 else whole, format)
 
@@ -112,7 +115,7 @@ def added_array(value: np.ndarray, addend: np.ndarray, format: Format, fused: bo
 def written_array(array: np.ndarray, format: Format) -> np.ndarray:
     """What a buffer of `format` holds of a float32 array."""
     if not format.quantized:
-        return array.astype(np.float32)
+        return array.astype(format.dtype)
     scaled = array.astype(np.float32) * np.float32(reciprocal(format))
     whole = np.rint(np.clip(scaled, np.float32(format.low - format.zero), np.float32(format.high - format.zero)))
     return (whole.astype(np.int32) + format.zero).astype(format.dtype)

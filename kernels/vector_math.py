@@ -1,6 +1,7 @@
 """Float32 functions as TensorIR expressions of plain arithmetic, so that every lane stays in vector registers.
 
-Each function takes a float32 expression, scalar or vector, and gives one of the same lanes. Polynomials of exp,
+Each function takes a float32 expression, scalar or vector, and gives one of the same lanes; those that only compare,
+add and multiply take float16 too. Polynomials of exp,
 tanh and erf are those of the Cephes mathematical library (S. L. Moshier), good to about 1e-7 relative.
 """
 
@@ -11,6 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import DataType, tirx
+
+HALF = "float16"
+LARGEST_HALF = 65504.0
+"""The largest number of float16."""
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
@@ -36,9 +41,14 @@ def lanes_of(value: Any) -> int:
     return int(DataType(str(value.ty)).lanes)
 
 
-def constant(value: float, like: Any, dtype: str = "float32") -> Any:
-    """`value` in every lane of an expression as wide as `like`."""
-    scalar = tirx.const(value, dtype)
+def real_type(value: Any) -> str:
+    """The type in which a real-valued expression is computed further: float16 if it is that, else float32."""
+    return HALF if str(value.ty).startswith(HALF) else "float32"
+
+
+def constant(value: float, like: Any, dtype: str | None = None) -> Any:
+    """`value` in every lane of an expression as wide as `like`, and of its real type unless `dtype` says another."""
+    scalar = tirx.const(value, dtype or real_type(like))
     lanes = lanes_of(like)
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
@@ -64,12 +74,17 @@ def select(condition: Any, chosen: Any, otherwise: Any) -> Any:
 
 def maximum(x: Any, bound: float) -> Any:
     """The larger of `x` and the scalar `bound`."""
-    return tirx.max(x, constant(bound, x))
+    return tirx.max(x, constant(_within(bound, x), x))
 
 
 def minimum(x: Any, bound: float) -> Any:
     """The smaller of `x` and the scalar `bound`."""
-    return tirx.min(x, constant(bound, x))
+    return tirx.min(x, constant(_within(bound, x), x))
+
+
+def _within(bound: float, like: Any) -> float:
+    """`bound` as far as the type of `like` can hold it."""
+    return min(max(bound, -LARGEST_HALF), LARGEST_HALF) if real_type(like) == HALF else bound
 
 
 def absolute(x: Any) -> Any:

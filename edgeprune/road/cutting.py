@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 CALIBRATION_ROWS = 512
 _CLASSES = ("top1", "top5")
-FORGIVEN = 0.4
-"""The share of what the original scores higher on the validate rows than on the test rows that a cut may lose."""
+FORGIVEN = 0.5
+"""What a cut may lose of what the original surely scores higher on the validate rows than on the test rows, as a share."""
 
 DEFAULT_EPOCHS = 2
 ENOUGH_ROWS = 1000
@@ -131,10 +131,9 @@ def familiarity(judge: Judge, validate_before: float, trained: bool = False) -> 
     """Points that a cut may lose on the validate rows beyond the limit, because the original knows them by heart.
 
     A network that was trained on its validate rows scores higher there than on the test rows. What it knows by heart
-    goes first when weights go, and costs nothing on rows it has not seen: FORGIVEN of the difference is allowed where
-    it is beyond chance (two standard errors). Of the test rows only the original's score counts. In integers, before
-    the cut is `trained`, half of that is allowed: there the same loss on the validate rows was seen to cost more on
-    others.
+    goes first when weights go, and costs nothing on rows it has not seen: FORGIVEN of the difference is allowed, less
+    what may be chance (two standard errors). Of the test rows only the original's score counts. In integers, before the
+    cut is `trained`, half of that is allowed: there the same loss on the validate rows was seen to cost more on others.
     """
     if judge.before is None or judge.metric not in _CLASSES or judge.rows("validate", 1).labels is None:
         return 0.0
@@ -142,4 +141,4 @@ def familiarity(judge: Judge, validate_before: float, trained: bool = False) -> 
     share = judge.before.value
     chance = 200.0 * (share * (1 - share) / max(1, judge.before.samples)) ** 0.5
     forgiven = FORGIVEN if trained or judge.write.quantized is None else FORGIVEN / 2
-    return forgiven * gap if gap > chance else 0.0
+    return forgiven * max(0.0, gap - chance)

@@ -34,7 +34,7 @@ def build_channels(
     """The kernel of `problem` in the variant the cost model likes best.
 
     `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out] where the problem
-    has one. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
+    has one; both are packed in the type it computes in. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
     where that is not `channel_stride` times its number: gathers and shuffles of channels cost nothing here.
     """
     inputs = entry_inputs(problem, machine) if channel_offsets is None else (1,)
@@ -68,7 +68,7 @@ def build_variant(
 def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
     """Every variant that fits the machine's registers, for a search to try; a rest of channels takes its best tile."""
     found = []
-    splits = channel_splits(problem.group_outputs, machine.lanes)
+    splits = channel_splits(problem.group_outputs, machine.lanes_of(problem.x.format))
     for split, inputs in product(splits, entry_inputs(problem, machine)):
         dense = [np.full((problem.groups, s.blocks), problem.taps * problem.group_inputs // inputs) for s in split]
         ranked = [_ranked(problem, share, kept, machine, inputs) for share, kept in zip(split, dense, strict=True)]
@@ -91,7 +91,7 @@ def estimate_channels(problem: Conv2d, weights: np.ndarray, machine: Machine) ->
 
 def _cheapest(problem: Conv2d, weights: np.ndarray, machine: Machine, runs: tuple[int, ...]) -> tuple[float, Variant]:
     found: list[tuple[float, Variant]] = []
-    for split, inputs in product(channel_splits(problem.group_outputs, machine.lanes), runs):
+    for split, inputs in product(channel_splits(problem.group_outputs, machine.lanes_of(problem.x.format)), runs):
         kept = [kept_entries(weights, share, inputs) for share in split]
         parts = tuple(_ranked(problem, s, k, machine, inputs)[0] for s, k in zip(split, kept, strict=True))
         for variant in (Variant(parts, block_outer=False), Variant(parts, block_outer=True)):

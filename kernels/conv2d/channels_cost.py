@@ -37,7 +37,7 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     """Cycles of one part; `entries` holds what each of its blocks keeps."""
     images, _, _ = problem.grid
     padded = float((np.ceil(entries / part.chains) * part.chains).sum())
-    stream = _stream_cost(part, float(entries.mean()), machine)
+    stream = _stream_cost(problem, part, float(entries.mean()), machine)
     total = 0.0
     for rows, row_pieces in part.rows.pieces:
         for columns, column_pieces in part.columns.pieces:
@@ -75,9 +75,14 @@ def _by_element(part: Part, sums: int) -> float:
     return max(instructions / _ELEMENT_ISSUE, part.inputs * _ELEMENT_LATENCY)
 
 
-def _stream_cost(part: Part, entries: float, machine: Machine) -> float:
+def entry_bytes(problem: Conv2d, part: Part) -> float:
+    """Bytes of the weights of one entry and of its offset."""
+    return float(problem.x.format.itemsize * part.inputs * part.width + 4)
+
+
+def _stream_cost(problem: Conv2d, part: Part, entries: float, machine: Machine) -> float:
     """Cycles to bring one entry's weights from the cache that holds a whole block: each tile reads it anew."""
-    entry = 4.0 * (part.inputs * part.width + 1)
+    entry = entry_bytes(problem, part)
     block = entry * entries
     if block < 0.75 * machine.l1_bytes:
         return 0.0
@@ -88,8 +93,8 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
     """Cycles to fetch input and weights into the first-level cache, were nothing hidden behind arithmetic."""
     images, _, _ = problem.grid
     pixel_units = images.count * part.rows.tiles * part.chunks
-    weights = 4.0 * (part.inputs * part.width + 1) * float(entries.sum())
-    inputs = 4.0 * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
+    weights = entry_bytes(problem, part) * float(entries.sum())
+    inputs = float(problem.x.format.itemsize) * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
     if not variant.block_outer:
         return fetch_cycles(weights, pixel_units, machine) + fetch_cycles(inputs, 1, machine)
     reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1

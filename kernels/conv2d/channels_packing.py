@@ -65,7 +65,7 @@ def pack(
                 rows = weights[group, :, :, first : first + part.valid].reshape(-1, part.inputs, part.valid)
                 kept = np.flatnonzero((rows != 0).any((1, 2)))
                 padded = _padded(kept, part.chains)
-                block = np.zeros((len(padded), part.inputs, part.width), np.float32)
+                block = np.zeros((len(padded), part.inputs, part.width), problem.real)
                 block[: len(kept), :, : part.valid] = rows[kept]
                 places = offsets[group].ravel()[:: part.inputs][padded]
                 table.append((lists.place(places), len(padded), start))
@@ -73,7 +73,7 @@ def pack(
                 start += block.size
                 macs += len(kept) * part.inputs * part.valid
                 biases.append(_block_bias(bias, group * problem.group_outputs + first, part))
-    packed_bias = np.concatenate(biases) if problem.bias else None
+    packed_bias = np.concatenate(biases).astype(problem.real) if problem.bias else None
     return Packed(np.concatenate(blocks), lists.flat(), np.array(table, np.int32).ravel(), packed_bias, macs)
 
 

@@ -119,7 +119,7 @@ def _part_units(problem: Conv2d, part: Part) -> int:
 
 
 def _arguments(problem: Conv2d) -> tuple[_Buffers, Any, Any]:
-    def pointer(name: str, dtype: str = "float32") -> tuple[Any, str]:
+    def pointer(name: str, dtype: str = problem.real) -> tuple[Any, str]:
         return script.arg(name, script.handle(dtype)), dtype
 
     x = pointer("x")
@@ -226,10 +226,10 @@ def _output_places(work: _Work, image: Any, row: Any) -> list[Any]:
 
 def _tile(work: _Work, tile: _Tile) -> None:
     part, count = work.part, len(tile.pixels)
-    buffer = script.alloc_buffer((part.chains * count * part.width,), "float32", scope="local")
+    buffer = script.alloc_buffer((part.chains * count * part.width,), work.problem.real, scope="local")
     sums = _Sums(buffer, count, part.vectors)
     for chain, pixel, vector in product(range(part.chains), range(count), range(len(part.vectors))):
-        sums.store(chain, pixel, vector, _start(work, vector) if chain == 0 else _zero(part.vectors[vector]))
+        sums.store(chain, pixel, vector, _start(work, vector) if chain == 0 else _zero(work, part.vectors[vector]))
     with script.serial(0, tirx.max(tirx.truncdiv(work.block.entries, part.chains), 1)) as turn:
         for chain in range(part.chains):
             _entry(work, tile, sums, turn * part.chains + chain, chain)
@@ -240,15 +240,15 @@ def _tile(work: _Work, tile: _Tile) -> None:
         _finish(work, tile, pixel, vector, script.bind(total))
 
 
-def _zero(lanes: int) -> Any:
-    zero = tirx.const(0.0, "float32")
+def _zero(work: _Work, lanes: int) -> Any:
+    zero = tirx.const(0.0, work.problem.real)
     return zero if lanes == 1 else tirx.Broadcast(zero, lanes)
 
 
 def _start(work: _Work, vector: int) -> Any:
     vectors = work.part.vectors
     if work.buffers.bias is None:
-        return _zero(vectors[vector])
+        return _zero(work, vectors[vector])
     return load_vector(work.buffers.bias, work.block.bias + sum(vectors[:vector]), 1, vectors[vector])
 
 

@@ -11,7 +11,7 @@ from edgeprune.kernels.conv2d.shares import Channels, Split
 
 _MOST_ROWS = 4
 _UNIT_STEPS = 2048
-_LINE = 16
+_LINE_BYTES = 64
 _RUN = 4
 
 
@@ -62,8 +62,10 @@ def multiplies_by_element(machine: Machine) -> bool:
 
 def entry_inputs(problem: Conv2d, machine: Machine) -> tuple[int, ...]:
     """How many input channels an entry may have: runs where lanes are factors and channels lie next to each other."""
-    runs = problem.x.channel_stride == 1 and problem.group_inputs % _RUN == 0
-    return (1, _RUN) if runs and multiplies_by_element(machine) else (1,)
+    if problem.x.channel_stride != 1 or not multiplies_by_element(machine):
+        return (1,)
+    runs = sorted({_RUN, machine.lanes_of(problem.x.format)})
+    return (1, *(run for run in runs if problem.group_inputs % run == 0))
 
 
 def tilings(problem: Conv2d, share: Channels, entries: float, machine: Machine, inputs: int = 1) -> list[Part]:
@@ -101,7 +103,7 @@ def _chunks(problem: Conv2d, share: Channels, entries: float, rows: Split, colum
     """
     steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
     strides = problem.strides[0] * problem.strides[1]
-    written = problem.y.channels if sum(share.vectors) < _LINE else 0
-    footprint = 4 * rows.most * columns.count * (problem.x.channels * strides + written)
+    written = problem.y.channels if sum(share.vectors) * problem.y.format.itemsize < _LINE_BYTES else 0
+    footprint = problem.x.format.itemsize * rows.most * columns.count * (problem.x.channels * strides + written)
     wanted = max(1.0, steps / _UNIT_STEPS, 2 * footprint / machine.l1_bytes)
     return min(columns.tiles, 1 << round(math.log2(wanted)))

@@ -49,7 +49,8 @@ def build_variant(
     if variant.together:
         packed = pack_together(weights, bias, offsets, loop_of(problem, variant), reach(problem, variant))
     else:
-        packed = (*pack_entries(weights, offsets, variant.block), *_own(bias))
+        values, places, table = pack_entries(weights, offsets, variant.block)
+        packed = (values.astype(problem.real), places, table, *_own(bias, problem.real))
     return Kernel(
         func=pixels_function(problem, variant),
         units=unit_count(problem, variant),
@@ -60,8 +61,8 @@ def build_variant(
     )
 
 
-def _own(bias: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    return () if bias is None else (np.array(bias, np.float32, order="C"),)
+def _own(bias: np.ndarray | None, dtype: str) -> tuple[np.ndarray, ...]:
+    return () if bias is None else (np.array(bias, dtype, order="C"),)
 
 
 def estimate_pixels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:

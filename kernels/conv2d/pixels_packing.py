@@ -10,7 +10,7 @@ from edgeprune.kernels.conv2d.pixels_loop import TURN, Loop
 def pack_entries(weights: np.ndarray, offsets: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The non-zero `weights` [groups, taps, in, out] and their `offsets` [groups, taps, in], one list an output.
 
-    Returns (values float32, offsets int32, table int32): the list of output channel o (over all groups) and block b of
+    Returns (values, offsets int32, table int32): the list of output channel o (over all groups) and block b of
     `block` input channels is [table[b*outputs + o], table[b*outputs + o + 1]), ordered by channel, then tap.
     """
     groups, _, inputs, outputs = weights.shape

@@ -36,8 +36,8 @@ def pixels_function(problem: Conv2d, variant: Variant) -> Any:
     count = len(residuals(problem.epilogue))
     held = [step.view.format.dtype for step in residuals(problem.epilogue)]
     apart = problem.bias and not variant.together
-    constants = [script.FLOAT, script.INTEGER, script.INTEGER, *[script.FLOAT] * apart]
-    dtypes = [script.FLOAT, *held, *constants, problem.y.format.dtype]
+    constants = [problem.real, script.INTEGER, script.INTEGER, *[problem.real] * apart]
+    dtypes = [problem.real, *held, *constants, problem.y.format.dtype]
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:
         constants = memories[1 + count : -1]
@@ -116,8 +116,8 @@ def _sums(variant: Variant) -> list[int]:
 
 def _output(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, channel: Any) -> None:
     """One output channel of a tile from its bias to its store."""
-    sums = script.local_array(variant.rows * variant.vectors * variant.width)
-    _fill(variant, sums, _bias(pointers, channel, variant))
+    sums = script.local_array(variant.rows * variant.vectors * variant.width, problem.real)
+    _fill(variant, sums, _bias(problem, pointers, channel, variant))
     _accumulate(problem, variant, pointers, tile, channel, sums)
     _store(problem, variant, pointers, tile, channel, sums)
 
@@ -138,10 +138,10 @@ def _together(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Til
 def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, first: Any, last: Any) -> None:
     """Output channels [first, last) of a tile, one block of input channels after the other."""
     size = variant.rows * variant.vectors * variant.width
-    partial = script.local_array(variant.channels * size)
+    partial = script.local_array(variant.channels * size, problem.real)
     count = blocks(problem, variant)
     with script.serial(0, count) as block, script.serial(first, last) as channel:
-        sums = script.local_array(size)
+        sums = script.local_array(size, problem.real)
         kept = script.let((channel - first) * size)
 
         def restore() -> None:
@@ -152,14 +152,14 @@ def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile
             for place in _sums(variant):
                 partial.store(kept + place, sums.load(place, variant.width), variant.width)
 
-        start = _bias(pointers, channel, variant)
+        start = _bias(problem, pointers, channel, variant)
         script.either(tirx.EQ(block, 0), lambda: _fill(variant, sums, start), restore)
         _accumulate(problem, variant, pointers, tile, block * problem.y.channels + channel, sums)
         script.either(block < count - 1, save, lambda: _store(problem, variant, pointers, tile, channel, sums))
 
 
-def _bias(pointers: _Pointers, channel: Any, variant: Variant) -> Any:
-    return script.splat(pointers.bias.load(channel) if pointers.bias else 0.0, variant.width)
+def _bias(problem: Conv2d, pointers: _Pointers, channel: Any, variant: Variant) -> Any:
+    return script.splat(pointers.bias.load(channel) if pointers.bias else 0.0, variant.width, problem.real)
 
 
 def _fill(variant: Variant, sums: Memory, value: Any) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from edgeprune.kernels.abi import Machine, Residual
+from edgeprune.kernels.abi import FLOAT32, Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.lines import LANES, runs_of
 from edgeprune.kernels.conv2d.pixels_loop import REGISTERS, TURN, Loop
@@ -73,7 +73,7 @@ def blocks(problem: Conv2d, variant: Variant) -> int:
 def in_neighbours(problem: Conv2d, number: int) -> bool:
     """Whether pixels of the output (0) or of residual number - 1 are float32 next to each other."""
     views = [problem.y, *(step.view for step in problem.epilogue if isinstance(step, Residual))]
-    return not views[number].format.quantized and problem.grid[2].output_steps[number] == 1
+    return views[number].format == FLOAT32 and problem.grid[2].output_steps[number] == 1
 
 
 def loop_of(problem: Conv2d, variant: Variant) -> Loop:
@@ -85,7 +85,7 @@ def loop_of(problem: Conv2d, variant: Variant) -> Loop:
 def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
     """Every tile that leaves a register for the weight and one for the input, in its best blocking."""
     _, rows, columns = problem.grid
-    width = 1 << (min(machine.lanes, columns.count).bit_length() - 1)
+    width = 1 << (min(machine.lanes_of(problem.x.format), columns.count).bit_length() - 1)
     most = machine.registers - 2 if machine.registers <= 16 else machine.registers - 6
     across = vector_count(problem, width)
     found = []
@@ -105,7 +105,8 @@ def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
 def _together(problem: Conv2d, machine: Machine) -> list[Variant]:
     """Every tile of several output channels whose sums stay in registers, where lanes are factors."""
     _, rows, columns = problem.grid
-    if not multiplies_by_element(machine) or not _in_lines(problem) or columns.count < LANES:
+    alike = multiplies_by_element(machine) and problem.x.format == FLOAT32
+    if not alike or not _in_lines(problem) or columns.count < LANES:
         return []
     across, found = columns.count // LANES, []
     for together in (size for size in _TOGETHER if problem.group_outputs % size == 0):
@@ -143,14 +144,14 @@ def _share(problem: Conv2d, variant: Variant) -> int:
 def _channel_bytes(problem: Conv2d, variant: Variant) -> int:
     """Bytes of cache lines that one tile reads of one input channel."""
     columns = problem.grid[2]
-    pixels = min(variant.vectors * variant.width, columns.count)
+    pixels, each = min(variant.vectors * variant.width, columns.count), problem.x.format.itemsize
     if columns.count != problem.y.width:
-        return variant.rows * (pixels * 4 + _LINE)
+        return variant.rows * (pixels * each + _LINE)
     height = (variant.rows - 1) * problem.strides[0] + (problem.kernel[0] - 1) * problem.dilations[0] + 1
     length = (pixels - 1) * problem.strides[1] + (problem.kernel[1] - 1) * problem.dilations[1] + 1
-    if length * 4 + 2 * _LINE >= problem.x.row_stride * 4:
-        return height * problem.x.row_stride * 4 + _LINE
-    return height * (length * 4 + _LINE)
+    if length * each + 2 * _LINE >= problem.x.row_stride * each:
+        return height * problem.x.row_stride * each + _LINE
+    return height * (length * each + _LINE)
 
 
 def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:

@@ -16,7 +16,7 @@ class Conv2d:
 
     `kernel`, `strides` and `dilations` are (vertical, horizontal); `pads` is (top, left): what is read below and
     to the right follows from the size of `y`. Wherever a tap reaches outside `x`, zeros must lie in memory. The
-    float kernels read float32 and store what `y` has; residuals may have any format too.
+    float kernels compute in what `x` holds, float32 or float16, and store what `y` has; residuals may have any format.
     """
 
     x: View
@@ -28,6 +28,11 @@ class Conv2d:
     groups: int = 1
     bias: bool = False
     epilogue: tuple[EpilogueStep, ...] = ()
+
+    @property
+    def real(self) -> str:
+        """The type that float kernels compute in, and hold weights and biases in."""
+        return self.x.format.dtype
 
     @property
     def taps(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from edgeprune.kernels.abi import Activation, Machine, Residual
+from edgeprune.kernels.abi import FLOAT32, Activation, Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.problem import Conv2d
 
@@ -50,12 +50,13 @@ def fits(problem: Conv2d, machine: Machine) -> bool:
     steps = (*problem.kernel, *problem.strides, *problem.dilations, problem.groups) == (3, 3, 1, 1, 1, 1, 1)
     sizes = (problem.y.height % _SIDE, problem.y.width % _SIDE, problem.x.channels % LANES, problem.y.channels % LANES)
     strides = (problem.x.channel_stride, problem.y.channel_stride) == (1, 1)
-    whole = steps and strides and not any(sizes) and not problem.y.format.quantized
+    formats = problem.x.format == problem.y.format == FLOAT32
+    whole = steps and strides and not any(sizes) and formats
     return multiplies_by_element(machine) and whole and plain
 
 
 def _vectors_of(stride: int, step: Residual) -> bool:
-    return stride == 1 and not step.view.format.quantized
+    return stride == 1 and step.view.format == FLOAT32
 
 
 def variants(problem: Conv2d, machine: Machine) -> list[Variant]:
