@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CALIBRATION_ROWS = 512
 _CLASSES = ("top1", "top5")
 FORGIVEN = 0.5
-"""What a cut may lose of what the original surely scores higher on the validate rows than on the test rows, as a share."""
+"""The share of what the original surely scores higher on the validate rows than on others that a cut may lose."""
 
 DEFAULT_EPOCHS = 2
 ENOUGH_ROWS = 1000
