@@ -18,6 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_HALF_FLAGS = ("fphp", "asimdhp")
+"""How /proc/cpuinfo of 64-bit Arm names arithmetic of half precision."""
+
 _HOSTS = (
     "x86-64-v4-vnni",
     "x86-64-v4",
@@ -79,7 +82,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `patterns` are those its kernels turn into time, finest first. `clock_mhz` is that of a typical machine: predicted
     cycles become time by it. `dot` names the integer product that its kernels use. Where `arithmetic` is "fixed",
     int8 layers are rescaled in integers as TFLite defines it, by "float" as ONNX does. Memory as fast as a cache
-    counts as one. `cores` and `memory_bytes` are what the smallest such machine has, 0 where unknown.
+    counts as one. `half` says that its vectors compute in float16 as well as in float32, twice as many at once; `real`
+    is what layers of real numbers compute in. `cores` and `memory_bytes` are what the smallest such machine has, 0 where unknown.
     """
 
     name: str
@@ -98,6 +102,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 0
     dot: str = "generic"
     arithmetic: Literal["float", "fixed"] = "float"
+    half: bool = False
+    real: Literal["float32", "float16"] = "float32"
     patterns_int8: tuple[str, ...] = ()
     energy: EnergyFacts | None = None
     predict: PredictFacts | None = None
@@ -109,7 +115,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.vector_bytes // 4
 
     def for_precision(self, precision: str) -> Target:
-        """The same target with the patterns that pay in `precision`, fp32 or int8."""
+        """The same target as it computes in `precision`, with the patterns that pay there: fp32, fp16 or int8."""
+        if precision == "fp16":
+            flags = tuple(dict.fromkeys((*self.cpu_flags, *_HALF_FLAGS)))
+            return msgspec.structs.replace(self, real="float16", cpu_flags=flags)
         if precision != "int8" or not self.patterns_int8:
             return self
         return msgspec.structs.replace(self, patterns=self.patterns_int8)

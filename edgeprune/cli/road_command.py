@@ -79,8 +79,8 @@ def road_command(verb: Callable[[RoadRequest], None]) -> Callable[..., None]:
         choices |= {"size": _bytes(size, "--size"), "ram": _bytes(ram, "--ram")}
         choices |= {} if max_drop is None else {"max_drop": max_drop, "max_drop_given": True}
         options = replace(Options(**choices), **_presets(profile, ctx, data is not None))
-        check_supported(options)
         wanted = _target(target, board)
+        check_supported(options, load_target(wanted))
         check_output(output)
         check_data(data, random_calibration)
         source = model_file(model, arch, dimension)

@@ -40,7 +40,7 @@ Sparsity = Annotated[float | None, typer.Option(help="Share of the weights to re
 PatternText = Annotated[str | None, typer.Option(help="What is removed together: 1x1, 1x16, 2:4, 2:4/1x16, channel.")]
 Criterion = Annotated[str, typer.Option(help="What judges what may go.", autocompletion=complete_criterion)]
 Dense = Annotated[bool, typer.Option("--dense", help="Remove nothing.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or int8. (fp16: no target has it yet.)")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, int8, or fp16 where the target has it.")]
 MaxDrop = Annotated[float | None, typer.Option(metavar="POINTS", help="Accuracy it may cost. [default: 1.0]")]
 Latency = Annotated[float | None, typer.Option(metavar="MS", help="Budget: milliseconds an inference.")]
 Size = Annotated[str | None, typer.Option(metavar="BYTES", help="Budget: weights and code, as 64k.")]

@@ -123,17 +123,19 @@ class SerialMemory:
         return answer.body
 
     def _answered(self, request: Frame, size: int) -> Frame:
-        """Send until an answer comes; while a model runs, rarely and for longer."""
+        """Send until an answer comes, some times at least; while a model runs, rarely and for longer."""
         assert self._line is not None
         content = encode(request)
         seconds = _SLACK_SECONDS + 10 * (len(content) + size + _OVERHEAD) / self._baud
         deaf = self._running or request.body[:4] == struct.pack("<I", self.mailbox_address + _SEQUENCE)
         end = time.monotonic() + (self._busy_seconds if deaf else 0.0) + _TRIES * seconds
-        while (left := end - time.monotonic()) > 0:
+        tries = 0
+        while (left := end - time.monotonic()) > 0 or tries < _TRIES:
+            tries += 1
             if self._running:
-                self._hear(min(_POLL_SECONDS, left), None)
+                self._hear(min(_POLL_SECONDS, max(left, 0.0)), None)
             self._line.write(content)
-            answer = self._hear(min(seconds, max(left, 0.0)), request.number)
+            answer = self._hear(seconds, request.number)
             if answer is not None:
                 self._running = False
                 return answer

@@ -25,7 +25,7 @@ from edgeprune.ir.canonical_norm import write_out_group_norms
 from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
 from edgeprune.ir.canonical_powers import align_exponents
 from edgeprune.ir.canonical_preceding import fold_preceding
-from edgeprune.ir.canonical_resize import drop_empty_sizes
+from edgeprune.ir.canonical_resize import simplify_resizes
 from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
 from edgeprune.ir.canonical_spatial import name_global_pools, untranspose_convolutions
 from edgeprune.ir.canonical_stage import reason, stage
@@ -43,7 +43,7 @@ _SIMPLIFICATION: tuple[Step, ...] = (
     remove_no_ops,
     infer_shapes,
     align_exponents,
-    drop_empty_sizes,
+    simplify_resizes,
     make_windows_explicit,
     join_movements,
     fold_pads,

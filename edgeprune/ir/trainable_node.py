@@ -17,20 +17,20 @@ Row = Callable[..., "Tensor | tuple[Tensor, ...]"]
 
 
 class Facts:
-    """The attributes and the constant inputs of one node; `rank` is that of its first input, None where not known."""
+    """The `attributes` and the constant inputs of one node; `rank` is that of its first input, None where not known."""
 
     def __init__(self, node: ir.Node) -> None:
         self.name = node.name or node.op_type
         self.op = node.op_type
         self.outputs = len(node.outputs)
         self.rank = None if not node.inputs or node.inputs[0] is None else _rank(node.inputs[0])
-        self._attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        self.attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         self._constants = [None if value is None or value.const_value is None else value for value in node.inputs]
         self._present = [value is not None for value in node.inputs]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The attribute `name`, or `default` where the node does not set it."""
-        return self._attributes.get(name, default)
+        return self.attributes.get(name, default)
 
     def constant(self, index: int) -> np.ndarray | None:
         """The constant input at `index`; None where the node has no such input.

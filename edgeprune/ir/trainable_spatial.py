@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from edgeprune.ir.interpolation import resamplings
 from edgeprune.ir.trainable_node import Facts, Row, Tensor
 
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -144,84 +143,22 @@ def pad(facts: Facts, x: Tensor, *_: Tensor | None) -> Tensor:
 
 
 def resize(facts: Facts, x: Tensor, *_: Tensor | None) -> Tensor:
-    """ONNX Resize by nearest, linear or cubic interpolation, one axis after the other."""
-    axes = facts.get("axes") or range(x.ndim)
-    scales, sizes = facts.constant(2), facts.integers(3)
-    if facts.get("antialias", 0) or facts.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        raise facts.refuse("it filters or crops")
-    if sizes is not None and facts.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise facts.refuse("it keeps an aspect ratio")
-    for index, axis in enumerate(axes):
-        size = x.shape[axis]
-        scale = float(scales.reshape(-1)[index]) if sizes is None and scales is not None else None
-        after = sizes[index] if sizes is not None else math.floor(size * (1.0 if scale is None else scale) + 1e-6)
-        if after != size or scale not in (None, 1.0):
-            x = _interpolated(facts, x, axis, after, after / size if scale is None else scale)
-    return x
-
-
-def _interpolated(facts: Facts, x: Tensor, axis: int, after: int, scale: float) -> Tensor:
-    mode = facts.get("mode", "nearest")
-    coordinate = facts.get("coordinate_transformation_mode", "half_pixel")
-    if mode == "nearest":
-        places = _nearest(x.shape[axis], after, scale, coordinate, facts.get("nearest_mode", "round_prefer_floor"))
-        return x.index_select(axis, torch.from_numpy(places).to(x.device))
-    cubic = facts.get("cubic_coeff_a", -0.75) if mode == "cubic" else None
-    matrix = _matrix(x.shape[axis], after, scale, coordinate, cubic, bool(facts.get("exclude_outside", 0)))
-    return (x.movedim(axis, -1) @ torch.from_numpy(matrix).to(x)).movedim(-1, axis)
-
-
-def _sources(size: int, after: int, scale: float, coordinate: str) -> np.ndarray:
-    """The coordinate in the source of each of `after` results."""
-    places = np.arange(after, dtype=np.float64)
-    if coordinate == "align_corners":
-        return places * (size - 1) / max(1, after - 1)
-    if coordinate == "asymmetric":
-        return places / scale
-    if coordinate == "pytorch_half_pixel" and after == 1:
-        return np.zeros(1)
-    offset = 0.0
-    if coordinate == "half_pixel_symmetric":
-        offset = size / 2 * (1 - after / (scale * size))
-    return offset + (places + 0.5) / scale - 0.5
-
-
-def _nearest(size: int, after: int, scale: float, coordinate: str, rounding: str) -> np.ndarray:
-    roundings: dict[str, Callable[[np.ndarray], Any]] = {
-        "floor": np.floor,
-        "ceil": np.ceil,
-        "round_prefer_floor": lambda places: np.ceil(places - 0.5),
-        "round_prefer_ceil": lambda places: np.floor(places + 0.5),
-    }
-    places = roundings[rounding](_sources(size, after, scale, coordinate).round(9))
-    return np.clip(places, 0, size - 1).astype(np.int64)
-
-
-@lru_cache(maxsize=32)
-def _matrix(size: int, after: int, scale: float, coordinate: str, cubic: float | None, inside_only: bool) -> np.ndarray:
-    """The [size, after] float32 matrix of linear or cubic interpolation."""
-    places = _sources(size, after, scale, coordinate)
-    if cubic is None:
-        places = places.clip(0, size - 1)
-    lowest = np.floor(places).astype(int)
-    matrix = np.zeros((size, after))
-    for step in (0, 1) if cubic is None else (-1, 0, 1, 2):
-        taps = lowest + step
-        distance = np.abs(places - taps)
-        weights = 1 - distance if cubic is None else _cubic(distance, cubic)
-        if cubic is not None and inside_only:
-            weights = np.where((taps >= 0) & (taps < size), weights, 0)
-        np.add.at(matrix, (taps.clip(0, size - 1), np.arange(after)), weights)
-    if cubic is not None and inside_only:
-        matrix /= matrix.sum(axis=0)
-    return matrix.astype(np.float32)
-
-
-def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic convolution kernel."""
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+    """ONNX Resize, one axis after the other."""
+    sizes = facts.constant(3)
+    scales = facts.constant(2) if sizes is None else None
+    found = resamplings(x.shape, facts.attributes, facts.constant(1), scales, sizes)
+    inside: Tensor | None = None
+    for each in found:
+        if each.copies:
+            x = x.index_select(each.axis, torch.from_numpy(each.taps[0]).to(x.device))
+            continue
+        matrix = torch.from_numpy(each.matrix(x.shape[each.axis])).to(x)
+        x = (x.movedim(each.axis, -1) @ matrix).movedim(-1, each.axis)
+        if not each.inside.all():
+            shape = [-1 if axis == each.axis else 1 for axis in range(x.ndim)]
+            mask = torch.from_numpy(each.inside).to(x.device).reshape(shape)
+            inside = mask if inside is None else inside & mask
+    return x if inside is None else x.where(inside, x.new_tensor(facts.get("extrapolation_value", 0.0)))
 
 
 SPATIAL: dict[str, Row] = {

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
-from edgeprune.kernels.abi import FLOAT32, EpilogueStep, Format, Kernel, Machine, Residual, Rounded, View
+from edgeprune.kernels.abi import EpilogueStep, Format, Kernel, Machine, Residual, Rounded, View
 from edgeprune.kernels.conv2d.channels import build_channels
 from edgeprune.kernels.conv2d.pixels import build_pixels
 from edgeprune.kernels.conv2d.problem import Conv2d
@@ -79,13 +79,13 @@ def _linear(program: Program, group: Group) -> None:
 def _numbers(program: Program, group: Group) -> tuple[Numbers | None, Format]:
     """The whole numbers of a layer that multiplies integers and scales them as real numbers, and how it reads them.
 
-    Where integers are otherwise rescaled in fixed point, such a layer reads a copy in pairs' format.
+    A layer of real numbers reads what its kernel computes in. Where integers are otherwise rescaled in fixed point, such a layer reads a copy in pairs' format.
     """
     x = format_of(program, group.inputs[0])
     if x.quantized and program.target.arithmetic == "fixed":
         x = Format("int16", x.scale, 0, x.low - x.zero, x.high - x.zero)
     numbers = integer_numbers(program.quantized, group, x)
-    return numbers, FLOAT32 if numbers is None else x
+    return numbers, program.real if numbers is None else x
 
 
 def _integer_machine(program: Program) -> Machine:

@@ -56,6 +56,7 @@ class Expansion:
 def expand(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with such nodes replaced; itself where it has none. Raises NotImplementedError for a form not known."""
     from edgeprune.lowering.recurrent import expand_gru, expand_lstm, expand_rnn
+    from edgeprune.lowering.resize import expand_resize
 
     table: dict[str, Callable[[Expansion], None]] = {
         "Celu": _celu,
@@ -65,6 +66,7 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
         "LSTM": expand_lstm,
         "OneHot": _one_hot,
         "RNN": expand_rnn,
+        "Resize": expand_resize,
     }
     if not any(node.op_type in table for node in model.graph.node):
         return model

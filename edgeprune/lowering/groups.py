@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
+from edgeprune.ir.interpolation import node_resamplings
 from edgeprune.ir.weights import WeightedLayer, weighted_layers
 from edgeprune.kernels.abi import Activation, Format, Rounded
 from edgeprune.lowering.activations import BINARY_OPS, activation_of, gated_activation
@@ -32,6 +34,9 @@ Kind = Literal[
 
 IMAGE_KINDS = frozenset({"conv2d", "depthwise", "pool", "elementwise", "pointwise", "upsample"})
 """Kinds whose results are stored as images, in the layout of the graph."""
+
+HALF_KINDS = frozenset({"conv2d", "depthwise", "linear", "pool", "elementwise", "upsample"})
+"""Kinds whose kernels compute in float16, and store that, where the target's real numbers are such."""
 
 _ALONE = ("movement", "region", "store", "upsample", "pointwise", "softmax", "lstm")
 """Kinds that take in nothing of what follows them."""
@@ -192,21 +197,20 @@ def _is_pool(node: ir.Node) -> bool:
 
 
 def upsample_factors(node: ir.Node) -> tuple[int, int] | None:
-    """The whole factors of a nearest-neighbour Resize that repeats pixels, or None for any other Resize."""
+    """The whole factors of a Resize that repeats pixels, or None for any other Resize."""
     source, target = node.inputs[0], node.outputs[0]
-    if source is None or not (is_image(source) and is_image(target)):
+    found = node_resamplings(node)
+    if source is None or found is None or not (is_image(source) and is_image(target)):
         return None
-    if node.attributes.get_string("mode", "nearest") != "nearest":
-        return None
-    (_, channels, height, width), (_, new_channels, new_height, new_width) = shape_of(source), shape_of(target)
-    if channels != new_channels or new_height % height or new_width % width:
-        return None
-    coordinates = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
-    rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor")
-    exact = (coordinates == "asymmetric" and rounding == "floor") or (
-        coordinates == "half_pixel" and rounding.startswith("round_prefer")
-    )
-    return (new_height // height, new_width // width) if exact else None
+    factors = {2: 1, 3: 1}
+    for each in found:
+        factor, left = divmod(each.taps.shape[1], shape_of(source)[each.axis])
+        if each.axis not in factors or left or not each.copies:
+            return None
+        if not np.array_equal(each.taps[0], np.repeat(np.arange(shape_of(source)[each.axis]), factor)):
+            return None
+        factors[each.axis] = factor
+    return factors[2], factors[3]
 
 
 def _extend(group: Group, outputs: set[int], taken: set[int], grids: Mapping[int, Format]) -> Group:

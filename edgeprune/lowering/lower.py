@@ -11,11 +11,12 @@ import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.states import states_of
+from edgeprune.kernels.abi import Format
 from edgeprune.lowering.bands import Banded, split_into_bands
 from edgeprune.lowering.copying import copy
 from edgeprune.lowering.emit import emit
 from edgeprune.lowering.fixed_point import fixed_point_numbers
-from edgeprune.lowering.groups import Group, find_groups, shape_of
+from edgeprune.lowering.groups import HALF_KINDS, Group, find_groups, shape_of
 from edgeprune.lowering.keeping import keep_in_place
 from edgeprune.lowering.layout import Layout, Mode, input_buffer, output_buffer, plan_layout, stored_format
 from edgeprune.lowering.lstm import join_lstms
@@ -65,6 +66,8 @@ def _lowered(
     bands = split_into_bands(quantized) if fixed_point else []
     model, groups = quantized.model, settled_groups(quantized, fixed_point)
     trace = trace_movements(groups)
+    if target.real == "float16":
+        quantized.halves = {id(value) for group in groups if group.kind in HALF_KINDS for value in group.outputs}
     modes = _modes(groups, trace, target, mode, _integer_groups(quantized, groups, trace))
     fixed = fixed_point_numbers(quantized, groups, trace) if fixed_point else {}
     layout = plan_layout(model, groups, trace, modes, quantized, fixed)
@@ -140,7 +143,7 @@ def _modes(
 ) -> Modes:
     mode = mode or noted_modes(groups)
     if not mode:
-        return choose_modes(groups, trace, machine_of(target), integer)
+        return choose_modes(groups, trace, machine_of(target), integer, Format(target.real))
     modes = {id(group.anchor): mode for group in groups} if isinstance(mode, str) else named_modes(groups, mode)
     return {anchor: "channels" if anchor in integer else chosen for anchor, chosen in modes.items()}
 

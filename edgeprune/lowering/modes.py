@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.ir.weights import read_weight
-from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.abi import FLOAT32, Format, Machine
 from edgeprune.kernels.conv2d.channels import estimate_channels
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.pixels import estimate_pixels
@@ -41,12 +41,19 @@ Modes = Mapping[int, Mode]
 """The layout of each group's result, by the identity of its anchor node; channels-last for any other."""
 
 
-def choose_modes(groups: Sequence[Group], trace: Trace, machine: Machine, fixed: Collection[int] = ()) -> Modes:
-    """The layouts with the smallest estimated total of convolutions and layout changes; `fixed` is channels-last."""
+def choose_modes(
+    groups: Sequence[Group], trace: Trace, machine: Machine, fixed: Collection[int] = (), real: Format = FLOAT32
+) -> Modes:
+    """The layouts with the smallest estimated total of convolutions and layout changes; `fixed` is channels-last.
+
+    `real` is the format that convolutions of real numbers compute in.
+    """
     images = _images(groups, trace)
     if not _has_zeros(images, 1 if multiplies_by_element(machine) else machine.lanes):
         return {}
-    costs = {id(group.anchor): _CHANNELS if id(group.anchor) in fixed else _costs(group, machine) for group in images}
+    costs = {
+        id(group.anchor): _CHANNELS if id(group.anchor) in fixed else _costs(group, machine, real) for group in images
+    }
     planar = cheapest(
         {key: (cost["channels"], cost["pixels"]) for key, cost in costs.items()},
         [
@@ -98,7 +105,7 @@ def _edges(images: Sequence[Group], trace: Trace) -> list[tuple[int, int, int]]:
     return edges
 
 
-def _costs(group: Group, machine: Machine) -> dict[Mode, float]:
+def _costs(group: Group, machine: Machine, real: Format) -> dict[Mode, float]:
     """Estimated cycles in both layouts; nothing for what takes about the same in either."""
     window = window_of(group)
     if group.kind != "conv2d" or window is None or group.layer is None or _pixels(shape_of(group.output)) == 1:
@@ -109,7 +116,7 @@ def _costs(group: Group, machine: Machine) -> dict[Mode, float]:
     def problem(mode: Mode) -> Conv2d:
         x, _ = new_home("x", source, mode, window.halo(source, target), image=True)
         y, _ = new_home("y", target, mode, (0, 0, 0, 0), image=True)
-        views = image_view(x.place), image_view(y.place)
+        views = image_view(x.place, real), image_view(y.place, real)
         geometry = (window.kernel, window.strides, window.dilations, window.pads[:2])
         return Conv2d(*views, *geometry, groups, bias=True, epilogue=())
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.kernels.abi import FLOAT32, Format, View
+from edgeprune.kernels.abi import FLOAT16, FLOAT32, Format, View
 from edgeprune.lowering.copying import copy, separate
 from edgeprune.lowering.geometry import Halo
 from edgeprune.lowering.groups import shape_of
@@ -83,7 +83,8 @@ def image_operand(
         if found is not None and (gather or (found[1] is None and _is_native(found[0], mode))):
             place = found[0] if not any(halo) else beside(found[0], _home(program, value).place)
             return Operand(buffer, image_view(place, format), found[1])
-    if gather and program.machine.lanes > _FEW_CHANNELS and _is_planar(buffer, places) and wanted in (None, format):
+    lanes = program.machine.lanes_of(wanted or format)
+    if gather and lanes > _FEW_CHANNELS and _is_planar(buffer, places) and wanted in (None, format, FLOAT16):
         mode = "pixels"
     home = _copied(program, value, buffer, places, halo, mode, wanted or format)
     return Operand(home.place.buffer, image_view(home.place, wanted or format))
@@ -155,7 +156,7 @@ def _copied(
     program: Program, value: ir.Value, buffer: str, places: np.ndarray, halo: Halo, mode: Mode, format: Format
 ) -> Home:
     """A copy of `value` in the layout `mode` with border `halo` in `format`, made once."""
-    name = f"copy:{value.name}:{mode}:{'.'.join(map(str, halo))}" + f":{format.dtype}" * format.quantized
+    name = f"copy:{value.name}:{mode}:{'.'.join(map(str, halo))}" + f":{format.dtype}" * (format != FLOAT32)
     home, storage = new_home(name, shape_of(value), mode, halo, image=True, format=format)
     if name not in program.layout.buffers:
         program.add_storage(name, storage)

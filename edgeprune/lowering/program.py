@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.kernels.abi import Kernel, Machine, View
+from edgeprune.kernels.abi import Format, Kernel, Machine, View
 from edgeprune.lowering.integers import Numbers
 from edgeprune.lowering.layout import Layout, Storage
 from edgeprune.lowering.plan import Buffer, Call, ClearHalo, Constant, Kept, Layer, Part, Plan, Port, Step
@@ -50,6 +50,11 @@ class Program:
     _symbols: dict[int, str] = field(default_factory=dict)
     _functions: dict[str, Any] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
+
+    @property
+    def real(self) -> Format:
+        """What kernels of real numbers compute in."""
+        return Format(self.target.real)
 
     @property
     def machine(self) -> Machine:

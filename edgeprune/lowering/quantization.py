@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.edit import constant, new_constant, new_node
-from edgeprune.kernels.abi import FLOAT32, Format
+from edgeprune.kernels.abi import FLOAT16, FLOAT32, Format
 from edgeprune.kernels.integer.dot import IDIOMS
 from edgeprune.lowering.movement import is_movement, move_numbers
 
@@ -46,7 +46,7 @@ class Quantized:
     `grids` has the values that are rounded to a grid; `integers` the constants that are stored as integers. `readings`
     has, by node identity, the grids of those that read stored numbers on another one than they were stored on;
     `unsigned` the values whose integers the model has as unsigned ones. With `stored_ports` the inputs and outputs of
-    the model are stored on their grids, else they are real numbers.
+    the model are stored on their grids, else they are real numbers. `halves` are the values that float16 holds.
     """
 
     model: ir.Model
@@ -55,11 +55,13 @@ class Quantized:
     stored_ports: bool = False
     readings: dict[int, Format] = field(default_factory=dict)
     unsigned: set[int] = field(default_factory=set)
+    halves: set[int] = field(default_factory=set)
 
     def storage(self, value: ir.Value) -> Format:
         """How `value` is stored by what computes it."""
-        real = value.is_graph_output() and not self.stored_ports
-        return FLOAT32 if real else self.grids.get(id(value), FLOAT32)
+        if value.is_graph_output() and not self.stored_ports:
+            return FLOAT32
+        return self.grids.get(id(value), FLOAT16 if id(value) in self.halves else FLOAT32)
 
     def rounding(self, value: ir.Value) -> Format | None:
         """The grid that a store of `value` does not round to by itself."""

@@ -123,12 +123,14 @@ def _port(port: PlannedPort, built: Built) -> Port:
 def measure(draft: Draft, judge: Judge, model: ir.Model, progress: Progress = silent) -> Score | None:
     """The test score of the compiled library where this machine can run it, else of the `model` it was made from.
 
-    A microcontroller's integers are computed here as they are there.
+    A microcontroller's integers, and half precision, are computed here as they are there.
     """
-    if judge.test is not None and draft.manifest.target.arithmetic == "fixed":
+    target = draft.manifest.target
+    here = host_cpu_flags().issuperset(target.cpu_flags)
+    if judge.test is not None and (target.arithmetic == "fixed" or (target.real == "float16" and not here)):
         with draft.package() as package, open_twin(package, progress) as twin:
             return _of_outputs(draft, judge).score_runner(twin.run, twin.reset, progress)
-    if judge.test is None or not host_cpu_flags().issuperset(draft.manifest.target.cpu_flags):
+    if judge.test is None or not here:
         return judge.score(model)
     with draft.package() as package, package.runner() as runner:
         return _of_outputs(draft, judge).score_runner(runner.run, runner.reset, progress)

@@ -53,8 +53,8 @@ def begin(
     Raises EdgepruneError: precision-unsupported, backend-unsupported, target-unknown, state-invalid (usage);
     what reading the model and the data raises.
     """
-    check_supported(options)
     facts = load_target(target)
+    check_supported(options, facts)
     arrived, told = arrive(with_states(load_model(model), options.states))
     arrived = with_scores(arrived)
     judge = judge_of(with_real_weights(arrived), data, options.seed, resume_for(output))

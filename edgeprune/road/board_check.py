@@ -22,6 +22,9 @@ from edgeprune.target import Target, host_cpu_flags
 TOLERANCE = 1e-4
 """How far a float output may be from the host's, absolutely or as a share of it: sums are added in another order."""
 
+HALF_TOLERANCE = 0.03
+"""How far an output of half precision may be from one in float32, as a share of the largest of its row, or of 1."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,11 +64,11 @@ def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -
     if _runs_here(manifest.target):
         with package.runner() as runner:
             return run_rows(runner.run, rows, runner.reset), "the same library on this machine"
-    if manifest.precision == "fp32":
+    if manifest.precision in ("fp32", "fp16"):
         from edgeprune.ir.stream import Stream
 
         stream = Stream(model_of(package))
-        return run_rows(stream.run, rows, stream.reset), "the package's model on ONNX Runtime"
+        return run_rows(stream.run, rows, stream.reset), "the package's model on ONNX Runtime, in float32"
     with open_twin(package, progress) as twin:
         how = f"the package's model compiled for {twin_target(manifest.target).name}"
         return run_rows(twin.run, rows, twin.reset), how
@@ -81,17 +84,23 @@ def compare(
 ) -> Verdict:
     """The verdict on outputs by name, rows along the first axis; those in `real` are computed in float32.
 
+    Integers are equal, real numbers within TOLERANCE of each, or HALF_TOLERANCE of a row where `precision` is fp16.
+
     Raises EdgepruneError (board-outputs-differ) that names the row and the output that are furthest off.
     """
     furthest = widest = 0.0
     for name, ours_of in ours.items():
         tolerance = TOLERANCE if precision != "int8" or name in real else 0.0
+        tolerance = HALF_TOLERANCE if precision == "fp16" else tolerance
         widest = max(widest, tolerance)
         wanted, given = ours_of.astype(np.float64), theirs[name].astype(np.float64)
         same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
         with np.errstate(invalid="ignore"):
             difference = np.where(same, 0.0, np.abs(given - wanted))
-        wrong = ~same & ~(difference <= tolerance * np.maximum(1.0, np.abs(wanted)))
+        size = np.abs(wanted)
+        if precision == "fp16":
+            size = size.reshape(len(size), -1).max(axis=1).reshape(-1, *[1] * (size.ndim - 1))
+        wrong = ~same & ~(difference <= tolerance * np.maximum(1.0, size))
         if wrong.any():
             row = int(np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))[0])
             worst = difference[row].max()

@@ -6,18 +6,23 @@ from collections.abc import Mapping
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.options import Options
+from edgeprune.target import Target, load_target, target_names
 
 
-def check_supported(options: Options) -> None:
-    """Refuse what no stage does yet.
+def check_supported(options: Options, target: Target) -> None:
+    """Refuse what no stage does yet, or not for `target`.
 
     Raises EdgepruneError: precision-unsupported, backend-unsupported (usage).
     """
-    if options.precision == "fp16":
-        hint = "no target has it yet: take auto, fp32 or int8"
-        raise _unsupported("precision", "--precision fp16", hint)
+    if options.precision == "fp16" and not target.half:
+        able = [name for name in target_names() if name != "host" and load_target(name).half]
+        what = f"{target.name} has no arithmetic of half precision"
+        hint = f"take auto, fp32 or int8, or a target that has it: {', '.join(able)}"
+        raise EdgepruneError("precision-unsupported", what, where="--precision fp16", hint=hint, exit_code=2)
     if options.backend != "tvm":
-        raise _unsupported("backend", f"--backend {options.backend}", "take tvm, which lowers for every target")
+        name, hint = f"--backend {options.backend}", "take tvm, which lowers for every target"
+        what = f"{name} is not supported yet"
+        raise EdgepruneError("backend-unsupported", what, where=name, hint=hint, exit_code=2)
 
 
 def has_budget(options: Options) -> bool:
@@ -72,7 +77,3 @@ def _latency_shortfall(budget: float | None, figures: Mapping[str, float]) -> st
     if budget is None or need <= budget:
         return ""
     return f"latency is {need:.3f} ms ({kind}), {need - budget:.3f} ms over the budget of {budget:g}"
-
-
-def _unsupported(kind: str, name: str, hint: str) -> EdgepruneError:
-    return EdgepruneError(f"{kind}-unsupported", f"{name} is not supported yet", where=name, hint=hint, exit_code=2)

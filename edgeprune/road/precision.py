@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.quantization import is_quantized
 from edgeprune.ir.stored_weights import with_real_weights, without_pairs
+from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.ir.write_out_recurrent import write_out_recurrent
 from edgeprune.metric import drop_points
 from edgeprune.options import Options
@@ -23,8 +26,10 @@ from edgeprune.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Precision = Literal["fp32", "int8", "mixed"]
-"""Real numbers, integers wherever kernels have them, or integers but for the layers that lose most by it."""
+Precision = Literal["fp32", "fp16", "int8", "mixed"]
+"""Real numbers, those in half precision, integers wherever kernels have them, or integers but for the layers that lose most by it."""
+
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 _SHARE = 0.5
 """The share of the accuracy limit that quantization may take in a mixed model; the rest is for pruning."""
@@ -32,8 +37,8 @@ _SHARE = 0.5
 
 def precisions(arrived: ir.Model, options: Options) -> tuple[Precision, ...]:
     """What to try, one after another until limits and budgets are met: a float model stays float if it can."""
-    if options.precision == "fp32":
-        return ("fp32",)
+    if options.precision == "fp32" or options.precision == "fp16":
+        return (options.precision,)
     if options.precision == "int8" or is_quantized(arrived):
         return ("int8",)
     by_hand = options.dense or options.sparsity is not None or options.pattern is not None
@@ -46,14 +51,15 @@ def in_precision(
     """The judge of the model in `precision`; the float original, if there is one, stays its teacher.
 
     Its channels are put in order before, so that teacher and student have the same. Raises EdgepruneError:
-    data-missing (usage), quantization-invalid, and what the calibration rows may be wrong in.
+    data-missing (usage), precision-overflow, quantization-invalid, and what the calibration rows may be wrong in.
     """
+    if precision == "fp32" or precision == "fp16":
+        original = without_pairs(judge.original) if is_quantized(arrived) else judge.original
+        if precision == "fp16":
+            _require_range(original)
+        return replace(judge, original=original, write=Writer(real=precision))
     if is_quantized(arrived):
-        if precision == "fp32":
-            return replace(judge, original=without_pairs(judge.original))
         return replace(judge, write=Writer.of(arrived))
-    if precision == "fp32":
-        return judge
     _require_data(judge, options)
     if options.permute and not options.dense:
         judge = replace(judge, original=Permute(_coarsest(target, options))(judge.original, progress))
@@ -100,6 +106,16 @@ def _mixed(judge: Judge, whole: Judge, options: Options, progress: Progress) -> 
 def _coarsest(target: Target, options: Options) -> Pattern:
     """The pattern that channels are ordered for."""
     return parse_pattern(options.pattern or target.for_precision("int8").patterns[-1])
+
+
+def _require_range(model: ir.Model) -> None:
+    """Refuse weights that half precision cannot hold."""
+    for layer in weighted_layers(model):
+        largest = float(np.abs(read_weight(layer)).max(initial=0.0))
+        if largest > _LARGEST_HALF:
+            what = f"a weight of {largest:g} is beyond what half precision holds, {_LARGEST_HALF:g}"
+            hint = "take --precision fp32"
+            raise EdgepruneError("precision-overflow", what, where=f"node {layer.node.name}", hint=hint)
 
 
 def _require_data(judge: Judge, options: Options) -> None:

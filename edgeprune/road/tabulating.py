@@ -21,7 +21,7 @@ from edgeprune.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_ACTIVATION_BYTES: dict[Precision, int] = {"fp32": 4, "int8": 2}
+_ACTIVATION_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
 """Of one element as it is stored between layers: integers are kept centred in two bytes where words are of pairs."""
 
 ERROR_ROWS = 256

@@ -29,8 +29,8 @@ class _Compiled(NamedTuple):
 
 
 def twin_target(target: Target) -> Target:
-    """This machine, computing integers as `target` does."""
-    here = load_target("host")
+    """This machine, computing integers and real numbers as `target` does."""
+    here = msgspec.structs.replace(load_target("host"), real=target.real)
     if target.arithmetic == here.arithmetic:
         return here
     return msgspec.structs.replace(here, arithmetic=target.arithmetic, dot=_PLAIN_DOT)

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Passes change real weights; what is judged, compiled and saved has the integers of `quantized`, where given."""
+    """Passes change real weights; what is judged, compiled and saved has the integers of `quantized`, where given.
+
+    Real numbers are saved as they are, and compiled to `real`.
+    """
 
     quantized: ir.Model | None = None
+    real: Literal["fp32", "fp16"] = "fp32"
 
     def __call__(self, model: ir.Model) -> ir.Model:
         """The model as it is judged, compiled and saved. Raises EdgepruneError (quantization-invalid)."""
@@ -36,5 +40,5 @@ class Writer:
 
     @property
     def precision(self) -> Precision:
-        """What the weights and activations of most layers are: fp32 or int8."""
-        return "fp32" if self.quantized is None else "int8"
+        """What the weights and activations of most layers are: fp32, fp16 or int8."""
+        return self.real if self.quantized is None else "int8"

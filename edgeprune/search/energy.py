@@ -8,7 +8,7 @@ from typing import Literal
 from edgeprune.errors import EdgepruneError
 from edgeprune.target import EnergyFacts, Target
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 _MILLI = 1e9
 """Picojoules in a millijoule."""
@@ -49,6 +49,8 @@ class EnergyModel:
 
     @property
     def _mac_pj(self) -> float:
+        if self.precision == "fp16":
+            return self.facts.fp32_mac_pj / 2  # twice as many in a vector
         return self.facts.int8_mac_pj if self.precision == "int8" else self.facts.fp32_mac_pj
 
     @property

@@ -71,7 +71,7 @@ def float_tile(
         taps = [script.let(pointers.weight(filters + (first + tap) * lanes, lanes)) for tap in range(problem.kernel[1])]
         for offset, uses in columns:
             place = origin + (down + offset * problem.x.pixel_stride)
-            value = script.let(converted(pointers.x.load(place, lanes), script.FLOAT))
+            value = script.let(converted(pointers.x.load(place, lanes), problem.real))
             for pixel, tap in uses:
                 sums[pixel] = script.let(sums[pixel] + value * taps[tap])
     for pixel, total in enumerate(sums):

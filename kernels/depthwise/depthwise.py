@@ -35,7 +35,7 @@ def build_depthwise(
     machine: Machine,
     scales: np.ndarray | None = None,
 ) -> Kernel:
-    """The kernel of `problem` with float32 `weights` [C, taps] and `bias` [C].
+    """The kernel of `problem` with float32 `weights` [C, taps] and `bias` [C], packed in the type it computes in.
 
     Where `x` stores integers, weights and bias are whole numbers, of int8 and int32 range, and float32 `scales` [C]
     are what a sum of each channel is multiplied by. Raises ValueError where the views are neither both
@@ -45,7 +45,7 @@ def build_depthwise(
     if problem.integer != (scales is not None):
         raise ValueError("scales go with an input of integers")
     if scales is None:
-        constants = [np.array(array, np.float32, order="C") for array in (weights, bias) if array is not None]
+        constants = [np.array(array, problem.real, order="C") for array in (weights, bias) if array is not None]
     else:
         constants = whole_constants(problem, weights, bias, scales)
         problem = replace(problem, bias=True, epilogue=needed(problem.epilogue, y.format))
@@ -65,6 +65,7 @@ def build_depthwise(
         packed = pack_channels(taps, chains.WIDTH) if chained else pack_widening(taps)
         constants = [packed, constants[1].astype(np.int64).astype(np.int32), constants[2]]
     dtypes = tuple(str(array.dtype) for array in constants)
+    lanes = machine.lanes if problem.integer else machine.lanes_of(x.format)
     if fours:
         pixels = quads.tile_pixels(machine.registers)
         func = quads_function(problem, machine.dot, machine.lanes, pixels, dtypes, spread)
@@ -80,10 +81,10 @@ def build_depthwise(
         func = widening_function(problem, machine.dot, pixels, dtypes)
         units, label = y.batch * y.height, "widening"
     elif x.channel_stride == y.channel_stride == 1:
-        func = channels_function(problem, machine.lanes, tile_pixels(problem, machine.registers), dtypes)
-        constants[0], units, label = pack_channels(constants[0], machine.lanes), y.batch * y.height, "channels"
+        func = channels_function(problem, lanes, tile_pixels(problem, machine.registers), dtypes)
+        constants[0], units, label = pack_channels(constants[0], lanes), y.batch * y.height, "channels"
     elif x.pixel_stride == y.pixel_stride == 1:
-        func = planar_function(problem, machine.lanes, tile_rows(problem, machine.registers), dtypes)
+        func = planar_function(problem, lanes, tile_rows(problem, machine.registers), dtypes)
         units, label = y.batch * y.channels, "planar"
     else:
         raise ValueError("a depthwise convolution needs two channels-last or two planar images")

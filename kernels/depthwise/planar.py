@@ -56,7 +56,7 @@ def _tile(problem: Depthwise, pointers: Pointers, at: tuple[Any, Any, Any, Any],
         right = tap_column * problem.dilations[1]
         for offset, uses in reads:
             place = origin + (right + offset * problem.x.row_stride)
-            value = script.let(converted(pointers.x.load_woven(place, lanes, problem.strides[1]), script.FLOAT))
+            value = script.let(converted(pointers.x.load_woven(place, lanes, problem.strides[1]), problem.real))
             for pixel, tap in uses:
                 sums[pixel] = script.let(sums[pixel] + value * taps[tap])
     for below, woven in enumerate(sums):

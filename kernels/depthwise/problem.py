@@ -23,7 +23,8 @@ class Depthwise:
 
     `x` lies in zeros wide enough for `pads` (top, left) and for what the kernel reads beyond the bottom and right.
     Pairs are (vertical, horizontal). Both views are channels-last, or both planar; residuals have the layout of `y`
-    and do not overlap it. Where `x` stores integers the sum is of whole numbers, and exact; it is scaled once.
+    and do not overlap it. Where `x` stores integers the sum is of whole numbers, and exact; it is scaled once. Else it
+    is of the type that `x` holds, float32 or float16, as are weights and bias.
     """
 
     x: View
@@ -44,6 +45,11 @@ class Depthwise:
     def integer(self) -> bool:
         """Whether whole numbers are summed."""
         return self.x.format.quantized
+
+    @property
+    def real(self) -> str:
+        """The type of the sums where real numbers are summed; whole ones that are added in vectors have float32."""
+        return script.FLOAT if self.integer else self.x.format.dtype
 
     @property
     def residuals(self) -> tuple[Residual, ...]:
@@ -75,6 +81,7 @@ class Pointers:
     scales: Memory | None
     y: Memory
     wide: bool
+    real: str
 
     @classmethod
     def of(cls, problem: Depthwise, memories: Sequence[Memory], dtypes: Sequence[str]) -> Pointers:
@@ -87,16 +94,17 @@ class Pointers:
         bias = constants[1] if problem.bias else None
         scales = constants[-1] if problem.integer else None
         return cls(
-            memories[0], tuple(memories[1 : 1 + count]), constants[0], bias, scales, memories[-1], "int32" in dtypes
-        )
+            memories[0], tuple(memories[1 : 1 + count]), constants[0], bias, scales, memories[-1],
+            "int32" in dtypes, problem.real,
+        )  # fmt: skip
 
     def start(self, channel: Any, lanes: int) -> Any:
         """What the sum of `lanes` channels starts from: their bias, or zero."""
-        return self.bias.load(channel, lanes) if self.bias and not self.wide else script.splat(0.0, lanes)
+        return self.bias.load(channel, lanes) if self.bias and not self.wide else script.splat(0.0, lanes, self.real)
 
     def weight(self, index: Any, lanes: int) -> Any:
-        """`lanes` weights as float32."""
-        return converted(self.weights.load(index, lanes), script.FLOAT)
+        """`lanes` weights in the type of the sums."""
+        return converted(self.weights.load(index, lanes), self.real)
 
     def store(self, problem: Depthwise, total: Any, at: Sequence[Any], lanes: int, along: str) -> None:
         """Write `lanes` results at (image, channel, row, column), scaled, the epilogue applied."""

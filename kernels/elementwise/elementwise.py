@@ -10,9 +10,9 @@ from typing import Any
 from tvm import tirx
 
 from edgeprune.kernels import script
-from edgeprune.kernels.abi import Activation, Format, Kernel, Machine, View
+from edgeprune.kernels.abi import FLOAT16, FLOAT32, Activation, Format, Kernel, Machine, View
 from edgeprune.kernels.elementwise.axes import Axis, Units, advanced, merged, ordered, vectors, view_axes
-from edgeprune.kernels.elementwise.program import Held, Step, evaluate
+from edgeprune.kernels.elementwise.program import Held, Step, evaluate, is_simple
 from edgeprune.kernels.elementwise.table import table_of
 from edgeprune.kernels.elementwise.woven import emit_woven, is_woven
 from edgeprune.kernels.integer.finish import needed
@@ -28,7 +28,8 @@ class Elementwise:
 
     `program` is in postfix order: ("input", i) and ("constant", value) push a value, an `Activation` or `Rounded`
     replaces the last one, and (name,) of BINARY, ("Pow",) or ("Where",) takes its operands, the first one pushed
-    first. An input that is broadcast along an axis has stride 0 there. `y` may be one of the inputs, in place, but
+    first. An input that is broadcast along an axis has stride 0 there. It is computed in float16 where all views hold
+    that and nothing in the program loses by it, else in float32. `y` may be one of the inputs, in place, but
     must not otherwise overlap them. Each view is read or written in its own format; where stored integers are added
     or taken away they are scaled and added with one rounding, if the target can.
     """
@@ -65,10 +66,11 @@ def _function(problem: Elementwise, lanes: int) -> Any:
     axes = merged(ordered(view_axes(views)))
     strides, woven = axes[-1].strides, is_woven(axes)
     formats = [view.format for view in problem.inputs]
-    lanes = 2 * lanes if any(view.format.quantized for view in views) else lanes
+    lanes = 2 * lanes if any(view.format != FLOAT32 for view in views) else lanes
+    halves = all(view.format == FLOAT16 for view in views) and is_simple(problem.program)
 
     def evaluated(loaded: Sequence[Any], width: int) -> Any:
-        values = [Held(value, format) for value, format in zip(loaded, formats, strict=True)]
+        values = [Held(value, format, halves) for value, format in zip(loaded, formats, strict=True)]
         return stored(evaluate(problem.program, values, width), problem.y.format)
 
     def body(memories: list[Memory], begin: Any, end: Any) -> None:

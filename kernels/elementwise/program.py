@@ -10,26 +10,36 @@ from tvm import tirx
 
 from edgeprune.kernels import script, vector_math
 from edgeprune.kernels.abi import Activation, Format, Rounded
-from edgeprune.kernels.activation import activate
+from edgeprune.kernels.activation import SIMPLE, activate
 from edgeprune.kernels.storage import added, centred, multiplied_and_added, real, rounded
 
 Step = Activation | Rounded | tuple[Any, ...]
+_SIMPLE_STEPS = frozenset(("input", "Add", "Sub", "Mul", "Max", "Min", "PRelu"))
 
 
 @dataclass(frozen=True)
 class Held:
-    """An operand as it was loaded: what `format` stores."""
+    """An operand as it was loaded: what `format` stores; `as_it_is`: its real numbers are computed with in its type."""
 
     value: Any
     format: Format
+    as_it_is: bool = False
 
     def real(self) -> Any:
-        """The float32 expression of its numbers."""
-        return real(self.value, self.format)
+        """The expression of its numbers, float32 unless it is taken as it is."""
+        return self.value if self.as_it_is else real(self.value, self.format)
+
+
+def is_simple(program: Sequence[Step]) -> bool:
+    """Whether float16 computes `program` as well as it can hold what that gives: no functions, and no constants."""
+    return all(
+        step.name in SIMPLE if isinstance(step, Activation) else isinstance(step, tuple) and step[0] in _SIMPLE_STEPS
+        for step in program
+    )
 
 
 def evaluate(program: Sequence[Step], inputs: Sequence[Held], lanes: int) -> Any:
-    """The float32 expression of `program`, in postfix order as `Elementwise` has it, over `inputs` of `lanes` lanes.
+    """The expression of `program`, in postfix order as `Elementwise` has it, over `inputs` of `lanes` lanes.
 
     Raises ValueError where the program does not leave one value, KeyError where it names an unknown operator.
     """

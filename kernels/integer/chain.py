@@ -24,13 +24,41 @@ LOADS = (8, 16, 32, 64)
 """Bytes that are loaded at once."""
 
 _VECTOR = "<8 x i16>"
-_FOUR = "{ " + ", ".join([_VECTOR] * 4) + " }"
 
 
-def _joined(first: str, second: str, result: str, lanes: int) -> str:
-    order = ", ".join(f"i32 {lane}" for lane in range(2 * lanes))
-    kind = f"<{lanes} x i16>"
-    return f"  %{result} = shufflevector {kind} %{first}, {kind} %{second}, <{2 * lanes} x i32> <{order}>\n"
+def _spread(count: int) -> str:
+    """The function `spread` of `count` words."""
+    result, vectors = f"<{8 * count} x i16>", "{ " + ", ".join([_VECTOR] * count) + " }"
+    head = f"define internal {result} @edgeprune_spread{count}(ptr %place) alwaysinline {{\n"
+    if count == 1:
+        return (
+            f"{head}  %one = load i16, ptr %place, align 1\n"
+            f"  %lane = insertelement {_VECTOR} poison, i16 %one, i32 0\n"
+            f"  %all = shufflevector {_VECTOR} %lane, {_VECTOR} poison, {_order([0] * 8)}\n"
+            f"  ret {result} %all\n}}\n"
+        )
+    load = f"@llvm.aarch64.neon.ld{count}r.v8i16.p0"
+    lines = [f"declare {vectors} {load}(ptr)\n{head}  %words = call {vectors} {load}(ptr %place)\n"]
+    lines += [f"  %word{i} = extractvalue {vectors} %words, {i}\n" for i in range(count)]
+    lines += [_joined(f"word{i}", f"word{i + 1}", f"pair{i}", 8, 8) for i in range(0, count - 1, 2)]
+    if count > 2:
+        lines.append(_joined("pair0", "pair2" if count == 4 else "word2", "pairs", 16, 8 * (count - 2)))
+    return "".join([*lines, f"  ret {result} %{'pairs' if count > 2 else 'pair0'}\n}}\n"])
+
+
+def _joined(first: str, second: str, result: str, lanes: int, more: int) -> str:
+    """The `more` lanes of `second`, not more than the `lanes` of `first`, behind those."""
+    text, kind = "", f"<{lanes} x i16>"
+    if more < lanes:
+        order = _order([*range(more), *[0] * (lanes - more)])
+        text = f"  %{second}wide = shufflevector <{more} x i16> %{second}, <{more} x i16> poison, {order}\n"
+        second = f"{second}wide"
+    order = _order(range(lanes + more))
+    return f"{text}  %{result} = shufflevector {kind} %{first}, {kind} %{second}, {order}\n"
+
+
+def _order(places: Sequence[int]) -> str:
+    return f"<{len(places)} x i32> <{', '.join(f'i32 {place}' for place in places)}>"
 
 
 def _next(count: int) -> str:
@@ -45,20 +73,13 @@ def _next(count: int) -> str:
 
 
 SOURCE = (
-    f"declare {_FOUR} @llvm.aarch64.neon.ld4r.v8i16.p0(ptr)\n"
     f"define internal {_VECTOR} @edgeprune_whole({_VECTOR} %vector) alwaysinline {{\n"
     f'  %same = call {_VECTOR} asm "", "=w,0"({_VECTOR} %vector) nounwind memory(none)\n'
     f"  ret {_VECTOR} %same\n}}\n"
     f"define internal {_VECTOR} @edgeprune_after({_VECTOR} %word, <4 x i32> %sum) alwaysinline {{\n"
     f'  %same = call {_VECTOR} asm "", "=w,0,w"({_VECTOR} %word, <4 x i32> %sum) nounwind memory(none)\n'
     f"  ret {_VECTOR} %same\n}}\n"
-    "define internal <32 x i16> @edgeprune_spread(ptr %place) alwaysinline {\n"
-    f"  %words = call {_FOUR} @llvm.aarch64.neon.ld4r.v8i16.p0(ptr %place)\n"
-    + "".join(f"  %word{i} = extractvalue {_FOUR} %words, {i}\n" for i in range(4))
-    + _joined("word0", "word1", "lower", 8)
-    + _joined("word2", "word3", "upper", 8)
-    + _joined("lower", "upper", "all", 16)
-    + "  ret <32 x i16> %all\n}\n"
+    + "".join(_spread(count) for count in range(1, 5))
     + "".join(
         f"define internal <{bytes} x i8> @edgeprune_load{bytes}(ptr %place, i64 %step) alwaysinline {{\n"
         "  %there = getelementptr i8, ptr %place, i64 %step\n"
@@ -152,20 +173,20 @@ def next_place(place: Any, step: Any, totals: Sequence[Any]) -> Any:
     return let(tirx.call_extern("handle", f"edgeprune_next{len(totals)}", place, step, *totals))
 
 
-def spread_words(place: Any) -> list[Any]:
-    """The four words from the pointer `place` on, each everywhere in a vector of 16 bytes."""
-    words = held(tirx.call_extern("int16x32", "edgeprune_spread", place), "int16", 32)
-    return [tirx.reinterpret("int8x16", shuffle([words], range(8 * i, 8 * i + 8))) for i in range(4)]
+def spread_words(place: Any, count: int) -> list[Any]:
+    """The `count` words from the pointer `place` on, each everywhere in a vector of 16 bytes."""
+    words = held(tirx.call_extern(f"int16x{8 * count}", f"edgeprune_spread{count}", place), "int16", 8 * count)
+    return [tirx.reinterpret("int8x16", shuffle([words], range(8 * i, 8 * i + 8))) for i in range(count)]
 
 
-def picked_words(place: Any, tables: int, codes: Any) -> list[Any]:
-    """The four words of the bytes that `codes` choose from `tables` vectors that lie from the pointer `place` on."""
+def picked_words(place: Any, tables: int, codes: Any, count: int) -> list[Any]:
+    """The first `count` words of the bytes that `codes` choose from `tables` vectors that lie from the pointer `place` on."""
     loaded = bytes_at(place, 0, 16 * tables)
     window = [shuffle([loaded], range(16 * i, 16 * i + 16)) for i in range(tables)]
     name = f"llvm.aarch64.neon.tbl{tables}.v16i8"
     picked = tirx.call_llvm_pure_intrin("int8x16", name, *window, tirx.reinterpret("int8x16", codes))
     words = held(tirx.reinterpret("int16x8", picked), "int16", 8)
-    everywhere = [splat(shuffle([words], [i]), 8) for i in range(4)]
+    everywhere = [splat(shuffle([words], [i]), 8) for i in range(count)]
     whole = [held(tirx.call_extern("int16x8", "edgeprune_whole", word), "int16", 8) for word in everywhere]
     return [tirx.reinterpret("int8x16", word) for word in whole]
 

@@ -28,7 +28,8 @@ from edgeprune.kernels.integer.chain import (
     unknown,
     way_at,
 )
-from edgeprune.kernels.integer.entries import VECTOR_BYTES, short_chains
+from edgeprune.kernels.integer.entries import VECTOR_BYTES
+from edgeprune.kernels.integer.kinds import Kind, heir
 from edgeprune.kernels.integer.state import Code, Sums
 from edgeprune.kernels.integer.variant import Part
 from edgeprune.kernels.script import Memory, let, serial
@@ -104,7 +105,7 @@ class _Tile:
             self.ways.move(2 * _WAY_BYTES)
             place.store(self.entry(place.load(), forwards, kind, ways[0]))
             place.store(self.entry(place.load(), forwards[::-1], kind, ways[1]))
-        if len(self.part.kinds) == 1:
+        if heir(self.part.kinds) is None:
             with serial(0, tirx.truncmod(entries, 2)):
                 self.entry(place.load(), forwards, kind, None)
 
@@ -114,7 +115,7 @@ class _Tile:
         self.ways.move(_WAY_BYTES)
         return next_place(self.start, way, [])
 
-    def entry(self, place: Any, pixels: Sequence[int], kind: int, way: Any) -> Any:
+    def entry(self, place: Any, pixels: Sequence[int], kind: Kind, way: Any) -> Any:
         """Add an entry whose first of `pixels` is at `place`; the place that is `way` beyond the last one.
 
         At first the weights of all words, then one pixel after the other.
@@ -122,16 +123,17 @@ class _Tile:
         idiom, part, vectors = self.code.idiom, self.part, range(len(self.part.vectors))
         stored, size = self.weights.load(), part.width * idiom.depth
         codes = VECTOR_BYTES if part.picks else 0
-        weights = [chain_weights(stored, codes + i * size, part.vectors) for i in range(idiom.chained)]
+        weights = [chain_weights(stored, codes + i * size, part.vectors) for i in range(kind.words)]
         picks = bytes_at(stored, 0, VECTOR_BYTES) if part.picks else None
-        self.weights.move(codes + idiom.chained * size)
-        short = short_chains(part.share.valid)[kind]
+        self.weights.move(codes + kind.words * size)
         ways = [self.far[self.steps[later] - self.steps[now]] for now, later in pairwise(pixels)]
         for pixel, step in zip(pixels, [*ways, way], strict=True):
-            words = picked_words(place, part.picks, picks) if part.picks else spread_words(place)
+            words = (
+                picked_words(place, part.picks, picks, kind.words) if part.picks else spread_words(place, kind.words)
+            )
             for vector in vectors:
                 own = [of_word[vector // 2] for of_word in weights]
-                total, words = chained(self.sums.load(0, pixel, vector), words, own, vector, vector in short, idiom)
+                total, words = chained(self.sums.load(0, pixel, vector), words, own, vector, vector in kind.short, idiom)
                 self.sums.store(0, pixel, vector, total)
             if step is not None:
                 place = next_place(place, step, [self.sums.load(0, pixel, vector) for vector in vectors])

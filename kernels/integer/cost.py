@@ -10,7 +10,8 @@ from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.channels_cost import fetch_cycles
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.integer.dot import VECTORS, Idiom, idiom_of
-from edgeprune.kernels.integer.entries import VECTOR_BYTES, short_chains
+from edgeprune.kernels.integer.entries import VECTOR_BYTES
+from edgeprune.kernels.integer.kinds import Kind
 from edgeprune.kernels.integer.variant import Part, Variant
 
 _ISSUE = 5.0
@@ -26,7 +27,8 @@ _EXPANDING = 6.0
 _CROWDED = 1.3
 _ELEMENT_ISSUE = 1.5
 _LOOP = 4.0
-_TILE_INSTRUCTIONS = 20.0
+_TILE_INSTRUCTIONS = 12.0
+_KIND_INSTRUCTIONS = 8.0
 _FINISH_INSTRUCTIONS = 7.5
 
 
@@ -41,7 +43,7 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     """Cycles of one part; `entries` [groups, blocks, kinds] holds those of each of its blocks, by its kinds."""
     images, _, _ = problem.grid
     blocks = entries[..., 0].size
-    turns = [1 if kind else part.chains for kind in part.kinds]
+    turns = [1 if number else part.chains for number in range(len(part.kinds))]
     padded = np.ceil(entries / turns) * turns
     stream = _stream_cost(part, float(entries.sum() / blocks), machine)
     total, factors = 0.0, idiom_of(machine).factor is not None
@@ -51,7 +53,8 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
             vectors = rows * columns * len(part.vectors)
             fixed = _TILE_OVERHEAD + vectors * (_FINISH + part.chains / 2)
             if factors:
-                fixed = (_TILE_INSTRUCTIONS + vectors * _FINISH_INSTRUCTIONS) / _ELEMENT_ISSUE
+                loops = _TILE_INSTRUCTIONS + len(part.kinds) * _KIND_INSTRUCTIONS
+                fixed = (loops + vectors * _FINISH_INSTRUCTIONS) / _ELEMENT_ISSUE
             for kind, count in zip(part.kinds, padded.sum((0, 1)), strict=True):
                 total += tiles * float(count) * max(stream, entry_cost(part, rows * columns, kind, machine))
             total += tiles * blocks * fixed
@@ -59,20 +62,20 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
     return total + units * _UNIT_OVERHEAD
 
 
-def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
+def entry_cost(part: Part, pixels: int, kind: Kind, machine: Machine) -> float:
     """Cycles that one entry takes on a tile of `pixels`; four lanes stand for SSE, which copies and shuffles more.
 
-    Of `kind` 1 are the pairs of elements that lie apart: two loads and a blend where others take one load. Lanes that
+    Pairs of elements may lie apart: two loads and a blend where others take one load. Lanes that
     choose their own elements take codes that are expanded and a shuffle for each product, on few ports.
     """
     idiom, vectors = idiom_of(machine), len(part.vectors)
     if idiom.chained:
         return _by_chain(idiom, part, pixels, kind)
     if idiom.factor is not None:
-        return _by_element(idiom, part, pixels)
-    loads = (pixels + 1) * (kind + 1) + vectors
+        return _by_element(idiom, part, pixels, kind)
+    loads = (pixels + 1) * kind.places + vectors
     products = pixels * vectors
-    operations = products * idiom.operations + vectors * idiom.widening + pixels * kind
+    operations = products * idiom.operations + vectors * idiom.widening + pixels * (kind.places - 1)
     if part.mode == "lanes":
         operations = _CROWDED * (operations + products + vectors * _EXPANDING)
         loads += vectors
@@ -88,9 +91,9 @@ def entry_cost(part: Part, pixels: int, kind: int, machine: Machine) -> float:
     )
 
 
-def _by_element(idiom: Idiom, part: Part, pixels: int) -> float:
+def _by_element(idiom: Idiom, part: Part, pixels: int, kind: Kind) -> float:
     """Cycles where a lane is a factor: every instruction counts; vectors are loaded in pairs, four are for the loop."""
-    words, products = idiom.words(part.mode), pixels * len(part.vectors) * idiom.words(part.mode)
+    words, products = kind.words, pixels * len(part.vectors) * kind.words
     loads = pixels if part.mode in VECTORS else 2 * pixels
     if part.picks:
         loads = pixels * (part.picks // 2 + 1) + 1
@@ -98,12 +101,11 @@ def _by_element(idiom: Idiom, part: Part, pixels: int) -> float:
     return max((products + loads + math.ceil(weights / 2) + _LOOP) / _ELEMENT_ISSUE, words * idiom.latency)
 
 
-def _by_chain(idiom: Idiom, part: Part, pixels: int, kind: int) -> float:
-    """Cycles where products add up in chains, by instructions as `_by_element`; by `kind`, some are half as long."""
-    words, vectors = idiom.words(part.mode), len(part.vectors)
-    chains = words // idiom.chained
-    loads = pixels * (part.picks // 2 + 1 + words) + 1 if part.picks else 2 * pixels * chains
-    sums = pixels * chains * (vectors + len(short_chains(part.share.valid)[kind]))
+def _by_chain(idiom: Idiom, part: Part, pixels: int, kind: Kind) -> float:
+    """Cycles where products add up in chains, by instructions as `_by_element`; by `kind`, some are shorter."""
+    words, vectors = kind.words, len(part.vectors)
+    loads = pixels * (part.picks // 2 + 1 + words) + 1 if part.picks else 2 * pixels
+    sums = pixels * (vectors + len(kind.short))
     instructions = pixels * vectors * words + sums + loads + words * math.ceil(vectors / 2) / 2 + _LOOP
     return instructions / _ELEMENT_ISSUE
 

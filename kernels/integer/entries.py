@@ -6,13 +6,15 @@ An entry is one place in x, from which a word of elements is read, and the weigh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Channels
 from edgeprune.kernels.integer.dot import VECTORS, Idiom
+from edgeprune.kernels.integer.kinds import CHANNELS, Kind, holder, known_kinds
 
 VECTOR_BYTES = 16
 """Of a vector on machines that take a lane as a factor."""
@@ -21,10 +23,6 @@ MOST_CHAINED = 255
 """What the magnitudes of the weights of a chain may add up to: times 128, the largest element, it is within int16."""
 
 _NARROW = np.iinfo(np.int8)
-_CHANNELS = 4
-"""Of a vector of sums of chains."""
-_COMMON = 1.5
-"""Entries of a kind in an average block."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Section:
 
 
 def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> np.ndarray:
-    """How many entries each block has of each kind there is, [groups, blocks, kinds]."""
+    """How many entries each block has of each of `known_kinds`, [groups, blocks, kinds]."""
     counts = [
         [[len(section.offsets) for section in sections(block, mode, idiom)] for block in block_rows(group, share)]
         for group in rows
@@ -83,21 +81,16 @@ def entry_counts(rows: list[Rows], share: Channels, mode: str, idiom: Idiom) -> 
     return np.array(counts)
 
 
-def short_chains(outputs: int) -> list[tuple[int, ...]]:
-    """By kind of entry, the vectors of `outputs` channels whose chains are half as long: none, any single one, all."""
-    vectors = -(-outputs // _CHANNELS)
-    singles = [(vector,) for vector in range(vectors)] if vectors > 1 else []
-    return [(), *singles, tuple(range(vectors))]
-
-
 def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
-    """The entries of a block, by kind: in "pairs" those of neighbours and those of two places, `short_chains`."""
+    """The entries of a block, by `known_kinds`."""
     if mode == "lanes":
         return [_lanes(block, idiom)]
     if mode in VECTORS:
         picks = VECTORS[mode].tables
         section = _picked(block, idiom, mode) if picks else _words(block, idiom, idiom.words(mode))
-        return _by_reach(section, idiom) if idiom.chained else [section]
+        if idiom.chained and picks:
+            section = balanced(section, idiom)
+        return _by_kind(section, known_kinds(block.values.shape[1], mode, idiom), idiom)
     if mode != "pairs":
         return [_words(block, idiom)]
     _, owner = word_starts(block.offsets, idiom.depth)
@@ -111,28 +104,21 @@ def sections(block: Rows, mode: str, idiom: Idiom) -> list[Section]:
     ]
 
 
-def common_kinds(counts: np.ndarray) -> tuple[int, ...]:
-    """The kinds of entries worth a loop of their own; all others, which are few, go to the last one."""
-    last = counts.shape[-1] - 1
-    common = [kind for kind in range(1, last) if counts[..., kind].mean() >= _COMMON]
-    rest = any(counts[..., kind].any() for kind in range(1, last + 1) if kind not in common)
-    return (0, *common, last) if rest and last else (0, *common)
+def sections_by_kind(every: list[Section], known: Sequence[Kind], kinds: Sequence[Kind]) -> list[Section]:
+    """The entries of `known` kinds as those of `kinds`, which hold them."""
+    found: list[list[Section]] = [[] for _ in kinds]
+    for section, kind in zip(every, known, strict=True):
+        if len(section.offsets) or kind in kinds:
+            number = holder(kind, kinds)
+            elements = section.values.shape[2] * kinds[number].words // kind.words
+            found[number].append(_wider(section, elements))
+    return [joined(sections) for sections in found]
 
 
-def counts_by_kind(counts: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """`counts` [..., every kind] of `kinds`, the last of which takes the entries of all others."""
-    found = counts[..., list(kinds)]
-    found[..., -1] += counts.sum(-1) - found.sum(-1)
-    return found
-
-
-def sections_by_kind(every: list[Section], kinds: tuple[int, ...]) -> list[Section]:
-    """As `counts_by_kind`, of the sections of a block."""
-    others = [section for kind, section in enumerate(every) if kind not in kinds]
-    found = [every[kind] for kind in kinds]
-    if others:
-        found[-1] = joined([found[-1], *others])
-    return found
+def _wider(section: Section, elements: int) -> Section:
+    """The same entries with as many `elements`, of which the last have no weight."""
+    more = elements - section.values.shape[2]
+    return replace(section, values=np.pad(section.values, ((0, 0), (0, 0), (0, more))))
 
 
 def joined(parts: Sequence[Section]) -> Section:
@@ -203,17 +189,49 @@ def _narrow(section: Section, idiom: Idiom) -> Section:
     )
 
 
-def _by_reach(section: Section, idiom: Idiom) -> list[Section]:
-    """The entries by `short_chains`: chains that are not short stay within int16 whatever the elements are."""
-    entries, outputs, _ = section.values.shape
-    words = abs(section.values).reshape(entries, outputs, idiom.chained, idiom.depth)
+def balanced(section: Section, idiom: Idiom) -> Section:
+    """The same entries with the elements of each in an order in which as few chains as can be are short.
+
+    Half of the elements of an entry go to one lane of a channel, half to the other.
+    """
+    values, codes = section.values.copy(), section.codes.copy()
+    count = values.shape[2]
+    firsts = [first for first in combinations(range(count), count // 2) if first[0] == 0]
+    orders = np.array([np.stack([first, [i for i in range(count) if i not in first]], 1).ravel() for first in firsts])
+    for entry in np.flatnonzero(_short(section.values, idiom).any(1)):
+        ordered = section.values[entry][:, orders].transpose(1, 0, 2)
+        best = orders[_short(ordered, idiom).sum(1).argmin()]
+        values[entry], codes[entry] = values[entry][:, best], np.resize(codes[entry][best], VECTOR_BYTES)
+    return Section(section.offsets, values, codes)
+
+
+def _short(values: np.ndarray, idiom: Idiom) -> np.ndarray:
+    """Of which vectors of channels the chains of entries [entries, out, elements] may leave int16, [entries, vectors].
+
+    Chains that do not stay within it whatever the elements are.
+    """
+    entries, outputs, elements = values.shape
+    words = abs(values).reshape(entries, outputs, elements // idiom.depth, idiom.depth)
     beyond = (words.sum(2) > MOST_CHAINED).any(2)
-    short = np.add.reduceat(beyond, range(0, outputs, _CHANNELS), axis=1) > 0
-    kinds = short_chains(outputs)
-    single = np.where(short.any(1), 1 + short.argmax(1), 0)
-    kind = np.where(short.sum(1) > 1, len(kinds) - 1, single)
-    of_kind = (kind == number for number in range(len(kinds)))
-    return [Section(section.offsets[own], section.values[own], section.codes[own]) for own in of_kind]
+    return np.add.reduceat(beyond, range(0, outputs, CHANNELS), axis=1) > 0
+
+
+def _by_kind(section: Section, known: Sequence[Kind], idiom: Idiom) -> list[Section]:
+    """The entries by `known_kinds`: of as many words as have weights, those of chains by which of them are short."""
+    entries, _, elements = section.values.shape
+    used = elements - section.values.any(1)[:, ::-1].argmax(1)
+    words = -(-used // idiom.depth)
+    kind = len(known) - words
+    if idiom.chained:
+        short = _short(section.values, idiom)
+        longer = np.where(short.sum(1) > 1, len(known) - elements // idiom.depth, 1 + short.argmax(1))
+        kind = np.where(short.any(1), longer, np.where(words == elements // idiom.depth, 0, kind))
+    found = []
+    for number, of_kind in enumerate(known):
+        own = kind == number
+        values = section.values[own][:, :, : of_kind.words * idiom.depth]
+        found.append(Section(section.offsets[own], values, section.codes[own]))
+    return found
 
 
 def _lanes(block: Rows, idiom: Idiom) -> Section:

@@ -13,7 +13,8 @@ from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Channels, channel_splits
 from edgeprune.kernels.integer.cost import part_cost, variant_cost
 from edgeprune.kernels.integer.dot import idiom_of
-from edgeprune.kernels.integer.entries import Rows, block_rows, common_kinds, counts_by_kind, entry_counts, group_rows
+from edgeprune.kernels.integer.entries import Rows, block_rows, entry_counts, group_rows
+from edgeprune.kernels.integer.kinds import common_kinds, counts_by_kind, known_kinds
 from edgeprune.kernels.integer.packing import pack
 from edgeprune.kernels.integer.template import integer_function
 from edgeprune.kernels.integer.variant import Part, Variant, tilings
@@ -82,7 +83,14 @@ def estimate_variant(problem: Conv2d, weights: np.ndarray, variant: Variant, mac
     return variant_cost(
         problem,
         variant,
-        [counts_by_kind(entry_counts(rows, part.share, part.mode, idiom), part.kinds) for part in variant.parts],
+        [
+            counts_by_kind(
+                entry_counts(rows, part.share, part.mode, idiom),
+                known_kinds(part.share.valid, part.mode, idiom),
+                part.kinds,
+            )
+            for part in variant.parts
+        ],
         machine,
     )
 
@@ -130,10 +138,11 @@ def _ranked(
     found = []
     for mode in modes:
         entries = entry_counts(rows, share, mode, idiom)
-        kinds = common_kinds(entries)
+        known = known_kinds(share.valid, mode, idiom)
+        kinds = common_kinds(entries, known)
         if mode == "pairs" and len(kinds) == 1:
             continue
-        average, kept = float(entries.sum(2).mean()), counts_by_kind(entries, kinds)
+        average, kept = float(entries.sum(2).mean()), counts_by_kind(entries, known, kinds)
         found += [(part, kept) for part in tilings(problem, share, average, mode, kinds, machine)]
     return sorted(found, key=lambda pair: part_cost(problem, pair[0], pair[1], machine))
 

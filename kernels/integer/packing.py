@@ -19,6 +19,7 @@ from edgeprune.kernels.integer.entries import (
     sections,
     sections_by_kind,
 )
+from edgeprune.kernels.integer.kinds import heir, known_kinds
 from edgeprune.kernels.integer.variant import Part, Variant
 
 
@@ -86,7 +87,8 @@ def pack(
     lists, blocks, codes, table, start = OffsetLists(), [], [], [], 0
     for part, group in _part_groups(problem, variant):
         for block in block_rows(rows[group], part.share):
-            kinds = sections_by_kind(sections(block, part.mode, idiom), part.kinds)
+            known = known_kinds(part.share.valid, part.mode, idiom)
+            kinds = sections_by_kind(sections(block, part.mode, idiom), known, part.kinds)
             kinds = _whole_turns(kinds, part, idiom, rows[group].origin)
             places = _places(lists, kinds, part, idiom, origin)
             for section, place in zip(kinds, places, strict=True):
@@ -145,13 +147,17 @@ def _picks(section: Section, part: Part) -> np.ndarray:
 def _whole_turns(kinds: list[Section], part: Part, idiom: Idiom, place: int) -> list[Section]:
     """At least one entry and whole turns of the kernel's loops.
 
-    Chains of the first kind of several come in pairs: an odd one goes to the next kind.
+    Chains of the first kind come in pairs: an odd one goes to the kind that is its heir.
     """
     first, *others = kinds
-    if idiom.chained and others:
-        even = len(first.offsets) // 2 * 2
-        return [_cut(first, 0, even), joined([_cut(first, even, None), others[0]]), *others[1:]]
-    return [_padded(first, part.chains, place), *others]
+    if not idiom.chained or len(kinds) == 1:
+        return [_padded(first, part.chains, place), *others]
+    number = heir(part.kinds)
+    if number is None:
+        return kinds
+    even = len(first.offsets) // 2 * 2
+    taken = [joined([_cut(first, even, None), kinds[number]]) if kind == number else kinds[kind] for kind in range(1, len(kinds))]
+    return [_cut(first, 0, even), *taken]
 
 
 def _cut(section: Section, first: int, last: int | None) -> Section:
@@ -163,7 +169,7 @@ def _places(lists: OffsetLists, kinds: list[Section], part: Part, idiom: Idiom, 
     if not idiom.chained:
         return [lists.place(section.offsets - origin, _picks(section, part)) for section in kinds]
     first, *others = (section.offsets.ravel() - origin for section in kinds)
-    ways = np.concatenate([np.diff(first, prepend=0), [0], *others])
+    ways = np.concatenate([np.diff(first, prepend=0), np.zeros(1 - len(first) % 2, np.int64), *others])
     start = lists.place(ways, np.zeros((len(ways), VECTOR_BYTES), np.int32))
     return [start] * len(kinds)
 

@@ -9,6 +9,7 @@ from typing import Any
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import residuals
 from edgeprune.kernels.integer.dot import Idiom
+from edgeprune.kernels.integer.kinds import Kind
 from edgeprune.kernels.integer.packing import Layout
 from edgeprune.kernels.integer.variant import Part
 from edgeprune.kernels.script import Memory
@@ -56,7 +57,7 @@ class Entry:
     places: Sequence[Any]
     weights: Any
     codes: Any
-    kind: int
+    kind: Kind
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ def _section(code: Code, block: Block, tile: Tile, sums: Sums, section: int) -> 
     with serial(0, turns) as turn:
         for chain in range(part.chains if section == 0 else 1):
             number = turn * part.chains + chain if section == 0 else turn
-            first = offsets + number * part.places(kind)
-            places = [let(_offset(code, first + place) + tile.x) for place in range(part.places(kind))]
+            first = offsets + number * kind.places
+            places = [let(_offset(code, first + place) + tile.x) for place in range(kind.places)]
             _entry(
                 code,
                 part,
@@ -120,7 +120,7 @@ def _section(code: Code, block: Block, tile: Tile, sums: Sums, section: int) -> 
                 chain,
                 Entry(
                     places,
-                    weights + number * (part.width * depth * code.idiom.words(part.mode)),
+                    weights + number * (part.width * depth * kind.words),
                     (offsets + number) * VECTOR_BYTES if part.picks else codes + number * part.width,
                     kind,
                 ),
@@ -166,7 +166,7 @@ def _factors(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> No
         values = [picked.load(pixel * count, count) for pixel in range(len(at))]
     else:
         values = [let(x.load(place, idiom.words(part.mode) * idiom.depth)) for place in at]
-    for word in range(idiom.words(part.mode)):
+    for word in range(entry.kind.words):
         first = entry.weights + word * part.width * idiom.depth
         for vector, weights in enumerate(idiom.weights(memory, first, part.vectors)):
             lanes = part.vectors[vector]

@@ -9,6 +9,7 @@ from edgeprune.kernels.abi import Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Channels, Split
 from edgeprune.kernels.integer.dot import VECTORS, idiom_of
+from edgeprune.kernels.integer.kinds import Kind
 
 _MOST_ROWS = 4
 _MOST_SUMS = 28
@@ -37,7 +38,7 @@ class Part:
     chains: int
     chunks: int
     mode: str = "runs"
-    kinds: tuple[int, ...] = (0,)
+    kinds: tuple[Kind, ...] = (Kind(),)
 
     @property
     def vectors(self) -> tuple[int, ...]:
@@ -48,10 +49,6 @@ class Part:
     def picks(self) -> int:
         """The vectors of x that make the table of an entry, 0 where elements follow each other."""
         return VECTORS[self.mode].tables if self.mode in VECTORS else 0
-
-    def places(self, kind: int) -> int:
-        """The places in x of an entry of one kind."""
-        return 2 if self.mode == "pairs" and kind else 1
 
     @property
     def width(self) -> int:
@@ -83,7 +80,7 @@ class Variant:
 
 
 def tilings(
-    problem: Conv2d, share: Channels, entries: float, mode: str, kinds: tuple[int, ...], machine: Machine
+    problem: Conv2d, share: Channels, entries: float, mode: str, kinds: tuple[Kind, ...], machine: Machine
 ) -> list[Part]:
     """Every tile of pixels whose sums stay in registers; `entries`, of `kinds`, is what an average block keeps."""
     _, rows, columns = problem.grid

@@ -23,7 +23,7 @@ class Pool:
     Nothing is assumed of the memory around `x`. `pads` are (top, left, bottom, right); other pairs are (vertical,
     horizontal). Windows that ceil_mode lets hang over the padding show in the size of `y` alone. Both views are
     channels-last, or both planar; residuals have the layout of `y` and do not overlap it. Stored integers are
-    compared as they are, and summed as whole numbers whose sum is scaled once.
+    compared as they are, and summed as whole numbers whose sum is scaled once; float16 is summed in float32.
     """
 
     x: View
@@ -44,10 +44,12 @@ class Pool:
 
     @property
     def partial_dtype(self) -> str:
-        """The type of partial results: integers wide enough for any sum of a window."""
+        """The type of partial results: integers wide enough for any sum of a window, float32 for sums of float16."""
         held = self.x.format
-        if self.kind == "max" or not held.quantized:
+        if self.kind == "max":
             return held.dtype
+        if not held.quantized:
+            return script.FLOAT
         largest = max(held.high - held.zero, held.zero - held.low)
         return "int16" if largest * self.kernel[0] * self.kernel[1] < 2**15 else "int32"
 
@@ -70,14 +72,14 @@ class Pool:
     def _identity(self) -> Any:
         """The value that changes no result."""
         dtype = self.partial_dtype
-        if dtype == script.FLOAT:
-            return float("-inf") if self.kind == "max" else 0.0
+        if not self.x.format.quantized:
+            return tirx.const(float("-inf") if self.kind == "max" else 0.0, dtype)
         return tirx.const(int(np.iinfo(dtype).min) if self.kind == "max" else 0, dtype)
 
     def taken(self, value: Any) -> Any:
         """What a loaded value adds to a partial result, of the same type."""
         held = self.x.format
-        if self.kind == "max" or not held.quantized:
+        if self.kind == "max":
             return value
         whole = converted(value, self.partial_dtype)
         return whole - vector_math.constant(held.zero, whole, self.partial_dtype) if held.zero else whole

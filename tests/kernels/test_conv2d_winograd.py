@@ -22,7 +22,7 @@ def test_transformed_weights_multiply_as_the_definition_says():
     outputs = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
     padded = np.zeros((1, 9, 1, 4), np.float32)
     padded[0, :, 0, 2] = weights.ravel()
-    tile = transformed(padded, 1).reshape(4, 4, 4)[..., 2]
+    tile = transformed(padded, 4).reshape(4, 4, 4)[..., 2]
     found = outputs @ (tile * (inputs @ image @ inputs.T)) @ outputs.T
     plain = [[(image[i : i + 3, j : j + 3] * weights).sum() for j in range(2)] for i in range(2)]
     np.testing.assert_allclose(found, plain, atol=1e-5)

@@ -91,6 +91,8 @@ COMPARISONS = ("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal")
 pads = whole(0, 1, 2, 0, 2, 1)
 sizes = {"s": whole(1, 3, 10, 9)}
 boxes = ["x", "", "", "s"]
+scales = {"s": np.array([1, 1, 1.7, 0.43], np.float32)}
+by_scales = ["x", "", "s"]
 
 
 def recurrent(op: str, gates: int, directions: int, **attributes: object) -> onnx.ModelProto:
@@ -152,6 +154,34 @@ CASES |= {
     "nearest": model_of("Resize", x(1, 3, 5, 6), sizes, order=boxes, mode="nearest"),
     "linear": model_of("Resize", x(1, 3, 5, 6), sizes, order=boxes, mode="linear"),
     "cubic": model_of("Resize", x(1, 3, 5, 6), sizes, order=boxes, mode="cubic"),
+    "linear_scales": model_of("Resize", x(1, 3, 5, 6), scales, order=by_scales, mode="linear"),
+    "nearest_scales": model_of("Resize", x(1, 3, 5, 6), scales, order=by_scales, mode="nearest", nearest_mode="ceil"),
+    "cubic_symmetric": model_of(
+        "Resize",
+        x(1, 3, 5, 6),
+        scales,
+        order=by_scales,
+        mode="cubic",
+        coordinate_transformation_mode="half_pixel_symmetric",
+        exclude_outside=1,
+    ),
+    "smoothed": model_of(
+        "Resize",
+        x(1, 2, 9, 8),
+        {"s": np.array([1, 1, 0.3, 0.6], np.float32)},
+        order=by_scales,
+        mode="linear",
+        antialias=1,
+    ),
+    "cropped": model_of(
+        "Resize",
+        x(1, 3, 5, 6),
+        {"r": np.array([0, 0, 0.13, -0.21, 1, 1, 0.77, 1.12], np.float32), **sizes},
+        order=["x", "r", "", next(iter(sizes))],
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=2.5,
+    ),
     "transposed_conv": model_of(
         "ConvTranspose", x(1, 4, 5, 6), {"w": reals(4, 3, 3, 3), "b": reals(3)}, strides=[2, 2], pads=[1, 1, 1, 1]
     ),

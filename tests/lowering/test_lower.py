@@ -13,6 +13,7 @@ from onnx import helper
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.lowering.layout import Mode
+from edgeprune.lowering.groups import upsample_factors
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import ClearHalo
 from edgeprune.target import load_target
@@ -290,3 +291,16 @@ def test_an_output_without_values_is_refused() -> None:
         lower(model, load_target("x86-64-v3"))
     assert caught.value.code == "shape-empty"
     assert "nothing" in caught.value.what
+
+
+@pytest.mark.parametrize(("scale", "factors"), [(2.0, (2, 2)), (2.1, None)])
+def test_an_image_is_repeated_where_positions_say_so_and_not_by_its_size_alone(
+    scale: float, factors: tuple[int, int] | None
+) -> None:
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **attributes)
+    model = canonical(
+        graph_model([node], {"x": [1, 3, 5, 5]}, ["y"], {"scales": np.array([1, 1, scale, scale], np.float32)})
+    )
+    assert model.graph.outputs[0].shape == (1, 3, 10, 10)
+    assert upsample_factors(next(iter(model.graph))) == factors
