@@ -83,7 +83,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cycles become time by it. `dot` names the integer product that its kernels use. Where `arithmetic` is "fixed",
     int8 layers are rescaled in integers as TFLite defines it, by "float" as ONNX does. Memory as fast as a cache
     counts as one. `half` says that its vectors compute in float16 as well as in float32, twice as many at once; `real`
-    is what layers of real numbers compute in. `cores` and `memory_bytes` are what the smallest such machine has, 0 where unknown.
+    is what layers of real numbers compute in. `cores` and `memory_bytes` are what the smallest such machine has, 0
+    where unknown.
     """
 
     name: str

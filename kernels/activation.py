@@ -27,10 +27,7 @@ from edgeprune.kernels.vector_math import (
     tanh,
 )
 
-
-SIMPLE = frozenset(
-    ("Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu", "Sign", "ThresholdedRelu")
-)
+SIMPLE = frozenset(("Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu", "Sign", "ThresholdedRelu"))
 """What is computed in float16 as well as float16 can hold it."""
 
 

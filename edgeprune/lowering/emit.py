@@ -79,7 +79,8 @@ def _linear(program: Program, group: Group) -> None:
 def _numbers(program: Program, group: Group) -> tuple[Numbers | None, Format]:
     """The whole numbers of a layer that multiplies integers and scales them as real numbers, and how it reads them.
 
-    A layer of real numbers reads what its kernel computes in. Where integers are otherwise rescaled in fixed point, such a layer reads a copy in pairs' format.
+    Where integers are otherwise rescaled in fixed point, such a layer reads a copy in pairs' format. A layer of real
+    numbers reads what its kernel computes in.
     """
     x = format_of(program, group.inputs[0])
     if x.quantized and program.target.arithmetic == "fixed":

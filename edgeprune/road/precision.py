@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Precision = Literal["fp32", "fp16", "int8", "mixed"]
-"""Real numbers, those in half precision, integers wherever kernels have them, or integers but for the layers that lose most by it."""
+"""Real numbers, such in half precision, integers wherever kernels have them, or integers but for the layers that lose
+most by it."""
 
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 

@@ -34,8 +34,9 @@ def build_channels(
     """The kernel of `problem` in the variant the cost model likes best.
 
     `weights` is float32 [groups, taps, in, out], zeros where pruned; `bias` float32 [groups*out] where the problem
-    has one; both are packed in the type it computes in. `channel_offsets` int32 [channels] gives each input channel's place, in elements from channel 0 of x,
-    where that is not `channel_stride` times its number: gathers and shuffles of channels cost nothing here.
+    has one; both are packed in the type it computes in. `channel_offsets` int32 [channels] gives each input channel's
+    place, in elements from channel 0 of x, where that is not `channel_stride` times its number: gathers and shuffles of
+    channels cost nothing here.
     """
     inputs = entry_inputs(problem, machine) if channel_offsets is None else (1,)
     cycles, variant = _cheapest(problem, weights, machine, inputs)

@@ -94,7 +94,8 @@ def _traffic(problem: Conv2d, variant: Variant, part: Part, entries: np.ndarray,
     images, _, _ = problem.grid
     pixel_units = images.count * part.rows.tiles * part.chunks
     weights = entry_bytes(problem, part) * float(entries.sum())
-    inputs = float(problem.x.format.itemsize) * problem.x.batch * problem.x.channels * problem.x.height * problem.x.width
+    x = problem.x
+    inputs = float(x.format.itemsize * x.batch * x.channels * x.height * x.width)
     if not variant.block_outer:
         return fetch_cycles(weights, pixel_units, machine) + fetch_cycles(inputs, 1, machine)
     reach = (problem.kernel[0] - 1) * problem.dilations[0] + 1, (problem.kernel[1] - 1) * problem.dilations[1] + 1

@@ -1,7 +1,7 @@
 """The Winograd kernel as TensorIR: tiles of inputs are transformed, multiplied position by position, transformed back.
 
-A unit of work keeps what it transforms in memory of its own. Everything is in whole vectors of channels; in the products
-every lane of an input vector is a factor.
+A unit of work keeps what it transforms in memory of its own. Everything is in whole vectors of channels; in the
+products every lane of an input vector is a factor.
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def _multiply(work: _Work) -> None:
             source = script.let(tile * packs * work.size + position * lanes)
             with script.serial(0, packs) as pack:
                 _turn(work, sums, source + pack * work.size, weights + pack * (lanes * width))
-            target = script.let((tile * blocks * variant.vectors + block * variant.vectors) * work.size + position * lanes)
+            target = script.let(
+                (tile * blocks * variant.vectors + block * variant.vectors) * work.size + position * lanes
+            )
             for t, v, at in places:
                 place = target + (t * blocks * variant.vectors + v) * work.size
                 work.products.store(place, sums.load(at, lanes), lanes)

@@ -42,7 +42,7 @@ class Variant:
 
 
 def fits(problem: Conv2d, machine: Machine) -> bool:
-    """Whether the kernel can do `problem`: 3 x 3 in one real type, dense, in steps of one, on whole tiles and vectors."""
+    """Whether the kernel can do `problem`: 3 x 3 in one real type, dense, steps of one, whole tiles and vectors."""
     plain = all(
         isinstance(step, Activation) or (isinstance(step, Residual) and _is_alike(problem, step))
         for step in problem.epilogue
