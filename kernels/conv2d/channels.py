@@ -12,11 +12,12 @@ from edgeprune.kernels.conv2d.channels_cost import estimate, part_cost, variant_
 from edgeprune.kernels.conv2d.channels_packing import entry_offsets, kept_entries, pack
 from edgeprune.kernels.conv2d.channels_template import channels_function, unit_count
 from edgeprune.kernels.conv2d.channels_variant import Part, Variant, entry_inputs, tilings
-from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.problem import LONGEST_SUM, Conv2d
 from edgeprune.kernels.conv2d.shares import Channels, channel_splits
 from edgeprune.kernels.conv2d.winograd import build_winograd
 from edgeprune.kernels.conv2d.winograd_variant import cheapest as cheapest_winograd
 from edgeprune.kernels.conv2d.winograd_variant import fits
+from edgeprune.kernels.vector_math import HALF
 
 __all__ = ["build_channels", "build_variant", "choose", "estimate", "estimate_channels", "variants"]
 
@@ -56,8 +57,9 @@ def build_variant(
 ) -> Kernel:
     """The kernel of `problem` in the given variant; other arguments as of `build_channels`."""
     packed = pack(problem, variant, weights, bias, entry_offsets(problem, channel_offsets))
+    bounded = problem.real == HALF and packed.longest > LONGEST_SUM
     return Kernel(
-        func=channels_function(problem, variant),
+        func=channels_function(problem, variant, LONGEST_SUM if bounded else 0),
         units=unit_count(problem, variant),
         constants=packed.constants,
         label=f"conv2d channels {variant}",

@@ -18,7 +18,8 @@ class Packed:
     An entry is one (tap, input channel) position, or a run of such channels. `table` holds three int32 per block, in
     the order of parts, groups and blocks: the first of its `offsets`, how many entries, and where its weights start;
     an entry has one offset (elements of x) and `width` weights for each of its input channels. Blocks with equal
-    offsets share them; zeros pad a block to at least one turn of the kernel's loop.
+    offsets share them; zeros pad a block to at least one turn of the kernel's loop. `longest` counts the products of
+    the longest sum.
     """
 
     weights: np.ndarray
@@ -26,6 +27,7 @@ class Packed:
     table: np.ndarray
     bias: np.ndarray | None
     macs_per_pixel: int
+    longest: int
 
     @property
     def constants(self) -> tuple[np.ndarray, ...]:
@@ -58,7 +60,7 @@ def pack(
     blocks: list[np.ndarray] = []
     table: list[tuple[int, int, int]] = []
     biases: list[np.ndarray] = []
-    macs = start = 0
+    macs = start = longest = 0
     for part in variant.parts:
         for group in range(problem.groups):
             for first in range(part.start, part.start + part.blocks * part.valid, part.valid):
@@ -71,10 +73,11 @@ def pack(
                 table.append((lists.place(places), len(padded), start))
                 blocks.append(block.ravel())
                 start += block.size
+                longest = max(longest, len(padded) // part.chains * part.inputs)
                 macs += len(kept) * part.inputs * part.valid
                 biases.append(_block_bias(bias, group * problem.group_outputs + first, part))
     packed_bias = np.concatenate(biases).astype(problem.real) if problem.bias else None
-    return Packed(np.concatenate(blocks), lists.flat(), np.array(table, np.int32).ravel(), packed_bias, macs)
+    return Packed(np.concatenate(blocks), lists.flat(), np.array(table, np.int32).ravel(), packed_bias, macs, longest)
 
 
 def _padded(kept: np.ndarray, multiple: int) -> np.ndarray:

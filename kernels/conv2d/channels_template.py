@@ -2,7 +2,8 @@
 
 A tile of output pixels times a block of output channels stays in registers while the block's entries pass by: per
 entry one offset and the block's weights are loaded, and one input value for each pixel. Entries that hold only
-zeros are not stored, so time falls with them.
+zeros are not stored, so time falls with them. In float16 no sum grows long: after some entries it is added to one in
+float32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edgeprune.kernels.conv2d.channels_variant import Part, Variant
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Split, stored_pieces
 from edgeprune.kernels.epilogue import apply_epilogue, load_vector, residuals, vector_index
-from edgeprune.kernels.storage import stored
+from edgeprune.kernels.storage import converted, stored
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class _Work:
     part: Part
     buffers: _Buffers
     block: _Block
+    bound: int
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,17 @@ class _Sums:
 
 
 @lru_cache(maxsize=512)
-def channels_function(problem: Conv2d, variant: Variant) -> Any:
-    """The PrimFunc of `problem` done as `variant` says; it does not depend on the weights."""
+def channels_function(problem: Conv2d, variant: Variant, bound: int = 0) -> Any:
+    """The PrimFunc of `problem` done as `variant` says; it does not depend on the weights.
+
+    A sum of more than `bound` products, where that is not 0, is one in float32 of sums of so many.
+    """
     with IRBuilder() as builder, script.prim_func(False, True):
         script.func_name("conv2d_channels")
         buffers, begin, end = _arguments(problem)
         with script.serial(0, end - begin) as step:
             unit = script.bind(step + begin)
-            _parts(problem, variant, 0, buffers, unit)
+            _parts(problem, variant, 0, buffers, unit, bound)
     return builder.get()
 
 
@@ -139,26 +144,26 @@ def _arguments(problem: Conv2d) -> tuple[_Buffers, Any, Any]:
     return buffers, begin, end
 
 
-def _parts(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any) -> None:
+def _parts(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any, bound: int) -> None:
     part = variant.parts[index]
     if index == len(variant.parts) - 1:
-        _unit(problem, variant, index, buffers, unit)
+        _unit(problem, variant, index, buffers, unit, bound)
         return
     units = _part_units(problem, part)
     with script.If(unit < units):
         with script.Then():
-            _unit(problem, variant, index, buffers, unit)
+            _unit(problem, variant, index, buffers, unit, bound)
         with script.Else():
-            _parts(problem, variant, index + 1, buffers, script.bind(unit - units))
+            _parts(problem, variant, index + 1, buffers, script.bind(unit - units), bound)
 
 
-def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any) -> None:
+def _unit(problem: Conv2d, variant: Variant, index: int, buffers: _Buffers, unit: Any, bound: int) -> None:
     part = variant.parts[index]
     if variant.block_outer:
         number, place = _divided(unit, _pixel_units(problem, part))
     else:
         place, number = _divided(unit, problem.groups * part.blocks)
-    work = _Work(problem, part, buffers, _block(problem, variant, index, buffers, number))
+    work = _Work(problem, part, buffers, _block(problem, variant, index, buffers, number), bound // part.inputs)
     lines, chunk = _divided(place, part.chunks)
     image, piece = _divided(lines, part.rows.tiles)
     _pieces_of_rows(part.rows, piece, lambda row, rows: _columns(work, image, row, rows, chunk))
@@ -228,16 +233,54 @@ def _tile(work: _Work, tile: _Tile) -> None:
     part, count = work.part, len(tile.pixels)
     buffer = script.alloc_buffer((part.chains * count * part.width,), work.problem.real, scope="local")
     sums = _Sums(buffer, count, part.vectors)
-    for chain, pixel, vector in product(range(part.chains), range(count), range(len(part.vectors))):
-        sums.store(chain, pixel, vector, _start(work, vector) if chain == 0 else _zero(work, part.vectors[vector]))
-    with script.serial(0, tirx.max(tirx.truncdiv(work.block.entries, part.chains), 1)) as turn:
-        for chain in range(part.chains):
-            _entry(work, tile, sums, turn * part.chains + chain, chain)
+    turns = tirx.max(tirx.truncdiv(work.block.entries, part.chains), 1)
+    if work.bound:
+        sums = _long_sums(work, tile, sums, script.bind(turns))
+    else:
+        _clear(work, sums, with_bias=True)
+        _add_turns(work, tile, sums, 0, turns)
     for pixel, vector in product(range(count), range(len(part.vectors))):
-        total = sums.load(0, pixel, vector)
-        for chain in range(1, part.chains):
-            total = total + sums.load(chain, pixel, vector)
+        total = sums.load(0, pixel, vector) if work.bound else _total(work, sums, pixel, vector)
         _finish(work, tile, pixel, vector, script.bind(total))
+
+
+def _long_sums(work: _Work, tile: _Tile, sums: _Sums, turns: Any) -> _Sums:
+    """The sums in float32 of those of every `work.bound` turns."""
+    part, count = work.part, len(tile.pixels)
+    wide = _Sums(script.alloc_buffer((count * part.width,), "float32", scope="local"), count, part.vectors)
+    places = list(product(range(count), range(len(part.vectors))))
+    for pixel, vector in places:
+        wide.store(0, pixel, vector, converted(_start(work, vector), "float32"))
+    with script.serial(0, tirx.truncdiv(turns + (work.bound - 1), work.bound)) as piece:
+        _clear(work, sums, with_bias=False)
+        first = script.bind(piece * work.bound)
+        _add_turns(work, tile, sums, first, tirx.min(turns - first, work.bound))
+        for pixel, vector in places:
+            total = converted(_total(work, sums, pixel, vector), "float32")
+            wide.store(0, pixel, vector, wide.load(0, pixel, vector) + total)
+    return wide
+
+
+def _clear(work: _Work, sums: _Sums, with_bias: bool) -> None:
+    part = work.part
+    for chain, pixel, vector in product(range(part.chains), range(sums.pixels), range(len(part.vectors))):
+        first = with_bias and chain == 0
+        sums.store(chain, pixel, vector, _start(work, vector) if first else _zero(work, part.vectors[vector]))
+
+
+def _add_turns(work: _Work, tile: _Tile, sums: _Sums, first: Any, count: Any) -> None:
+    """Add the entries of `count` turns of the loop from turn `first` on."""
+    chains = work.part.chains
+    with script.serial(0, count) as turn:
+        for chain in range(chains):
+            _entry(work, tile, sums, (turn + first) * chains + chain, chain)
+
+
+def _total(work: _Work, sums: _Sums, pixel: int, vector: int) -> Any:
+    total = sums.load(0, pixel, vector)
+    for chain in range(1, work.part.chains):
+        total = total + sums.load(chain, pixel, vector)
+    return total
 
 
 def _zero(work: _Work, lanes: int) -> Any:

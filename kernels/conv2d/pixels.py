@@ -12,7 +12,8 @@ from edgeprune.kernels.conv2d.pixels_packing import pack_entries, pack_together
 from edgeprune.kernels.conv2d.pixels_template import pixels_function, unit_count
 from edgeprune.kernels.conv2d.pixels_together import reach
 from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest, loop_of
-from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.problem import LONGEST_SUM, Conv2d
+from edgeprune.kernels.vector_math import HALF
 
 
 def build_pixels(
@@ -46,13 +47,16 @@ def build_variant(
     """The kernel of `problem` in the given variant; other arguments as of `build_pixels`."""
     offsets = entry_offsets(problem, channel_offsets)
     packed: tuple[np.ndarray, ...]
+    bound = 0
     if variant.together:
         packed = pack_together(weights, bias, offsets, loop_of(problem, variant), reach(problem, variant))
     else:
         values, places, table = pack_entries(weights, offsets, variant.block)
+        longest = int(np.diff(table).max(initial=0))
+        bound = LONGEST_SUM if problem.real == HALF and longest > LONGEST_SUM else 0
         packed = (values.astype(problem.real), places, table, *_own(bias, problem.real))
     return Kernel(
-        func=pixels_function(problem, variant),
+        func=pixels_function(problem, variant, bound),
         units=unit_count(problem, variant),
         constants=packed,
         label=f"conv2d pixels {variant}",

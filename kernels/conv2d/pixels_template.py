@@ -17,7 +17,7 @@ from edgeprune.kernels.conv2d.pixels_variant import Variant, blocks, loop_of, ti
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.epilogue import apply_epilogue, residuals
 from edgeprune.kernels.script import Memory
-from edgeprune.kernels.storage import stored
+from edgeprune.kernels.storage import converted, stored
 
 
 def unit_count(problem: Conv2d, variant: Variant) -> int:
@@ -31,8 +31,11 @@ def _channel_groups(problem: Conv2d, variant: Variant) -> int:
 
 
 @lru_cache(maxsize=512)
-def pixels_function(problem: Conv2d, variant: Variant) -> Any:
-    """The function over (x, residuals..., values, offsets, table, [bias], y); lists together have their biases."""
+def pixels_function(problem: Conv2d, variant: Variant, bound: int = 0) -> Any:
+    """The function over (x, residuals..., values, offsets, table, [bias], y); lists together have their biases.
+
+    A sum of more than `bound` products, where that is not 0, is one in float32 of sums of so many.
+    """
     count = len(residuals(problem.epilogue))
     held = [step.view.format.dtype for step in residuals(problem.epilogue)]
     apart = problem.bias and not variant.together
@@ -56,9 +59,9 @@ def pixels_function(problem: Conv2d, variant: Variant) -> Any:
                     _together(problem, variant, pointers, tile, number)
             elif blocks(problem, variant) == 1:
                 with script.serial(first, last) as channel:
-                    _output(problem, variant, pointers, tile, channel)
+                    _output(problem, variant, pointers, tile, channel, bound)
             else:
-                _blocked(problem, variant, pointers, tile, first, last)
+                _blocked(problem, variant, pointers, tile, first, last, bound)
 
     return script.kernel_function(dtypes, body)
 
@@ -114,11 +117,12 @@ def _sums(variant: Variant) -> list[int]:
     return [i * variant.width for i in range(variant.rows * variant.vectors)]
 
 
-def _output(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, channel: Any) -> None:
+def _output(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, channel: Any, bound: int) -> None:
     """One output channel of a tile from its bias to its store."""
-    sums = script.local_array(variant.rows * variant.vectors * variant.width, problem.real)
-    _fill(variant, sums, _bias(problem, pointers, channel, variant))
-    _accumulate(problem, variant, pointers, tile, channel, sums)
+    real = _sum_type(problem, bound)
+    sums = script.local_array(variant.rows * variant.vectors * variant.width, real)
+    _fill(variant, sums, _bias(pointers, channel, variant, real))
+    _accumulate(problem, variant, pointers, tile, channel, sums, bound)
     _store(problem, variant, pointers, tile, channel, sums)
 
 
@@ -135,13 +139,16 @@ def _together(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Til
     do_list(problem, variant, lists, number, place_of(pointers.x, tile.x), results)
 
 
-def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, first: Any, last: Any) -> None:
+def _blocked(
+    problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, first: Any, last: Any, bound: int
+) -> None:
     """Output channels [first, last) of a tile, one block of input channels after the other."""
+    real = _sum_type(problem, bound)
     size = variant.rows * variant.vectors * variant.width
-    partial = script.local_array(variant.channels * size, problem.real)
+    partial = script.local_array(variant.channels * size, real)
     count = blocks(problem, variant)
     with script.serial(0, count) as block, script.serial(first, last) as channel:
-        sums = script.local_array(size, problem.real)
+        sums = script.local_array(size, real)
         kept = script.let((channel - first) * size)
 
         def restore() -> None:
@@ -152,14 +159,19 @@ def _blocked(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile
             for place in _sums(variant):
                 partial.store(kept + place, sums.load(place, variant.width), variant.width)
 
-        start = _bias(problem, pointers, channel, variant)
+        start = _bias(pointers, channel, variant, real)
         script.either(tirx.EQ(block, 0), lambda: _fill(variant, sums, start), restore)
-        _accumulate(problem, variant, pointers, tile, block * problem.y.channels + channel, sums)
+        _accumulate(problem, variant, pointers, tile, block * problem.y.channels + channel, sums, bound)
         script.either(block < count - 1, save, lambda: _store(problem, variant, pointers, tile, channel, sums))
 
 
-def _bias(problem: Conv2d, pointers: _Pointers, channel: Any, variant: Variant) -> Any:
-    return script.splat(pointers.bias.load(channel) if pointers.bias else 0.0, variant.width, problem.real)
+def _sum_type(problem: Conv2d, bound: int) -> str:
+    return script.FLOAT if bound else problem.real
+
+
+def _bias(pointers: _Pointers, channel: Any, variant: Variant, real: str) -> Any:
+    value = converted(pointers.bias.load(channel), real) if pointers.bias else 0.0
+    return script.splat(value, variant.width, real)
 
 
 def _fill(variant: Variant, sums: Memory, value: Any) -> None:
@@ -173,12 +185,31 @@ def _vectors(variant: Variant, tile: _Tile) -> list[tuple[int, int, int]]:
     return [(i * variant.width, row, column) for i, (row, column) in enumerate(pairs)]
 
 
-def _accumulate(problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, index: Any, sums: Memory) -> None:
+def _accumulate(
+    problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, index: Any, sums: Memory, bound: int
+) -> None:
     """Add the entries of list `index`."""
+    first, last = script.let(pointers.table.load(index)), script.let(pointers.table.load(index + 1))
+    if not bound:
+        _add_entries(problem, variant, pointers, tile, (first, last), sums)
+        return
+    width = variant.width
+    with script.serial(0, script.let(tirx.truncdiv(last - first + (bound - 1), bound))) as piece:
+        short = script.local_array(variant.rows * variant.vectors * width, problem.real)
+        _fill(variant, short, script.splat(0.0, width, problem.real))
+        start = script.let(first + piece * bound)
+        _add_entries(problem, variant, pointers, tile, (start, tirx.min(last, start + bound)), short)
+        for place in _sums(variant):
+            total = sums.load(place, width) + converted(short.load(place, width), script.FLOAT)
+            sums.store(place, total, width)
+
+
+def _add_entries(
+    problem: Conv2d, variant: Variant, pointers: _Pointers, tile: _Tile, entries: tuple[Any, Any], sums: Memory
+) -> None:
     _, rows, columns = problem.grid
     width, step = variant.width, columns.input_step
-    first, last = script.let(pointers.table.load(index)), script.let(pointers.table.load(index + 1))
-    with script.serial(first, last) as entry:
+    with script.serial(*entries) as entry:
         weight = script.let(script.splat(pointers.values.load(entry), width))
         origin = script.let(pointers.offsets.load(entry) + tile.x)
         for place, row, column in _vectors(variant, tile):

@@ -7,7 +7,8 @@ from itertools import product
 
 from edgeprune.kernels.abi import Activation, Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
-from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.problem import LONGEST_SUM, Conv2d
+from edgeprune.kernels.vector_math import HALF
 
 POSITIONS = 16
 """Values of a transformed tile: 4 x 4 inputs give 2 x 2 outputs."""
@@ -53,7 +54,8 @@ def fits(problem: Conv2d, machine: Machine) -> bool:
     strides = (problem.x.channel_stride, problem.y.channel_stride) == (1, 1)
     real = problem.x.format == problem.y.format and not problem.x.format.quantized
     whole = steps and strides and not any(sizes) and real
-    return multiplies_by_element(machine) and whole and plain
+    short = problem.real != HALF or problem.x.channels <= LONGEST_SUM
+    return multiplies_by_element(machine) and whole and plain and short
 
 
 def _is_alike(problem: Conv2d, step: Residual) -> bool:

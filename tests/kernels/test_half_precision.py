@@ -16,6 +16,7 @@ from edgeprune.kernels.abi import FLOAT16, FLOAT32, Activation, Residual
 from edgeprune.kernels.conv2d.channels import build_channels, build_variant, variants
 from edgeprune.kernels.conv2d.channels_variant import entry_inputs
 from edgeprune.kernels.conv2d.pixels import build_pixels
+from edgeprune.kernels.conv2d.problem import LONGEST_SUM
 from edgeprune.kernels.conv2d.reference import convolve
 from edgeprune.kernels.conv2d.winograd import build_winograd
 from edgeprune.kernels.conv2d.winograd_variant import cheapest
@@ -51,7 +52,10 @@ def run(kernel, problem, inputs, size):
 
 
 def convolved(case, problem, kernel, growth=1.0):
-    """The kernel's result is numpy's but for a rounding of every sum it adds to, `growth` times what that may be."""
+    """The kernel's result is numpy's but for a rounding of every sum it adds to, `growth` times what that may be.
+
+    Returns the root of the mean squared error.
+    """
     x, weights = case.x.astype(np.float16), case.weights.astype(np.float16).astype(np.float64)
     bias = None if case.bias is None else case.bias.astype(np.float16)
     added = [array.astype(np.float16) for array in case.added]
@@ -66,6 +70,7 @@ def convolved(case, problem, kernel, growth=1.0):
     found = run(kernel, problem, [x, *added], case.y.size)
     assert (abs(found - expected) <= bound).all(), abs(found - expected).max()
     assert abs(found - expected).max() > 0, "computed in more than half precision"
+    return float(np.sqrt(((found - expected) ** 2).mean()))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,20 @@ def test_results_may_be_float32():
     case = make(inputs=8, outputs=9, height=3, width=5)
     problem = halved(case.problem, FLOAT32)
     convolved(case, problem, build_channels(problem, case.weights, case.bias, NEON))
+
+
+@pytest.mark.parametrize("layout", ["channels", "pixels"])
+def test_long_sums_are_made_of_short_ones(layout):
+    case = make(
+        inputs=640, outputs=8, height=3, width=8, planar_input=layout == "pixels", planar_output=layout == "pixels"
+    )
+    problem = halved(case.problem)
+    build = build_channels if layout == "channels" else build_pixels
+    products = problem.taps * problem.group_inputs
+    error = convolved(case, problem, build(problem, case.weights, case.bias, NEON))
+    assert error < 0.6 * EPSILON * np.sqrt(products * LONGEST_SUM), (
+        "sums in float16 alone are 0.3 * EPSILON * products off"
+    )
 
 
 def test_winograd():
