@@ -12,8 +12,8 @@ from lowered import canonical, graph_model, run_lowered
 from onnx import helper
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.lowering.layout import Mode
 from edgeprune.lowering.groups import upsample_factors
+from edgeprune.lowering.layout import Mode
 from edgeprune.lowering.lower import lower
 from edgeprune.lowering.plan import ClearHalo
 from edgeprune.target import load_target
