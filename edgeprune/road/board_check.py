@@ -68,7 +68,8 @@ def host_outputs(package: Package, rows: Samples, progress: Progress = silent) -
         from edgeprune.ir.stream import Stream
 
         stream = Stream(model_of(package))
-        return run_rows(stream.run, rows, stream.reset), "the package's model on ONNX Runtime, in float32"
+        how = "the package's model on ONNX Runtime" + ", in float32" * (manifest.precision == "fp16")
+        return run_rows(stream.run, rows, stream.reset), how
     with open_twin(package, progress) as twin:
         how = f"the package's model compiled for {twin_target(manifest.target).name}"
         return run_rows(twin.run, rows, twin.reset), how
@@ -99,7 +100,8 @@ def compare(
             difference = np.where(same, 0.0, np.abs(given - wanted))
         size = np.abs(wanted)
         if precision == "fp16":
-            size = size.reshape(len(size), -1).max(axis=1).reshape(-1, *[1] * (size.ndim - 1))
+            finite = np.where(np.isfinite(size), size, 0.0).reshape(len(size), -1)
+            size = finite.max(axis=1).reshape(-1, *[1] * (size.ndim - 1))
         wrong = ~same & ~(difference <= tolerance * np.maximum(1.0, size))
         if wrong.any():
             row = int(np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))[0])

@@ -29,8 +29,11 @@ class _Compiled(NamedTuple):
 
 
 def twin_target(target: Target) -> Target:
-    """This machine, computing integers and real numbers as `target` does."""
-    here = msgspec.structs.replace(load_target("host"), real=target.real)
+    """This machine, computing as `target` does: integers by its rules, half precision by the kernels chosen for it."""
+    here = load_target("host")
+    if target.real == "float16":
+        code = {name: getattr(here, name) for name in ("triple", "cpu", "features", "cpu_flags")}
+        return msgspec.structs.replace(target, **code)
     if target.arithmetic == here.arithmetic:
         return here
     return msgspec.structs.replace(here, arithmetic=target.arithmetic, dot=_PLAIN_DOT)

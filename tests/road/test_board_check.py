@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.road.board_check import compare
+from edgeprune.road.board_check import HALF_TOLERANCE, compare
 
 
 def outputs(*values):
@@ -28,6 +28,12 @@ def test_equal_and_nearly_equal_outputs():
     assert verdict.max_difference == pytest.approx(0.3, rel=1e-2)
 
 
+def test_half_precision_is_a_share_of_the_largest_of_a_row():
+    assert HALF_TOLERANCE == 0.03
+    verdict = judged(outputs(1, -50), outputs(2.4, -51), "fp16")
+    assert verdict.tolerance == HALF_TOLERANCE and verdict.max_difference == pytest.approx(1.4)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "precision", "off"),
     [
@@ -35,6 +41,8 @@ def test_equal_and_nearly_equal_outputs():
         (outputs(1, 2), outputs(1, 2.00001), "int8", "1e-05"),
         (outputs(1, 2), outputs(1, np.nan), "fp32", "nan"),
         (outputs(1, 2), outputs(1, np.inf), "fp32", "inf"),
+        (outputs(1, 50), outputs(2.6, 50), "fp16", "1.6"),
+        (outputs(1, np.inf), outputs(1.1, np.inf), "fp16", "0.1"),
     ],
 )
 def test_other_outputs_are_an_error(ours, theirs, precision, off):
