@@ -38,8 +38,10 @@ _SHARE = 0.5
 
 def precisions(arrived: ir.Model, options: Options) -> tuple[Precision, ...]:
     """What to try, one after another until limits and budgets are met: a float model stays float if it can."""
-    if options.precision == "fp32" or options.precision == "fp16":
-        return (options.precision,)
+    if options.precision == "fp32":
+        return ("fp32",)
+    if options.precision == "fp16":
+        return ("fp16",)
     if options.precision == "int8" or is_quantized(arrived):
         return ("int8",)
     by_hand = options.dense or options.sparsity is not None or options.pattern is not None
