@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.frontend.dynamic_operators import write_out_dynamic_operators
 from edgeprune.frontend.external import embed_external_data
 from edgeprune.frontend.integer_operators import write_out_integer_operators
 from edgeprune.frontend.qonnx import write_out_quantizers
@@ -33,6 +34,7 @@ def load_onnx(path: str | Path, dimensions: Mapping[str, int] | None = None) -> 
         embed_external_data(proto, source)
         _use_default_domain(proto)
         write_out_quantizers(proto, list(graphs(proto.graph)))
+        write_out_dynamic_operators(list(graphs(proto.graph)))
         write_out_integer_operators(proto, list(graphs(proto.graph)))
         _check_opset(proto, source)
         _check_operators(proto)
