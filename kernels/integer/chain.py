@@ -107,7 +107,7 @@ SOURCE = (
 )
 """LLVM text of what TensorIR has no name for.
 
-`spread` loads four words, each into all lanes of a vector; `load` loads bytes. `next` is a place `step` bytes on, once
+`spread` loads some words, each into all lanes of a vector; `load` loads bytes. `next` is a place `step` bytes on, once
 sums are known: it keeps the compiler from loading the words of all pixels at once, for which there are no registers. A
 step that it does not know as a constant is added by the load itself; a `whole` vector, of which it does not know that
 its halves are equal, goes into instructions that take its upper half. What is loaded from a place found `again` is not
@@ -180,7 +180,7 @@ def spread_words(place: Any, count: int) -> list[Any]:
 
 
 def picked_words(place: Any, tables: int, codes: Any, count: int) -> list[Any]:
-    """The first `count` words of the bytes that `codes` choose from `tables` vectors that lie from the pointer `place` on."""
+    """The first `count` words of the bytes that `codes` choose from `tables` vectors from the pointer `place` on."""
     loaded = bytes_at(place, 0, 16 * tables)
     window = [shuffle([loaded], range(16 * i, 16 * i + 16)) for i in range(tables)]
     name = f"llvm.aarch64.neon.tbl{tables}.v16i8"

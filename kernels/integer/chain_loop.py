@@ -132,8 +132,8 @@ class _Tile:
                 picked_words(place, part.picks, picks, kind.words) if part.picks else spread_words(place, kind.words)
             )
             for vector in vectors:
-                own = [of_word[vector // 2] for of_word in weights]
-                total, words = chained(self.sums.load(0, pixel, vector), words, own, vector, vector in kind.short, idiom)
+                own, short = [of_word[vector // 2] for of_word in weights], vector in kind.short
+                total, words = chained(self.sums.load(0, pixel, vector), words, own, vector, short, idiom)
                 self.sums.store(0, pixel, vector, total)
             if step is not None:
                 place = next_place(place, step, [self.sums.load(0, pixel, vector) for vector in vectors])

@@ -122,12 +122,11 @@ class Idiom:
         everywhere = shuffle([window] * (lanes // 4), range(4 * lanes))
         return tirx.reinterpret(f"int32x{lanes}", _call(f"int8x{4 * lanes}", _GATHERS[lanes], everywhere, places))
 
-    def picked_from(self, memory: Memory, index: Any, tables: int, codes: Any) -> Any:
-        """The vector of x whose bytes `codes` choose from `tables` vectors that lie from element `index` on."""
-        count = 16 // np.dtype(self.storage).itemsize
-        window = [tirx.reinterpret("int8x16", memory.load(index + i * count, count)) for i in range(tables)]
-        chosen = _call("int8x16", f"llvm.aarch64.neon.tbl{tables}.v16i8", *window, tirx.reinterpret("int8x16", codes))
-        return tirx.reinterpret(f"{self.storage}x{count}", chosen)
+    def picked_from(self, window: Sequence[Any], codes: Any) -> Any:
+        """The vector of x whose bytes `codes` choose from those of `window`, vectors that follow each other."""
+        name = f"llvm.aarch64.neon.tbl{len(window)}.v16i8"
+        chosen = _call("int8x16", name, *window, tirx.reinterpret("int8x16", codes))
+        return tirx.reinterpret(f"{self.storage}x{self.window}", chosen)
 
     def weights(self, memory: Memory, index: Any, vectors: Sequence[int]) -> list[Any]:
         """The weights of one word from `index` on, for each of `vectors`."""

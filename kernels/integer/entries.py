@@ -111,11 +111,11 @@ def sections_by_kind(every: list[Section], known: Sequence[Kind], kinds: Sequenc
         if len(section.offsets) or kind in kinds:
             number = holder(kind, kinds)
             elements = section.values.shape[2] * kinds[number].words // kind.words
-            found[number].append(_wider(section, elements))
+            found[number].append(wider(section, elements))
     return [joined(sections) for sections in found]
 
 
-def _wider(section: Section, elements: int) -> Section:
+def wider(section: Section, elements: int) -> Section:
     """The same entries with as many `elements`, of which the last have no weight."""
     more = elements - section.values.shape[2]
     return replace(section, values=np.pad(section.values, ((0, 0), (0, 0), (0, more))))
@@ -194,21 +194,34 @@ def balanced(section: Section, idiom: Idiom) -> Section:
 
     Half of the elements of an entry go to one lane of a channel, half to the other.
     """
-    values, codes = section.values.copy(), section.codes.copy()
-    count = values.shape[2]
-    firsts = [first for first in combinations(range(count), count // 2) if first[0] == 0]
-    orders = np.array([np.stack([first, [i for i in range(count) if i not in first]], 1).ravel() for first in firsts])
-    for entry in np.flatnonzero(_short(section.values, idiom).any(1)):
-        ordered = section.values[entry][:, orders].transpose(1, 0, 2)
-        best = orders[_short(ordered, idiom).sum(1).argmin()]
-        values[entry], codes[entry] = values[entry][:, best], np.resize(codes[entry][best], VECTOR_BYTES)
+    own = np.flatnonzero(_short(section.values, idiom).any(1))
+    if not own.size:
+        return section
+    values, codes, outputs, count = section.values.copy(), section.codes.copy(), *section.values.shape[1:]
+    orders = _halved(count)
+    sizes = abs(values[own]).astype(np.float32)
+    halves = np.zeros((count, len(orders)), np.float32)
+    halves[orders[:, ::2].T, np.arange(len(orders))] = 1
+    sums = sizes @ halves
+    beyond = np.maximum(sums, sizes.sum(2, keepdims=True) - sums) > MOST_CHAINED
+    short = np.add.reduceat(beyond, range(0, outputs, CHANNELS), axis=1) > 0
+    best = orders[short.sum(1).argmin(1)]
+    values[own] = np.take_along_axis(values[own], best[:, None], 2)
+    codes[own] = np.tile(np.take_along_axis(codes[own], best, 1), VECTOR_BYTES // count)
     return Section(section.offsets, values, codes)
 
 
-def _short(values: np.ndarray, idiom: Idiom) -> np.ndarray:
-    """Of which vectors of channels the chains of entries [entries, out, elements] may leave int16, [entries, vectors].
+def _halved(count: int) -> np.ndarray:
+    """The orders of `count` elements that differ in which of them are at even places, [orders, count]."""
+    halves = [half for half in combinations(range(count), count // 2) if half[0] == 0]
+    rest = [[place for place in range(count) if place not in half] for half in halves]
+    return np.stack([np.array(halves), np.array(rest)], 2).reshape(len(halves), count)
 
-    Chains that do not stay within it whatever the elements are.
+
+def _short(values: np.ndarray, idiom: Idiom) -> np.ndarray:
+    """Of which vectors of channels the chains of weights [entries, out, elements] are short, [entries, vectors].
+
+    The others stay within int16 whatever the elements are.
     """
     entries, outputs, elements = values.shape
     words = abs(values).reshape(entries, outputs, elements // idiom.depth, idiom.depth)
@@ -218,7 +231,7 @@ def _short(values: np.ndarray, idiom: Idiom) -> np.ndarray:
 
 def _by_kind(section: Section, known: Sequence[Kind], idiom: Idiom) -> list[Section]:
     """The entries by `known_kinds`: of as many words as have weights, those of chains by which of them are short."""
-    entries, _, elements = section.values.shape
+    elements = section.values.shape[2]
     used = elements - section.values.any(1)[:, ::-1].argmax(1)
     words = -(-used // idiom.depth)
     kind = len(known) - words

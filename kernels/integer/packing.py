@@ -18,6 +18,7 @@ from edgeprune.kernels.integer.entries import (
     joined,
     sections,
     sections_by_kind,
+    wider,
 )
 from edgeprune.kernels.integer.kinds import heir, known_kinds
 from edgeprune.kernels.integer.variant import Part, Variant
@@ -156,8 +157,10 @@ def _whole_turns(kinds: list[Section], part: Part, idiom: Idiom, place: int) -> 
     if number is None:
         return kinds
     even = len(first.offsets) // 2 * 2
-    taken = [joined([_cut(first, even, None), kinds[number]]) if kind == number else kinds[kind] for kind in range(1, len(kinds))]
-    return [_cut(first, 0, even), *taken]
+    single = wider(_cut(first, even, None), kinds[number].values.shape[2])
+    found = [_cut(first, 0, even), *others]
+    found[number] = joined([single, found[number]])
+    return found
 
 
 def _cut(section: Section, first: int, last: int | None) -> Section:

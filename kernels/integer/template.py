@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -17,7 +18,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as script
 
 from edgeprune.kernels.conv2d.problem import Conv2d
-from edgeprune.kernels.integer.chain import with_source
+from edgeprune.kernels.integer.chain import again, bytes_at, place_of, with_source
 from edgeprune.kernels.integer.chain_loop import add_chains, chain_block, load_sums
 from edgeprune.kernels.integer.dot import IDIOMS, VECTORS, Idiom
 from edgeprune.kernels.integer.entries import VECTOR_BYTES
@@ -28,7 +29,7 @@ from edgeprune.kernels.integer.variant import Part, Variant
 from edgeprune.kernels.integer.walk import Block, Tile, walk
 from edgeprune.kernels.integer.write import stored_together, write
 from edgeprune.kernels.integer.write_packed import packed_vectors, write_packed
-from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, splat
+from edgeprune.kernels.script import Memory, kernel_function, let, local_array, serial, shuffle, splat
 
 
 @lru_cache(maxsize=512)
@@ -44,13 +45,14 @@ def integer_function(problem: Conv2d, variant: Variant, layout: Layout) -> Any:
 
 
 def _surroundings(idiom: Idiom) -> AbstractContextManager[Any]:
-    return with_source() if idiom.chained else nullcontext()
+    return with_source() if idiom.factor is not None else nullcontext()
 
 
 def _started(code: Code, block: Block) -> Callable[[Tile], None]:
     """Emit what is done once for a block; what emits the rest for a tile of it."""
     if not code.idiom.chained:
-        return lambda tile: _tile(code, block, tile, lambda sums: _sections(code, block, tile, sums))
+        lists = [_list(code, block, section) for section in range(len(block.part.kinds))]
+        return lambda tile: _tile(code, block, tile, lambda sums: _sections(code, block.part, tile, sums, lists))
     chains = chain_block(code, block.part, let(block.row * (code.sections * 3)))
     return lambda tile: _tile(code, block, tile, lambda sums: add_chains(chains, sums, _steps(code, tile), tile.x))
 
@@ -59,7 +61,7 @@ def _tile(code: Code, block: Block, tile: Tile, add: Callable[[Sums], None]) -> 
     part, pixels = block.part, len(tile.pixels)
     size = part.chains * pixels * part.width
     sums = Sums(Memory(script.alloc_buffer((size,), "int32", scope="local")), pixels, part.vectors)
-    if code.idiom.chained and code.buffers.bias is not None:
+    if code.idiom.factor is not None and code.buffers.bias is not None:
         load_sums(code.buffers.bias, block.place, sums)
     else:
         for chain, pixel, vector in product(range(part.chains), range(pixels), range(len(part.vectors))):
@@ -95,19 +97,34 @@ def _start(code: Code, block: Block, vector: int, chain: int) -> Any:
     return bias.load(first, lanes)
 
 
-def _sections(code: Code, block: Block, tile: Tile, sums: Sums) -> None:
-    for section in range(len(block.part.kinds)):
-        _section(code, block, tile, sums, section)
+@dataclass(frozen=True)
+class _List:
+    """Entries of one kind: how many turns they take, where their offsets, weights and codes begin."""
+
+    turns: Any
+    offsets: Any
+    weights: Any
+    codes: Any
 
 
-def _section(code: Code, block: Block, tile: Tile, sums: Sums, section: int) -> None:
-    """Add all entries of one kind; of the first there is at least one."""
-    part, depth = block.part, code.idiom.depth
-    kind, row = part.kinds[section], (block.row * code.sections + section) * 3
+def _list(code: Code, block: Block, section: int) -> _List:
+    """What the table says of a block's entries of one kind; of the first there is at least one."""
+    row = (block.row * code.sections + section) * 3
     offsets, entries, weights = (let(code.buffers.table.load(row + field)) for field in range(3))
-    codes = let(tirx.truncdiv(weights, depth))
-    turns = entries if section else tirx.max(tirx.truncdiv(entries, part.chains), 1)
-    with serial(0, turns) as turn:
+    turns = entries if section else let(tirx.max(tirx.truncdiv(entries, block.part.chains), 1))
+    return _List(turns, offsets, weights, let(tirx.truncdiv(weights, code.idiom.depth)))
+
+
+def _sections(code: Code, part: Part, tile: Tile, sums: Sums, lists: Sequence[_List]) -> None:
+    for section, own in enumerate(lists):
+        _section(code, part, tile, sums, section, own)
+
+
+def _section(code: Code, part: Part, tile: Tile, sums: Sums, section: int, own: _List) -> None:
+    """Add all entries of one kind."""
+    kind, depth = part.kinds[section], code.idiom.depth
+    offsets, weights, codes = own.offsets, own.weights, own.codes
+    with serial(0, own.turns) as turn:
         for chain in range(part.chains if section == 0 else 1):
             number = turn * part.chains + chain if section == 0 else turn
             first = offsets + number * kind.places
@@ -162,7 +179,8 @@ def _factors(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> No
         count = idiom.window
         picked = local_array(len(at) * count, idiom.storage)
         for pixel, place in enumerate(at):
-            picked.store(pixel * count, idiom.picked_from(x, place, part.picks, codes), count)
+            window = _window(code, part, place)
+            picked.store(pixel * count, idiom.picked_from(window, codes), count)
         values = [picked.load(pixel * count, count) for pixel in range(len(at))]
     else:
         values = [let(x.load(place, idiom.words(part.mode) * idiom.depth)) for place in at]
@@ -173,6 +191,18 @@ def _factors(code: Code, part: Part, tile: Tile, sums: Sums, entry: Entry) -> No
             for pixel, value in enumerate(values):
                 total = idiom.multiply_add(sums.load(0, pixel, vector), idiom.factor(value, word, lanes), weights)
                 sums.store(0, pixel, vector, total)
+
+
+def _window(code: Code, part: Part, place: Any) -> list[Any]:
+    """The vectors from which an entry picks; where windows of pixels overlap, what they share is loaded for each.
+
+    The instruction takes vectors that follow each other, so that shared ones would be copied.
+    """
+    x, size = code.buffers.x, VECTOR_BYTES * part.picks
+    steps = [abs(axis.input_step) for axis in code.problem.grid[1:] if axis.count > 1]
+    start = place_of(x, place)
+    loaded = bytes_at(again(start) if min(steps, default=size) < size else start, 0, size)
+    return [shuffle([loaded], range(i * VECTOR_BYTES, (i + 1) * VECTOR_BYTES)) for i in range(part.picks)]
 
 
 def _words(code: Code, at: Sequence[Any], codes: Any, lanes: int) -> Any:

@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from integer_case import STORED, cases, make
 
 from edgeprune.kernels.abi import Activation
+from edgeprune.kernels.conv2d.shares import Channels
 from edgeprune.kernels.integer.dot import IDIOMS
-from edgeprune.kernels.integer.entries import (
-    MOST_CHAINED,
-    common_kinds,
-    counts_by_kind,
-    group_rows,
-    short_chains,
-    word_starts,
-)
+from edgeprune.kernels.integer.entries import MOST_CHAINED, block_rows, group_rows, sections, word_starts
 from edgeprune.kernels.integer.integer import build_variant, choose, variants
+from edgeprune.kernels.integer.kinds import Kind, common_kinds, counts_by_kind, heir, known_kinds
 from edgeprune.kernels.integer.packing import pack
 
 SETTINGS = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -73,7 +68,7 @@ def test_chains_stay_within_int16(size, sign):
     case.weights[:] = sign * size
     case.x[:] = case.problem.x.format.low
     parts = choose(case.problem, case.weights, machine).parts
-    assert all((len(part.kinds) > 1) == (4 * size > MOST_CHAINED) for part in parts)
+    assert all(any(kind.short for kind in part.kinds) == (4 * size > MOST_CHAINED) for part in parts)
     case.check(case.build(machine), compiled=partial(CompiledForArm, dot="smull"))
 
 
@@ -88,8 +83,7 @@ def test_chains_are_short_where_weights_are_large():
     case.weights[:, :, 24:, (1, 9)] = 127
     case.x[:] = case.problem.x.format.low
     (part,) = choose(case.problem, case.weights, machine).parts
-    kinds = short_chains(13)
-    assert [kinds[kind] for kind in part.kinds] == [(), (1,), (3,), (0, 1, 2, 3)]
+    assert {kind.short for kind in part.kinds} == {(1,), (3,), (0, 1, 2, 3)}
     case.check(case.build(machine), compiled=partial(CompiledForArm, dot="smull"))
 
 
@@ -111,10 +105,43 @@ def test_the_first_kind_comes_in_pairs_and_by_its_ways(large):
     assert sorted(np.array(found) + packed.layout.origin) == expected.tolist()
 
 
-def test_few_entries_of_a_kind_join_the_last():
-    counts = np.array([[[9, 2, 1, 0, 0]]])
-    kinds = common_kinds(counts)
-    assert kinds == (0, 1, 4)
-    assert counts_by_kind(counts, kinds).tolist() == [[[9, 2, 1]]]
-    assert common_kinds(np.array([[[9, 2, 0, 0]]])) == (0, 1)
-    assert common_kinds(np.array([[[9]]])) == (0,)
+@pytest.mark.parametrize("dot", MACHINES)
+@pytest.mark.parametrize("density", [0.15, 0.3])
+def test_entries_have_as_many_words_as_their_weights(dot, density):
+    """Patterns leave windows that are not full; every kind of entry adds the same sums."""
+    skip_without_emulator()
+    machine = MACHINES[dot]
+    case = make(machine=machine, inputs=16, outputs=16, height=5, width=9, density=density, block=(1, 16), seed=3)
+    (part,) = choose(case.problem, case.weights, machine).parts
+    assert len({kind.words for kind in part.kinds}) > 1
+    case.check(case.build(machine), compiled=partial(CompiledForArm, dot=dot))
+
+
+def test_chains_of_chosen_elements_are_balanced():
+    """Two large weights of each channel: where they are in different lanes no chain leaves int16."""
+    case = make(machine=MACHINES["smull"], inputs=8, outputs=8, kernel=(1, 1))
+    case.weights[:] = 1
+    case.weights[..., (0, 2), :] = 127
+    share, idiom = Channels(0, 1, (4, 4), 8), IDIOMS["smull"]
+    (block,) = block_rows(group_rows(case.problem, case.weights, None)[0], share)
+    known = known_kinds(8, "half tables", idiom)
+    counts = {mode: [len(own.offsets) for own in sections(block, mode, idiom)] for mode in ("halves", "half tables")}
+    assert counts["halves"][known.index(Kind(4, (0, 1)))] == 1
+    assert counts["half tables"][known.index(Kind(4))] == 1
+    case.weights[..., 4, :] = 127
+    (block,) = block_rows(group_rows(case.problem, case.weights, None)[0], share)
+    assert [len(own.offsets) for own in sections(block, "half tables", idiom)][:4] == [0, 0, 0, 1]
+
+
+def test_few_entries_of_a_kind_join_another():
+    known = known_kinds(8, "halves", IDIOMS["smull"])
+    full, single, _, every, three, two, _ = known
+    assert [kind.words for kind in known] == [4, 4, 4, 4, 3, 2, 1] and every.short == (0, 1)
+    counts = np.array([[[9, 12, 1, 0, 0, 2, 0.5]]])
+    kinds = common_kinds(counts, known)
+    assert kinds == (single, full, two, every) and heir(kinds) == 3
+    assert counts_by_kind(counts, known, kinds).tolist() == [[[12, 9, 2.5, 1]]]
+    assert common_kinds(np.array([[[9, 0, 0, 0, 0, 0, 0]]]), known) == (full,)
+    assert common_kinds(np.array([[[0, 0, 0, 0, 0.25, 3, 0]]]), known) == (two, three)
+    assert common_kinds(np.array([[[0.1, 0, 0, 3, 0, 0, 0]]]), known) == (every,)
+    assert heir((full, two)) is None
