@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ TIGHTENINGS = 3
 """How often a budget is aimed at again, where the compiled model misses it or leaves much of it."""
 
 SLACK = 0.95
-"""The share of an aim for latency that a compiled model is to use at least: what is left could keep weights."""
+"""The share of an aim that a compiled model is to use at least: what is left could keep weights."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ class Chooser:
     costs: CostTable = field(init=False)
     thinner: Thinner = field(init=False)
     tried: int = field(init=False, default=0)
-    pace: Pace = field(init=False)
-    """How long this machine takes now for what is in the tables."""
+    paces: dict[str, Pace] = field(init=False)
+    """What compiled models take for what is in the tables, of the quantities that can be told of them."""
 
     def __post_init__(self) -> None:
         target = self.drafter.target
@@ -112,13 +111,15 @@ class Chooser:
         self.thinner = Thinner(self.judge, target, self.options, self.progress)
         if self.options.pattern is None:
             self.tables += self.thinner.tables(self.tables)
-        self.pace = Pace((self.costs.dense_us, self.costs.dense_us))
+        whole = {"latency": self.costs.dense_us, "size": float(self.costs.size({}))}
+        self.paces = {name: Pace((value, value)) for name, value in whole.items()}
 
     def choose(self) -> Chosen:
         """The model; where a budget cannot be met, the nearest that there is."""
         limits = _limits(self.options)
         if self.drafter.measures and self.costs.kind == "measured":
-            self.measured(Plan(Assignment({}, {}), "", 0, self.costs.dense_us), {"latency": 0.0})
+            whole = {name: pace.dense[0] for name, pace in self.paces.items()}
+            self.measured(Plan(Assignment({}, {}), "", 0, whole), {"latency": 0.0})
             self.tried = 0
         found, plan = self._within(limits) if limits else self._furthest()
         return replace(found, model=with_layouts(found.model, self.costs, plan.levels))
@@ -128,9 +129,6 @@ class Chooser:
         aims = {name: MARGIN * limit for name, limit in limits.items()}
         tries = [self._tried(self.least_error(aims), limits)]
         while len(tries) <= TIGHTENINGS and not _reached(tries[-1], limits, aims):
-            for name in _missed(tries[-1].measured, limits):
-                if name != "latency":
-                    aims[name] *= MARGIN * limits[name] / tries[-1].measured[name]
             plan = self.least_error(aims)
             if plan.same_as(tries[-1].plan):
                 break
@@ -145,20 +143,19 @@ class Chooser:
 
     def least_error(self, aims: Mapping[str, float]) -> Plan:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
-        wanted = {name: self.pace.table(aim) if name == "latency" else aim for name, aim in aims.items()}
+        wanted = {name: self.paces[name].table(aim) if name in self.paces else aim for name, aim in aims.items()}
         found = best_of(self.tables, "error", wanted)
         if found is None:
             worst = max(aims, key=lambda name: self.floor(name) / aims[name])
             found = best_of(self.tables, worst, {})
         assert found is not None
         assignment, table = found
-        totals = dict(assignment.totals)
+        said = dict(assignment.totals)
         if table.start == 0:
-            totals["latency"] = self.costs.total(assignment.levels)
-            totals["size"] = float(self.costs.size(assignment.levels))
-        table_us = totals["latency"]
-        totals["latency"] = self.pace.now(table_us)
-        return Plan(Assignment(assignment.levels, totals), table.layout, table.start, table_us)
+            said["latency"] = self.costs.total(assignment.levels)
+            said["size"] = float(self.costs.size(assignment.levels))
+        totals = {name: self.now(name, value) for name, value in said.items()}
+        return Plan(Assignment(assignment.levels, totals), table.layout, table.start, said)
 
     def floor(self, quantity: str) -> float:
         """The least of `quantity` that any assignment has."""
@@ -166,10 +163,10 @@ class Chooser:
 
     def now(self, quantity: str, value: float) -> float:
         """From the `value` of a `quantity` in the tables to what is measured now."""
-        return self.pace.now(value) if quantity == "latency" else value
+        return self.paces[quantity].now(value) if quantity in self.paces else value
 
     def measured(self, plan: Plan, wanted: Mapping[str, float]) -> dict[str, float]:
-        """What the planned model takes once it is compiled; the pace learns from it.
+        """What the planned model takes once it is compiled; the paces learn from it.
 
         Its weights are cut by size: which ones are kept does not change what they cost.
         """
@@ -178,8 +175,8 @@ class Chooser:
         model = self.thinner.judge_of(plan.start).original
         pruned = with_layouts(Prune(plan.levels)(model), self.costs, plan.levels)
         found = self._figures(self.drafter.draft(pruned, self.progress), wanted)
-        if (latency := _taken(found).get("latency")) is not None:
-            self.pace = self.pace.learnt(plan.table_us, latency)
+        for name, value in _taken(found).items():
+            self.paces[name] = self.paces[name].learnt(plan.table[name], value)
         return found
 
     def _figures(self, draft: Draft, wanted: Mapping[str, float]) -> dict[str, float]:
@@ -237,10 +234,11 @@ def _best_within(tries: Sequence[_Try], limits: Mapping[str, float]) -> _Try:
 
 
 def _reached(last: _Try, limits: Mapping[str, float], aims: Mapping[str, float]) -> bool:
-    """Whether the last try keeps `limits` and leaves little of what is aimed at."""
+    """Whether the last try keeps `limits` and leaves little of one of the `aims`."""
     if _missed(last.measured, limits):
         return False
-    return "latency" not in aims or _taken(last.measured).get("latency", math.inf) >= SLACK * aims["latency"]
+    taken = {**last.plan.assignment.totals, **_taken(last.measured)}
+    return any(taken[name] >= SLACK * aim for name, aim in aims.items())
 
 
 def _missed(measured: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:

@@ -40,8 +40,8 @@ class Plan:
     assignment: Assignment
     layout: str
     start: int
-    table_us: float
-    """What the cost table says that it takes, in microseconds."""
+    table: Mapping[str, float]
+    """The totals by the cost table alone."""
 
     @property
     def levels(self) -> Mapping[str, Level]:
@@ -104,8 +104,7 @@ class Walk:
     def _learn(self) -> None:
         """Measure what was kept: what the tables say of the next cut is set right by it."""
         self.measured = self._chooser.measured(self.plan, {self._objective: 0.0})
-        if self._objective == "latency":
-            self.share = self._chooser.pace.now(self.plan.table_us) / self._dense
+        self.share = self._chooser.now(self._objective, self.plan.table[self._objective]) / self._dense
 
     @property
     def _dense(self) -> float:
