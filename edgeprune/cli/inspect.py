@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune.cli.arguments import Architecture, Dimensions, Json, ModelOrPackage, Quiet, model_file
 from edgeprune.cli.console import Console
-from edgeprune.cli.tables import layer_table, summary_table
+from edgeprune.cli.tables import layer_table, state_table, summary_table
 
 
 def inspect_verb(
@@ -27,4 +27,4 @@ def inspect_verb(
     console = Console(as_json, quiet)
     with console.work():
         report = flow.inspect(source)
-    console.result(report, layer_table(report), summary_table(model_or_package, report))
+    console.result(report, layer_table(report), *state_table(report), summary_table(model_or_package, report))

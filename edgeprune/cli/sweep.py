@@ -21,6 +21,7 @@ from edgeprune.cli.arguments import (
     usage_error,
 )
 from edgeprune.cli.console import Console, show_error
+from edgeprune.cli.road_options import States
 from edgeprune.cli.tables import sweep_table
 from edgeprune.errors import EdgepruneError
 
@@ -63,6 +64,7 @@ def sweep_verb(
     choice: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=A", help="An option of every job, such as epochs=4.")
     ] = None,
+    state: States = None,
     board: Annotated[
         str | None,
         typer.Option(help="Where packages are measured; '' measures nothing.", autocompletion=complete_board),
@@ -90,12 +92,13 @@ def sweep_verb(
       edgeprune sweep sweep.toml -o results
       edgeprune sweep --model a.onnx --model b.onnx -d card.toml --vary sparsity=0.5,0.75 --vary pattern=1x1,1x16 -o out
       edgeprune sweep --model a.onnx -d card.toml --budget latency=0.5 --budget size=64k --set max_drop=2 -o out
+      edgeprune sweep --model vad.onnx --state h=hn --state c=cn -d card.toml --vary sparsity=0.5,0.75 -o out
       edgeprune sweep sweep.toml -o /shared/results --scheduler tcp://head:8786
       dask worker tcp://head:8786 --nthreads 1 --resources board:local=1
 
     \b
     sweep.toml:
-      models = ["a.onnx", { path = "b.onnx", data = "b.toml" }]
+      models = ["a.onnx", { path = "b.onnx", data = "b.toml", states = ["h=hn"] }]
       targets = ["host", "x86-64-v3"]
       data = "card.toml"
       budgets = [{ latency = 0.5 }, { size = "64k" }]
@@ -107,7 +110,15 @@ def sweep_verb(
     from edgeprune.sweep.runner import Crew
 
     check_data(data, random_calibration)
-    given = {"models": model, "targets": target, "vary": vary, "budgets": budget, "options": choice, "board": board}
+    given = {
+        "models": model,
+        "targets": target,
+        "vary": vary,
+        "budgets": budget,
+        "options": choice,
+        "board": board,
+        "state": state,
+    }
     console = Console(as_json, quiet)
     jobs = _jobs(file, {**given, "data": data, "random_calibration": random_calibration or None})
     result = _run(jobs, output, Crew(scheduler, workers), console)
@@ -177,6 +188,8 @@ def _described(given: dict[str, Any]) -> Sweep:
     found["options"] = {name: _value(text) for name, text in _pairs(given["options"], "--set")}
     if given["random_calibration"]:
         found["options"]["random_calibration"] = True
+    if given["state"]:
+        found["options"]["states"] = tuple(given["state"])
     if given["budgets"]:
         budgets = [_pairs(text.split(","), "--budget") for text in given["budgets"]]
         found["budgets"] = [{name: _value(text) for name, text in budget} for budget in budgets]

@@ -55,6 +55,19 @@ def _summary_rows(facts: Facts) -> Iterable[tuple[str, str, str, str]]:
     yield "working memory", _shown(whole, bytes_text), _shown(facts.get("ram_bytes"), bytes_text), ""
 
 
+def state_table(inspection: Facts) -> list[Table]:
+    """What is kept from one inference to the next, and what `--state` could keep; none where there is neither."""
+    rows = [(f"{state['name']}={state['result']}", state, "kept") for state in inspection.get("states") or ()]
+    for state in inspection.get("possible_states") or ():
+        rows += [(f"{state['name']}={result}", state, "--state would keep it") for result in state["results"]]
+    if not rows:
+        return []
+    table = _table("States", ("input=output", "left"), ("shape", "left"), ("type", "left"), ("", "left"))
+    for pair, state, told in rows:
+        table.add_row(pair, " x ".join(map(str, state["shape"])), state["dtype"], told)
+    return [table]
+
+
 def _accuracy_row(accuracy: Any, compiled: bool) -> tuple[str, str, str, str]:
     if not accuracy:
         return "accuracy", "", "not checked" if compiled else "", ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import partial
 
 import onnx_ir as ir
 
@@ -95,6 +97,25 @@ def check_states(model: ir.Model, states: Sequence[State]) -> None:
             raise _invalid(f"{kind} '{twice}' is in two states", "name each once")
         if states and len(names) == len(ports):
             raise _invalid(f"every {kind} of the model would be a state", f"an {kind} must be left for the user")
+
+
+def possible_states(model: ir.Model) -> dict[str, tuple[str, ...]]:
+    """What could be noted as states: inputs with the outputs of their shape and type, the likeliest by name first.
+
+    An input and an output are left for the user; what is noted already is not named.
+    """
+    noted = states_of(model)
+    taken = {name for state in noted for name in (state.input, state.output)}
+    inputs = [value for value in model.graph.inputs if value.name not in taken]
+    outputs = [value for value in model.graph.outputs if value.name not in taken]
+    if len(inputs) < 2 or len(outputs) < 2:
+        return {}
+    fitting = {str(value.name): [str(each.name) for each in outputs if _kind(each) == _kind(value)] for value in inputs}
+    return {name: tuple(sorted(found, key=partial(_unlike, name))) for name, found in fitting.items() if found}
+
+
+def _unlike(name: str, other: str) -> float:
+    return -SequenceMatcher(None, name, other).ratio()
 
 
 def visible_specs(model: ir.Model) -> list[InputSpec]:

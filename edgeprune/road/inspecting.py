@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.ir.cost import model_cost
 from edgeprune.ir.ports import input_specs, output_names
 from edgeprune.ir.quantization import is_quantized
+from edgeprune.ir.states import possible_states, states_of
 from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.mask import coarsest_fit
@@ -40,19 +41,37 @@ def is_package(path: str | PathLike[str]) -> bool:
 def inspect_model(
     model: ir.Model, *, target: str | None = None, before: Score | None = None, after: Score | None = None
 ) -> dict[str, Any]:
-    """The facts of a model: work, weights, and for every layer the coarsest pattern that its zeros fit."""
+    """The facts of a model: work, weights, and for every layer the coarsest pattern that its zeros fit.
+
+    `states` are those that the model brings, `possible_states` what `--state` could be given.
+    """
     real = with_real_weights(model)
     quantized = is_quantized(model)
     cost = model_cost(real)
     fitted = {layer.name: _pattern_of(read_weight(layer)) for layer in weighted_layers(real)}
+    specs = input_specs(model)
+    shapes, dtypes = {spec.name: spec.shape for spec in specs}, {spec.name: spec.dtype for spec in specs}
     accuracy = None
     if before is not None and after is not None:
         accuracy = {"metric": after.metric, "before": before.value, "after": after.value, "samples": after.samples}
     return {
         "target": target,
         "precision": "int8" if quantized else "fp32",
-        "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in input_specs(model)],
+        "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs],
         "outputs": output_names(model),
+        "states": [
+            {
+                "name": state.input,
+                "result": state.output,
+                "shape": list(shapes[state.input]),
+                "dtype": dtypes[state.input],
+            }
+            for state in states_of(model)
+        ],
+        "possible_states": [
+            {"name": name, "results": list(results), "shape": list(shapes[name]), "dtype": dtypes[name]}
+            for name, results in possible_states(model).items()
+        ],
         "weights_bytes": _stored_bytes(model),
         "macs": cost.macs,
         "dense_macs": cost.dense_macs,

@@ -27,12 +27,13 @@ _BYTES = ("size", "ram")
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model with what is needed to read it, and its own data card if it has one."""
+    """A model with what is needed to read it, and its own data card and states (`IN=OUT`) if it has such."""
 
     path: str
     data: str | None = None
     arch: str | None = None
     dimensions: dict[str, int] = {}
+    states: tuple[str, ...] = ()
 
 
 class Sweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +98,8 @@ def expand(sweep: Sweep, folder: Path) -> tuple[Job, ...]:
     for entry, target, budget in product(map(_entry, sweep.models), sweep.targets, sweep.budgets):
         for values in product(*sweep.vary.values()):
             data = entry.data or sweep.data
-            chosen = {**sweep.options, **budget, **dict(zip(names, values, strict=True))}
+            own = {"states": entry.states} if entry.states else {}
+            chosen = {**sweep.options, **budget, **own, **dict(zip(names, values, strict=True))}
             job = Job(
                 model=_absolute(entry.path, folder),
                 target=target,

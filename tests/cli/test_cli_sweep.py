@@ -137,3 +137,9 @@ def test_wrong_usage_is_told_before_any_work(cli, seen, tmp_path, monkeypatch, a
     assert json.loads(finished.out)["error"]["code"] == code
     assert finished.code == (1 if code == "file-missing" else 2)
     assert "jobs" not in seen
+
+
+def test_states_are_given_to_every_job(cli, seen, tmp_path):
+    arguments = ("--model", "a.onnx", "--random-calibration", "--state", "h=hn", "--state", "c=cn", "-o", tmp_path)
+    assert cli("sweep", *arguments).code == 0
+    assert [job.choices().states for job in seen["jobs"]] == [("h=hn", "c=cn")]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgeprune.cli.tables import state_table
 from edgeprune.quantity import bytes_text, count_text, share_text, time_text
 
 
@@ -23,3 +24,16 @@ from edgeprune.quantity import bytes_text, count_text, share_text, time_text
 )
 def test_figures_as_people_read_them(shown, expected):
     assert shown == expected
+
+
+def test_states_are_shown_with_what_could_be_one():
+    state = {"name": "h", "result": "hn", "shape": [1, 6], "dtype": "float32"}
+    possible = {"name": "c", "results": ["cn", "dn"], "shape": [2], "dtype": "int8"}
+    (table,) = state_table({"states": [state], "possible_states": [possible]})
+    assert [list(column.cells) for column in table.columns] == [
+        ["h=hn", "c=cn", "c=dn"],
+        ["1 x 6", "2", "2"],
+        ["float32", "int8", "int8"],
+        ["kept", "--state would keep it", "--state would keep it"],
+    ]
+    assert state_table({"states": []}) == []

@@ -12,7 +12,7 @@ from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.frontend.onnx import load_onnx
 from edgeprune.ir.canonical import canonicalize
-from edgeprune.ir.states import State, state_specs, states_of, visible_specs, with_states
+from edgeprune.ir.states import State, possible_states, state_specs, states_of, visible_specs, with_states
 from edgeprune.ir.stream import Stream, with_held
 
 LSTM = {"h": "hn", "c": "cn"}
@@ -33,6 +33,14 @@ def test_states_stay_with_a_model_through_a_file_and_a_new_operator_set(tmp_path
     assert states_of(load_onnx(tmp_path / "model.onnx")) == states_of(noted)
     noted.graph.opset_imports[""] = 17
     assert states_of(canonicalize(noted)) == states_of(noted)
+
+
+def test_what_could_be_a_state_is_told_by_shape_and_name():
+    model = lstm()
+    assert possible_states(model) == {"h": ("hn", "cn"), "c": ("cn", "hn")}
+    noted = with_states(model, ["h=hn"])
+    assert possible_states(noted) == {"c": ("cn",)}
+    assert possible_states(with_states(noted, ["h=hn", "c=cn"])) == {}
 
 
 def test_states_are_no_inputs_of_the_user(tmp_path):

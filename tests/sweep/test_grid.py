@@ -64,6 +64,14 @@ def test_an_absolute_path_stays():
     assert (job.model, job.arch) == ("/x/a.pth", "/somewhere/net.py:build")
 
 
+def test_states_are_those_of_a_model_else_of_all():
+    entries = ("a.onnx", ModelEntry("b.onnx", states=("h=hn", "c=cn")))
+    first, second = expand(Sweep(models=entries, options={"states": ["s=t"]}), FOLDER)
+    assert (first.choices().states, second.choices().states) == (("s=t",), ("h=hn", "c=cn"))
+    [job] = expand(Sweep(models=("a.onnx",)), FOLDER)
+    assert job.choices().states == ()
+
+
 def test_the_options_of_a_job():
     fields = {"max_drop": 2.0, "epochs": 1}
     assert Job("a", "host", options=fields).choices() == Options(max_drop=2.0, max_drop_given=True, epochs=1)
