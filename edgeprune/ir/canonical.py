@@ -21,10 +21,11 @@ from edgeprune.ir.canonical_bounds import simplify_bounds
 from edgeprune.ir.canonical_fold import fold_constants, remove_no_ops, remove_unused
 from edgeprune.ir.canonical_gemm import normalise_linear
 from edgeprune.ir.canonical_movement import join_movements
-from edgeprune.ir.canonical_norm import write_out_group_norms
+from edgeprune.ir.canonical_norm import write_out_group_norms, write_out_lp_norms
 from edgeprune.ir.canonical_ports import fix_inputs, forget_shapes
 from edgeprune.ir.canonical_powers import align_exponents
 from edgeprune.ir.canonical_preceding import fold_preceding
+from edgeprune.ir.canonical_recurrent import drop_full_lengths
 from edgeprune.ir.canonical_resize import simplify_resizes
 from edgeprune.ir.canonical_shapes import check_control_flow, check_static, fill_gaps, infer_shapes
 from edgeprune.ir.canonical_spatial import name_global_pools, untranspose_convolutions
@@ -44,6 +45,8 @@ _SIMPLIFICATION: tuple[Step, ...] = (
     infer_shapes,
     align_exponents,
     simplify_resizes,
+    write_out_lp_norms,
+    drop_full_lengths,
     make_windows_explicit,
     join_movements,
     fold_pads,

@@ -1,4 +1,4 @@
-"""Writes group normalization out in operators whose meaning is the same in every operator set."""
+"""Writes group and Lp normalization out in operators that every stage knows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ def write_out_group_norms(model: ir.Model) -> None:
     for node in list(model.graph.all_nodes()):
         if node.op_type == "GroupNormalization" and not node.domain and isinstance(node.graph, ir.Graph):
             _write_out(node, node.graph, version >= PER_CHANNEL_SINCE)
+
+
+def write_out_lp_norms(model: ir.Model) -> None:
+    """Replace every LpNormalization by a quotient, in place; where the norm is 0, so is the result."""
+    for node in list(model.graph):
+        data = node.inputs[0] if node.op_type == "LpNormalization" and not node.domain else None
+        if data is None or data.dtype is None:
+            continue
+        name, smallest = str(node.name), np.finfo(data.dtype.numpy()).tiny
+        axes = new_constant(model.graph, f"{name}_axes", np.array([node.attributes.get_int("axis", -1)], np.int64))
+        op = "ReduceL1" if node.attributes.get_int("p", 2) == 1 else "ReduceL2"
+        norm = new_node(op, [data, axes], {"keepdims": 1}, name=f"{name}_norm", like=node.outputs[0])
+        least = new_constant(model.graph, f"{name}_least", np.array(smallest, data.dtype.numpy()))
+        bounded = new_node("Max", [norm.outputs[0], least], name=f"{name}_bounded", like=node.outputs[0])
+        quotient = new_node("Div", [data, bounded.outputs[0]], name=name, like=node.outputs[0])
+        norm.outputs[0].shape = bounded.outputs[0].shape = None
+        model.graph.insert_before(node, [norm, bounded, quotient])
+        bypass(node, quotient.outputs[0])
 
 
 def _write_out(node: ir.Node, graph: ir.Graph, per_channel: bool) -> None:

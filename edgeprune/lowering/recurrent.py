@@ -17,7 +17,7 @@ class _Direction:
     """One direction of one layer: its number, the order of its steps, and the names of what it works with.
 
     `projected` is the input times W plus its bias, by step, each [batch, gates * hidden]; `recurrent` is R
-    transposed.
+    transposed. `peepholes` are what gates add of the cell: input, output and forget, each [hidden].
     """
 
     number: int
@@ -27,6 +27,7 @@ class _Direction:
     bias: tuple[str, str]
     activations: list[str]
     hidden: int
+    peepholes: tuple[str, ...] = ()
 
 
 _Cell = Callable[[Expansion, _Direction, str, list[str]], list[str]]
@@ -48,7 +49,7 @@ def expand_rnn(e: Expansion) -> None:
 
 
 def _expand(e: Expansion, gates: int, states: int, default: list[str], cell: _Cell) -> None:
-    _refuse_rare_forms(e, states)
+    _refuse_rare_forms(e)
     directions = [_direction(e, number, gates, default) for number in range(e.shape(1)[0])]
     finals: list[list[str]] = []
     outputs: list[str] = []
@@ -69,11 +70,9 @@ def _joined(e: Expansion, parts: list[str], axis: int) -> str:
     return parts[0] if len(parts) == 1 else str(e.add("Concat", *parts, axis=axis))
 
 
-def _refuse_rare_forms(e: Expansion, states: int) -> None:
+def _refuse_rare_forms(e: Expansion) -> None:
     if e.input(4):
         raise e.refuse("sequence lengths")
-    if states == 2 and e.input(7):
-        raise e.refuse("peephole weights")
     for name in ("clip", "input_forget", "layout", "activation_alpha", "activation_beta"):
         if e.attributes.get(name):
             raise e.refuse(f"attribute {name}")
@@ -89,7 +88,17 @@ def _direction(e: Expansion, number: int, gates: int, default: list[str]) -> _Di
     order = list(range(steps))[::-1] if backward else list(range(steps))
     bias = _biases(e, number, gates * hidden)
     projected = e.add("Add", e.add("MatMul", e.input(0), _weight(e, 1, number)), bias[0])
-    return _Direction(number, order, _steps(e, projected, steps), _weight(e, 2, number), bias, chosen, hidden)
+    recurrent, peepholes = _weight(e, 2, number), _peepholes(e, number, hidden)
+    return _Direction(number, order, _steps(e, projected, steps), recurrent, bias, chosen, hidden, peepholes)
+
+
+def _peepholes(e: Expansion, number: int, hidden: int) -> tuple[str, ...]:
+    if not e.input(7):
+        return ()
+    array = e.constants.get(e.input(7))
+    if array is None:
+        raise e.refuse("peephole weights that are not constant")
+    return tuple(e.constant(array[number, start : start + hidden]) for start in range(0, 3 * hidden, hidden))
 
 
 def _steps(e: Expansion, value: str, steps: int) -> list[str]:
@@ -136,9 +145,17 @@ def _lstm_cell(e: Expansion, d: _Direction, gate: str, state: list[str]) -> list
     hidden, cell = state
     i, o, f, c = _split(e, e.add("Add", gate, _recurrent(e, d, hidden)), 4, d.hidden)
     gated, candidate, shown = d.activations
+    if d.peepholes:
+        i, f = _peeped(e, i, cell, d.peepholes[0]), _peeped(e, f, cell, d.peepholes[2])
     kept = e.add("Mul", e.add(gated, f), cell)
     cell = e.add("Add", kept, e.add("Mul", e.add(gated, i), e.add(candidate, c)))
+    if d.peepholes:
+        o = _peeped(e, o, cell, d.peepholes[1])
     return [e.add("Mul", e.add(gated, o), e.add(shown, cell)), cell]
+
+
+def _peeped(e: Expansion, gate: str, cell: str, weight: str) -> str:
+    return str(e.add("Add", gate, e.add("Mul", cell, weight)))
 
 
 def _gru_cell(e: Expansion, d: _Direction, gate: str, state: list[str]) -> list[str]:

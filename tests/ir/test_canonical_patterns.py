@@ -376,3 +376,21 @@ def test_a_norm_folds_into_the_convolution_after_it():
     statistics = [graph.positive(3), graph.weight(3), graph.weight(3), graph.positive(3)]
     y = graph.node("Conv", graph.node("BatchNormalization", "x", *statistics), graph.weight(4, 3, 2, 2))
     assert operators(check(graph.model({"x": [1, 3, 5, 4]}, [y]))) == ["Conv"]
+
+
+@pytest.mark.parametrize(("axis", "p"), [(-1, 2), (1, 1), (0, 2)])
+def test_lp_normalization_is_a_quotient(axis: int, p: int) -> None:
+    graph = Graph()
+    y = graph.node("LpNormalization", graph.node("Relu", "x"), axis=axis, p=p)
+    model = check(graph.model({"x": [2, 3, 5]}, [y], opset=13))
+    assert operators(model) == ["Relu", "ReduceL1" if p == 1 else "ReduceL2", "Clip", "Div"]
+
+
+@pytest.mark.parametrize(("length", "kept"), [(4, False), (3, True)])
+def test_lengths_of_all_steps_are_left_out(length: int, kept: bool) -> None:
+    graph = Graph()
+    weights = [graph.weight(1, 12, 5), graph.weight(1, 12, 3), graph.weight(1, 24)]
+    y = graph.node("LSTM", "x", *weights, graph.constant(np.full(2, length, np.int32)), hidden_size=3)
+    model = check(graph.model({"x": [4, 2, 5]}, [y], opset=14))
+    (node,) = (node for node in model.graph if node.op_type == "LSTM")
+    assert (len(node.inputs) > 4 and node.inputs[4] is not None) == kept

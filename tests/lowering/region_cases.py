@@ -95,12 +95,14 @@ scales = {"s": np.array([1, 1, 1.7, 0.43], np.float32)}
 by_scales = ["x", "", "s"]
 
 
-def recurrent(op: str, gates: int, directions: int, **attributes: object) -> onnx.ModelProto:
-    """3 steps, batch 2, 4 inputs, 5 hidden values; the initial states are inputs."""
+def recurrent(op: str, gates: int, directions: int, peepholes: bool = False, **attributes: object) -> onnx.ModelProto:
+    """3 steps, batch 2, 4 inputs, 5 hidden values; the initial states are inputs. An LSTM may have `peepholes`."""
     states = dict.fromkeys(("h", "c")[: 2 if op == "LSTM" else 1], ((directions, 2, 5), F))
     weights = {"w": reals(directions, gates * 5, 4), "r": reals(directions, gates * 5, 5)}
     order = ["x", "w", "r", "b", "", *states]
     constants = {**weights, "b": reals(directions, 2 * gates * 5)}
+    if peepholes:
+        order, constants = [*order, "p"], {**constants, "p": reals(directions, 15)}
     return model_of(op, {**x(3, 2, 4), **states}, constants, 1 + len(states), order=order, hidden_size=5, **attributes)
 
 
@@ -233,6 +235,7 @@ CASES |= {
     "lstm": recurrent("LSTM", 4, 1),
     "lstm_reverse": recurrent("LSTM", 4, 1, direction="reverse"),
     "lstm_both": recurrent("LSTM", 4, 2, direction="bidirectional"),
+    "lstm_peepholes": recurrent("LSTM", 4, 2, peepholes=True, direction="bidirectional"),
     "gru": recurrent("GRU", 3, 1),
     "gru_both": recurrent("GRU", 3, 2, direction="bidirectional", linear_before_reset=1),
     "rnn": recurrent("RNN", 1, 1, activations=["Relu"]),
