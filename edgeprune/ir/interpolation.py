@@ -141,7 +141,10 @@ def _axis(
         weights = np.where((taps >= 0) & (taps < size), weights, 0)
         weights = weights / weights.sum(axis=0)
     used = np.flatnonzero(np.any(weights != 0, axis=1))
-    return Resampling(axis, taps[used].clip(0, size - 1), weights[used].astype(np.float32), inside)
+    taps, rows = np.unique(taps[used].clip(0, size - 1), axis=0, return_inverse=True)
+    summed = np.zeros(taps.shape)
+    np.add.at(summed, rows.reshape(-1), weights[used])
+    return Resampling(axis, taps, summed.astype(np.float32), inside)
 
 
 def positions(size: int, after: int, scale: np.float32, coordinate: str) -> np.ndarray:

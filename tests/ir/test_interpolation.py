@@ -123,6 +123,15 @@ def test_positions_in_the_source() -> None:
     assert positions(5, 1, np.float32(0.2), "pytorch_half_pixel").tolist() == [0]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_one_entry_is_repeated_whatever_the_mode(mode: str) -> None:
+    found = resamplings([1, 2, 1, 1], {"mode": mode}, sizes=np.array([1, 2, 4, 3]))
+    assert [(each.axis, each.taps.tolist(), each.copies) for each in found] == [
+        (2, [[0] * 4], True),
+        (3, [[0] * 3], True),
+    ]
+
+
 def test_what_stays_as_it_is_has_no_resampling() -> None:
     assert resamplings([1, 2, 4, 4], {"mode": "cubic"}, scales=np.ones(4, np.float32)) == []
 
