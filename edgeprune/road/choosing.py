@@ -12,7 +12,7 @@ from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.assembly import Draft
 from edgeprune.road.costing import with_layouts
-from edgeprune.road.cutting import cut, epochs_of, recovered
+from edgeprune.road.cutting import cut, epochs_of, loss_of, recovered
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
 from edgeprune.road.pacing import Pace
@@ -34,6 +34,14 @@ TIGHTENINGS = 3
 
 SLACK = 0.95
 """The share of an aim that a compiled model is to use at least: what is left could keep weights."""
+
+HALFWAY = 0.5
+"""The share of the dense objective at which models of fewer channels are weighed where there is no budget."""
+
+WORSE = 2.0
+"""What is estimated to lose so many times as much is not run to know better."""
+
+_SMALLEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,10 @@ class Chooser:
     def choose(self) -> Chosen:
         """The model; where a budget cannot be met, the nearest that there is."""
         limits = _limits(self.options)
-        if self.drafter.measures and self.costs.kind == "measured":
+        timed = self.drafter.measures and self.costs.kind == "measured"
+        if timed or "size" in limits:
             whole = {name: pace.dense[0] for name, pace in self.paces.items()}
-            self.measured(Plan(Assignment({}, {}), "", 0, whole), {"latency": 0.0})
+            self.measured(Plan(Assignment({}, {}), "", 0, whole), {"latency": 0.0} if timed else {})
             self.tried = 0
         found, plan = self._within(limits) if limits else self._furthest()
         return replace(found, model=with_layouts(found.model, self.costs, plan.levels))
@@ -127,6 +136,7 @@ class Chooser:
     def _within(self, limits: Mapping[str, float]) -> tuple[Chosen, Plan]:
         """The least error within `limits`, which the compiled model keeps too."""
         aims = {name: MARGIN * limit for name, limit in limits.items()}
+        self.weigh_starts(aims)
         tries = [self._tried(self.least_error(aims), limits)]
         while len(tries) <= TIGHTENINGS and not _reached(tries[-1], limits, aims):
             plan = self.least_error(aims)
@@ -143,12 +153,19 @@ class Chooser:
 
     def least_error(self, aims: Mapping[str, float]) -> Plan:
         """The least error within `aims`; where they cannot be kept, the least of what is missed by most."""
-        wanted = {name: self.paces[name].table(aim) if name in self.paces else aim for name, aim in aims.items()}
-        found = best_of(self.tables, "error", wanted)
-        if found is None:
+        plan = self._planned(self.tables, "error", aims)
+        if plan is None:
             worst = max(aims, key=lambda name: self.floor(name) / aims[name])
-            found = best_of(self.tables, worst, {})
-        assert found is not None
+            plan = self._planned(self.tables, worst, {})
+        assert plan is not None
+        return plan
+
+    def _planned(self, tables: Sequence[LayoutTable], minimise: str, aims: Mapping[str, float]) -> Plan | None:
+        """The best plan by `tables` within `aims`; None where there is none."""
+        wanted = {name: self.paces[name].table(aim) if name in self.paces else aim for name, aim in aims.items()}
+        found = best_of(tables, minimise, wanted)
+        if found is None:
+            return None
         assignment, table = found
         said = dict(assignment.totals)
         if table.start == 0:
@@ -156,6 +173,24 @@ class Chooser:
             said["size"] = float(self.costs.size(assignment.levels))
         totals = {name: self.now(name, value) for name, value in said.items()}
         return Plan(Assignment(assignment.levels, totals), table.layout, table.start, said)
+
+    def weigh_starts(self, aims: Mapping[str, float]) -> None:
+        """Set right what models of fewer channels are estimated to lose, by a cut of one and a cut of the whole.
+
+        What layers lose one by one is more than what they lose together; with channels it is hardly so.
+        """
+        whole, thinned = ([each for each in self.tables if bool(each.start) == thin] for thin in (False, True))
+        plans = [self._planned(tables, "error", aims) for tables in (thinned, whole) if tables]
+        found = [plan for plan in plans if plan is not None and plan.table["error"] > 0]
+        if len(found) == 2 and found[0].table["error"] < WORSE * found[1].table["error"]:
+            factor = self._lost(found[0]) / self._lost(found[1])
+            self.tables = [each.scaled("error", factor) if each.start else each for each in self.tables]
+
+    def _lost(self, plan: Plan) -> float:
+        """What a cut to `plan` loses for each nat that it is estimated to lose."""
+        judge = self.thinner.judge_of(plan.start)
+        model = cut(judge, plan.levels, self.options, self.progress)
+        return max(loss_of(judge, model), _SMALLEST) / plan.table["error"]
 
     def floor(self, quantity: str) -> float:
         """The least of `quantity` that any assignment has."""
@@ -190,6 +225,8 @@ class Chooser:
     def _furthest(self) -> tuple[Chosen, Plan]:
         """The least of the objective that keeps the accuracy limit on the validate rows."""
         objective = _quantity(self.options.objective)
+        whole = min(table.dense[objective] for table in self.tables if table.start == 0)
+        self.weigh_starts({objective: self.now(objective, HALFWAY * whole)})
         walk = Walk(self, objective)
         walk.one_shot()
         if epochs_of(self.judge, self.options):

@@ -11,6 +11,7 @@ from edgeprune.ir.stored_weights import with_real_weights
 from edgeprune.metric import Score, drop_points, evaluate, needs_labels
 from edgeprune.options import Options
 from edgeprune.passes.correct_statistics import CorrectStatistics
+from edgeprune.passes.output_loss import output_kind, output_loss
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress
@@ -113,6 +114,15 @@ def validated(judge: Judge, model: ir.Model, validate: Samples) -> Score:
     if needs_labels(metric):
         return replace(evaluate(metric, outputs, validate.labels), top1_agreement=agreement)
     return replace(likeness, value=agreement) if classes and agreement is not None else likeness
+
+
+def loss_of(judge: Judge, model: ir.Model) -> float:
+    """What `model` as it is written loses against the master, in nats a row, on some of the validate rows."""
+    from edgeprune.ir.execute import Session
+
+    rows = judge.rows("validate", CALIBRATION_ROWS)
+    found, wanted = (Session(each, available_cores()).run_rows(rows) for each in (judge.write(model), judge.master))
+    return output_loss(output_kind(judge.master, rows), found, wanted)
 
 
 def uncertainty(judge: Judge, score: Score, drop: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeprune.pattern import Level, Pattern
 from edgeprune.search.costs import DENSE, LayoutCosts
@@ -50,6 +50,17 @@ class LayoutTable:
         """The totals where every layer keeps everything."""
         first = [next(iter(options)).quantities for options in self.choices.values()]
         return {name: self.fixed[name] + sum(each[name] for each in first) for name in QUANTITIES}
+
+    def scaled(self, quantity: str, factor: float) -> LayoutTable:
+        """The table in which all of `quantity` is `factor` times as much."""
+        choices = {
+            name: [
+                Choice(each.level, {**each.quantities, quantity: factor * each.quantities[quantity]})
+                for each in options
+            ]
+            for name, options in self.choices.items()
+        }
+        return replace(self, choices=choices, fixed={**self.fixed, quantity: factor * self.fixed[quantity]})
 
     def thinned(self, start: int, shares: Mapping[str, float], rest: float, error: float) -> LayoutTable:
         """The table of a model of fewer channels that lost `error` with them.

@@ -43,3 +43,13 @@ def test_the_best_of_several_tables():
         assert (assignment.totals["error"], best.start) == (pytest.approx(error), start)
         assert assignment.totals["latency"] <= limit
     assert best_of(tables, "error", {"latency": 1.0}) is None
+
+
+def test_errors_may_be_scaled():
+    whole = table().thinned(1, {}, 1.0, 2.0)
+    scaled = whole.scaled("error", 3.0)
+    assert scaled.dense == pytest.approx({**whole.dense, "error": 6.0})
+    assert [each.quantities["error"] for each in scaled.choices["a"]] == pytest.approx(
+        [3.0 * each.quantities["error"] for each in whole.choices["a"]]
+    )
+    assert scaled.start == 1
