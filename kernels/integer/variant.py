@@ -91,7 +91,8 @@ def tilings(
     chains = (1, 2, 4) if idiom.latency > 1 else (1,)
     if idiom.factor is not None:
         taken = VECTORS[mode].tables if mode in VECTORS else 0
-        room, chains = max(1, (machine.registers - max(_FACTOR_WEIGHTS, taken)) // (vectors + 1)), (1,)
+        picking = taken + 1 if taken else 0
+        room, chains = max(1, (machine.registers - max(_FACTOR_WEIGHTS, picking)) // (vectors + 1)), (1,)
         if idiom.chained:
             weights = idiom.chained * -(-vectors // 2)
             room = max(1, (machine.registers - weights - max(idiom.chained, taken) - _CHAINS) // vectors)
