@@ -157,13 +157,16 @@ def _activations(trace: Trace, found: Product) -> None:
 
 
 def _one_part(trace: Trace, found: Product, layer: np.ndarray, letters: str) -> np.ndarray:
-    """`layer` tied so that it differs along shared letters, or free letters, or summed letters alone."""
+    """`layer` tied so that it differs along shared letters, or free letters, or summed letters alone.
+
+    What differs from matrix to matrix of a stack is a head; rows and columns are channels.
+    """
     parts = (found.shared, set(letters) - found.shared - found.summed, found.summed)
     axes = [[axis for axis in varying(layer) if letters[axis] in part] for part in parts]
     chosen = next((each for each in axes if each), [])
     if sum(1 for each in axes if each) > 1:
         layer = trace.only(layer, tuple(chosen), f"{where(found.node)} reads them as one")
-    if chosen and chosen != axes[2]:
+    if axes[0] or (chosen != axes[2] and min(chosen, default=0) < len(letters) - 2):
         trace.heads.append(layer)
     return layer
 

@@ -122,3 +122,14 @@ def test_an_unknown_name_lists_what_is_near():
     assert str(caught.value) == (
         "the model has no group 'frist' [group-unknown]\n  where: group 'frist'\n  hint:  did you mean first?"
     )
+
+
+def test_columns_that_another_product_mixes_by_rows_are_channels():
+    """A graph network: what nodes tell their neighbours goes through a product of two activations."""
+    graph = Graph()
+    rows = graph.add("Reshape", "x", graph.constant(np.array([1, 4, 36])))
+    neighbours = graph.add("Sigmoid", graph.add("Slice", rows, *(graph.constant(np.array([n])) for n in (0, 4, 2))))
+    weights = [graph.constant(graph.random.standard_normal(shape).astype(np.float32)) for shape in ((36, 8), (8, 3))]
+    told = graph.add("Relu", graph.add("MatMul", neighbours, graph.add("MatMul", rows, weights[0], name="first")))
+    (group,) = graph.groups(graph.add("MatMul", told, weights[1], name="last")).groups
+    assert (group.name, group.kind, group.size) == ("first", "channel", 8)
