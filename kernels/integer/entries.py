@@ -232,7 +232,7 @@ def _short(values: np.ndarray, idiom: Idiom) -> np.ndarray:
 def _by_kind(section: Section, known: Sequence[Kind], idiom: Idiom) -> list[Section]:
     """The entries by `known_kinds`: of as many words as have weights, those of chains by which of them are short."""
     elements = section.values.shape[2]
-    used = elements - section.values.any(1)[:, ::-1].argmax(1)
+    used = elements - np.asarray(section.values.any(1))[:, ::-1].argmax(1)
     words = -(-used // idiom.depth)
     kind = len(known) - words
     if idiom.chained:
