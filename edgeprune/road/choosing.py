@@ -110,6 +110,8 @@ class Chooser:
     costs: CostTable = field(init=False)
     thinner: Thinner = field(init=False)
     tried: int = field(init=False, default=0)
+    beside: float = field(init=False, default=0.0)
+    """Bytes of the program beyond what the costs say."""
     paces: dict[str, Pace] = field(init=False)
     """What compiled models take for what is in the tables, of the quantities that can be told of them."""
 
@@ -127,11 +129,18 @@ class Chooser:
         limits = _limits(self.options)
         timed = self.drafter.measures and self.costs.kind == "measured"
         if timed or "size" in limits:
-            whole = {name: pace.dense[0] for name, pace in self.paces.items()}
-            self.measured(Plan(Assignment({}, {}), "", 0, whole), {"latency": 0.0} if timed else {})
-            self.tried = 0
+            self._measure_dense({"latency": 0.0} if timed else {})
         found, plan = self._within(limits) if limits else self._furthest()
         return replace(found, model=with_layouts(found.model, self.costs, plan.levels))
+
+    def _measure_dense(self, wanted: Mapping[str, float]) -> None:
+        """Compile the model as it is: how long it takes now, and how large the program beside the weights is."""
+        said = {name: pace.dense[0] for name, pace in self.paces.items()}
+        size = self.measured(Plan(Assignment({}, {}), "", 0, said), wanted)["size"]
+        self.beside = size - said["size"]
+        self.paces["size"] = Pace((size, size))
+        self.tables = [each.shifted("size", self.beside) for each in self.tables]
+        self.tried = 0
 
     def _within(self, limits: Mapping[str, float]) -> tuple[Chosen, Plan]:
         """The least error within `limits`, which the compiled model keeps too."""
@@ -170,7 +179,7 @@ class Chooser:
         said = dict(assignment.totals)
         if table.start == 0:
             said["latency"] = self.costs.total(assignment.levels)
-            said["size"] = float(self.costs.size(assignment.levels))
+            said["size"] = self.costs.size(assignment.levels) + self.beside
         totals = {name: self.now(name, value) for name, value in said.items()}
         return Plan(Assignment(assignment.levels, totals), table.layout, table.start, said)
 

@@ -62,6 +62,10 @@ class LayoutTable:
         }
         return replace(self, choices=choices, fixed={**self.fixed, quantity: factor * self.fixed[quantity]})
 
+    def shifted(self, quantity: str, amount: float) -> LayoutTable:
+        """The table in which `amount` more of `quantity` is there in any case."""
+        return replace(self, fixed={**self.fixed, quantity: self.fixed[quantity] + amount})
+
     def thinned(self, start: int, shares: Mapping[str, float], rest: float, error: float) -> LayoutTable:
         """The table of a model of fewer channels that lost `error` with them.
 

@@ -53,3 +53,8 @@ def test_errors_may_be_scaled():
         [3.0 * each.quantities["error"] for each in whole.choices["a"]]
     )
     assert scaled.start == 1
+
+
+def test_what_is_there_in_any_case_may_be_shifted():
+    whole = table()
+    assert whole.shifted("size", -50.0).dense == pytest.approx({**whole.dense, "size": whole.dense["size"] - 50.0})
