@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.frontend.rewriting import constants_of, replace_nodes
 
 _MICROSOFT = "com.microsoft"
 _ROUNDING = "DynamicQuantizeLinear"
@@ -27,20 +28,7 @@ def write_out_dynamic_operators(graphs: Iterable[onnx.GraphProto]) -> None:
     weights are not constant.
     """
     for graph in graphs:
-        writer = _Writer(graph)
-        nodes = list(graph.node)
-        if not any(writer.convert(node) for node in nodes):
-            continue
-        del graph.node[:]
-        for node in nodes:
-            convert = writer.convert(node)
-            if convert is None:
-                graph.node.append(node)
-            else:
-                convert(node)
-        known = [value for value in graph.value_info if value.name not in writer.real]
-        del graph.value_info[:]
-        graph.value_info.extend(known)
+        replace_nodes(graph, _Writer(graph))
 
 
 class _Writer:
@@ -48,12 +36,9 @@ class _Writer:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
-        self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        self.constants = constants_of(graph)
         self.readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
         for node in graph.node:
-            for item in node.attribute if node.op_type == "Constant" else ():
-                if item.name == "value":
-                    self.constants[node.output[0]] = numpy_helper.to_array(item.t)
             for index, name in enumerate(node.input):
                 self.readers.setdefault(name, []).append((node, index))
         self.outputs = {value.name for value in graph.output}
@@ -69,6 +54,10 @@ class _Writer:
         if node.domain != _MICROSOFT:
             return None
         return {"DynamicQuantizeMatMul": self._own_product, "DynamicQuantizeLSTM": self._lstm}.get(node.op_type)
+
+    def write(self, node: onnx.NodeProto, convert: Callable[[onnx.NodeProto], None]) -> None:
+        """Add what stands for `node`."""
+        convert(node)
 
     def _only_multiplied(self, node: onnx.NodeProto) -> bool:
         """Whether `node` rounds what is read by products alone, whose sums become real numbers at once."""

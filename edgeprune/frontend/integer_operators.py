@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.frontend.rewriting import constants_of, replace_nodes
 
 _MICROSOFT = "com.microsoft"
 _WIDE = (np.dtype(np.uint16), np.dtype(np.int16))
@@ -44,20 +45,7 @@ def write_out_integer_operators(proto: onnx.ModelProto, graphs: Iterable[onnx.Gr
     numbers. Raises EdgepruneError (op-unsupported) for a form that is not known.
     """
     for graph in graphs:
-        writer = _Writer(graph)
-        if not any(writer.convert(node) for node in graph.node):
-            continue
-        nodes = list(graph.node)
-        del graph.node[:]
-        for node in nodes:
-            convert = writer.convert(node)
-            if convert is None:
-                graph.node.append(node)
-            else:
-                writer.write(node, convert)
-        known = [value for value in graph.value_info if value.name not in writer.real]
-        del graph.value_info[:]
-        graph.value_info.extend(known)
+        replace_nodes(graph, _Writer(graph))
     if not any(node.domain == _MICROSOFT for node in proto.graph.node):
         kept = [entry for entry in proto.opset_import if entry.domain != _MICROSOFT]
         del proto.opset_import[:]
@@ -83,11 +71,7 @@ class _Writer:
 
     def __post_init__(self) -> None:
         self.outputs = {value.name for value in self.graph.output}
-        self.constants = {item.name: numpy_helper.to_array(item) for item in self.graph.initializer}
-        for node in self.graph.node:
-            values = [attribute.t for attribute in node.attribute if attribute.name == "value"]
-            if node.op_type == "Constant" and values:
-                self.constants[node.output[0]] = numpy_helper.to_array(values[0])
+        self.constants = constants_of(self.graph)
 
     def convert(self, node: onnx.NodeProto) -> Convert | None:
         """How `node` is written out; None where it stays."""

@@ -11,6 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeprune.errors import EdgepruneError
+from edgeprune.frontend.rewriting import constants_of
 
 _DOMAINS = ("", "qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 _MOST_BITS = 24
@@ -25,7 +26,7 @@ def write_out_quantizers(proto: onnx.ModelProto, graphs: Iterable[onnx.GraphProt
     for graph in graphs:
         if not any(_is_quantizer(node) for node in graph.node):
             continue
-        constants = _constants(graph)
+        constants = constants_of(graph)
         nodes = list(graph.node)
         del graph.node[:]
         for node in nodes:
@@ -37,15 +38,6 @@ def write_out_quantizers(proto: onnx.ModelProto, graphs: Iterable[onnx.GraphProt
 
 def _is_quantizer(node: onnx.NodeProto) -> bool:
     return node.domain in _DOMAINS and node.op_type in _TABLE
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    found = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    for node in graph.node:
-        values = [attribute.t for attribute in node.attribute if attribute.name == "value"]
-        if node.op_type == "Constant" and values:
-            found[node.output[0]] = numpy_helper.to_array(values[0])
-    return found
 
 
 @dataclass
