@@ -43,7 +43,7 @@ class Console:
     @contextmanager
     def work(self) -> Iterator[Progress]:
         """A Progress that draws bars on a terminal; meanwhile nothing can write to standard output."""
-        with redirect_stdout(sys.stderr), _compiled_code_on_stderr():
+        with redirect_stdout(sys.stderr), _compiled_code_unheard():
             if self.quiet or not sys.stderr.isatty():
                 yield silent
             else:
@@ -52,11 +52,12 @@ class Console:
 
 
 @contextmanager
-def _compiled_code_on_stderr() -> Iterator[None]:
-    """What libraries print below Python goes to standard error, their buffers included."""
+def _compiled_code_unheard() -> Iterator[None]:
+    """What libraries print below Python on standard output is for nobody, their buffers included."""
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -35,10 +36,10 @@ class Recover:
     lost before.
 
     After `minutes` of wall clock the training ends; the rate falls to zero by then. It ends early once the validate
-    rows' metric is `good_enough`, or after `patience` epochs in a row without a better value. Where there is a
-    `checkpoint`, the state is kept in that file: after a kill the same call goes on from there to the same result, and
-    the file is removed at the end. Where a launcher such as `accelerate launch` has started several processes, they
-    share the work of every batch; GPUs are used where there are some.
+    rows' metric, or what `value` makes of the outputs on them, is `good_enough`, or after `patience` epochs in a row
+    without a better value. Where there is a `checkpoint`, the state is kept in that file: after a kill the same call
+    goes on from there to the same result, and the file is removed at the end. Where a launcher such as `accelerate
+    launch` has started several processes, they share the work of every batch; GPUs are used where there are some.
     """
 
     epochs: int
@@ -51,6 +52,7 @@ class Recover:
     rate: float | None = None
     minutes: float | None = None
     good_enough: float | None = None
+    value: Callable[[Mapping[str, np.ndarray]], float] | None = field(default=None, repr=False)
     patience: int | None = None
     checkpoint: Path | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,12 +25,23 @@ _PERFECT = {"mse": 0.0}
 
 
 class Judge:
-    """Scores models on `rows` by `metric`; by fidelity to `teacher` where the rows have no labels."""
+    """Scores models on `rows` by `metric`; by fidelity to `teacher` where the rows have no labels.
 
-    def __init__(self, metric: str, rows: Samples, teacher: TrainableModel, batch: int, processes: Processes) -> None:
+    What their outputs are worth is told by `score` instead where there is one.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        rows: Samples,
+        teacher: TrainableModel,
+        batch: int,
+        processes: Processes,
+        score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
+    ) -> None:
         self.metric = metric if rows.labels is not None else "fidelity"
-        self._rows, self._batch, self._processes = rows, batch, processes
-        self._reference = None if needs_labels(self.metric) else self._outputs(self._batches(teacher, None))
+        self._rows, self._batch, self._processes, self._score = rows, batch, processes, score
+        self._reference = None if needs_labels(self.metric) or score else self._outputs(self._batches(teacher, None))
 
     def value(self, module: TrainableModel, weights: Tensors | None = None) -> float:
         """The metric of `module`, with `weights` by name in place of its own."""
@@ -57,7 +68,10 @@ class Judge:
         return value == reached or self.is_better(value, reached)
 
     def _value(self, run: Run) -> float:
-        return evaluate(self.metric, self._outputs(run), self._rows.labels, self._reference).value
+        outputs = self._outputs(run)
+        if self._score is not None:
+            return self._score(outputs)
+        return evaluate(self.metric, outputs, self._rows.labels, self._reference).value
 
     def _batches(self, module: TrainableModel, weights: Tensors | None) -> Run:
         """How to run rows on `module`, a batch at a time."""

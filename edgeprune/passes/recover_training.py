@@ -81,7 +81,7 @@ class Training:
         self.loss = distillation_for(self.original, options.metric, train.labels is not None, self.pruned)
         if self.loss.classes:
             self.loss = self.loss.trusting(self._errors(batches))
-        self.judge = Judge(options.metric, self.validate, self.teacher, self.batch, processes)
+        self.judge = Judge(options.metric, self.validate, self.teacher, self.batch, processes, options.value)
         before = options.clock()
         self.student = Student(start, batches, processes)
         self.taught, self.learnt = (Watched(each, self.loss.features) for each in (self.original, self.student.model))

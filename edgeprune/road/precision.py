@@ -18,8 +18,9 @@ from edgeprune.passes.permute import Permute
 from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
-from edgeprune.road.cutting import CALIBRATION_ROWS, epochs_of, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, epochs_of
 from edgeprune.road.judging import Judge
+from edgeprune.road.losing import validated
 from edgeprune.road.writing import Writer
 from edgeprune.target import Target
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
 from edgeprune.passes.finite import check_finite
@@ -18,9 +17,10 @@ from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
 from edgeprune.road.choosing import Chooser
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, familiarity, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, recovered
 from edgeprune.road.drafting import Drafter
 from edgeprune.road.judging import Judge
+from edgeprune.road.losing import Losses
 from edgeprune.road.structures import structures_of
 from edgeprune.road.tabulating import errors_of
 from edgeprune.search.candidates import DENSITIES
@@ -107,18 +107,16 @@ def _pattern_for(judge: Judge, patterns: Sequence[Pattern], options: Options, pr
     """
     if len(patterns) == 1 or judge.card is None:
         return patterns[-1]
-    validate = judge.rows("validate")
-    before = validated(judge, judge.original, validate).value
-    allowed = options.max_drop + familiarity(judge, before)
+    losses = Losses(judge)
     drops: dict[Pattern, float] = {}
     for index, pattern in enumerate(reversed(patterns)):
         progress("choosing a pattern", index, len(patterns), str(pattern))
         model = cut(judge, _levels(judge, pattern, options, progress), options, progress)
-        drops[pattern] = drop_points(judge.metric, before, validated(judge, model, validate).value)
-        if drops[pattern] <= allowed:
+        drops[pattern] = losses.of(judge.write(model)).points
+        if drops[pattern] <= options.max_drop:
             break
     progress("choosing a pattern", len(patterns), len(patterns), "")
-    within = [pattern for pattern, drop in drops.items() if drop <= allowed]
+    within = [pattern for pattern, drop in drops.items() if drop <= options.max_drop]
     return within[0] if within else min(drops, key=drops.__getitem__)
 
 

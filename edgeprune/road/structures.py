@@ -12,7 +12,6 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.ir.cost import model_cost
 from edgeprune.ir.dependency import Group, find_groups
 from edgeprune.ir.stored_weights import with_real_weights
-from edgeprune.metric import drop_points
 from edgeprune.options import Options
 from edgeprune.passes.criteria.named import saliencies
 from edgeprune.passes.select_units import SelectUnits
@@ -23,8 +22,9 @@ from edgeprune.passes.unit_shares import UnitShares
 from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
-from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, familiarity, recovered, validated
+from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered
 from edgeprune.road.judging import Judge
+from edgeprune.road.losing import Losses
 from edgeprune.search.units import UnitGroup, keep_units, step_for
 from edgeprune.target import Target
 
@@ -87,17 +87,13 @@ class Structures:
     def furthest(self, progress: Progress) -> ir.Model:
         """The fewest units that keep the accuracy limit on the validate rows, by bisection."""
         judge, found = self.judge, self.judge.original
-        validate = judge.rows("validate")
-        before = validated(judge, judge.original, validate).value
-        trained = epochs_of(judge, self.options) > 0
-        allowed = self.options.max_drop + familiarity(judge, before, trained)
+        losses, trained = Losses(judge), epochs_of(judge, self.options) > 0
         low, high = 0.1, 1.0
         for step in range(_BISECTIONS):
             progress("choosing", step, _BISECTIONS, f"{high:.0%} left")
             middle = (low + high) / 2
             model = self.repaired(self.keep(middle), progress)
-            after = validated(judge, model, validate).value
-            if drop_points(judge.metric, before, after) <= allowed:
+            if losses.of(judge.write(model), trained).points <= self.options.max_drop:
                 found, high = model, middle
             else:
                 low = middle

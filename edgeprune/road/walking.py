@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeprune.metric import drop_points
 from edgeprune.pattern import Level
-from edgeprune.road.cutting import cut, familiarity, recovered, uncertainty, validated
+from edgeprune.road.cutting import cut, recovered
+from edgeprune.road.losing import Losses
 from edgeprune.search.knapsack import Assignment
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class Walk:
     def __init__(self, chooser: Chooser, objective: str) -> None:
         self._chooser, self._objective = chooser, objective
         judge = chooser.judge
-        self._validate = judge.rows("validate")
-        self._before = validated(judge, judge.original, self._validate).value
+        self._losses = Losses(judge)
         self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
         self._caution = 0.0
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
@@ -70,13 +69,13 @@ class Walk:
         self.measured: Mapping[str, float] = {}
         """What was measured of the model that is kept."""
 
-    def _allowed(self, trained: bool) -> float:
-        """Points that a cut may lose on the validate rows."""
+    def _limit(self) -> float:
+        """Points that a cut may lose on rows like the validate rows."""
         judge, limit = self._chooser.judge, self._chooser.options.max_drop
         if judge.metric in ("top1", "top5") and judge.card is not None and "validate" not in judge.card.sections:
             # By the rule of succession: what a handful of rows held back cannot tell from no loss at all.
-            limit -= 100.0 / (self._validate.count + 2)
-        return limit + familiarity(judge, self._before, trained)
+            limit -= 100.0 / (self._losses.rows.count + 2)
+        return limit
 
     def one_shot(self) -> None:
         """Bisect, in ratios, for the least share of the objective that needs no training."""
@@ -119,22 +118,27 @@ class Walk:
 
         Training goes on from the last model that was kept, where that has the same channels.
         """
-        chooser, allowed, plan = self._chooser, self._allowed(times > 0), self._planned(share)
+        chooser, limit, plan = self._chooser, self._limit(), self._planned(share)
         judge = chooser.thinner.judge_of(plan.start)
         start = self.model if times and plan.start == self.plan.start else judge.original
         model = cut(judge, plan.levels, chooser.options, chooser.progress, start)
         if times:
             minutes = max(0.1, (self._deadline - time.monotonic()) / 60.0)
-            allowed_early = max(0.0, self._allowed(trained=False) - self._caution)
-            enough = self._before - allowed_early / 100.0 if self._rate else None
+            enough = self._losses.before - max(0.0, limit - self._caution) / 100.0 if self._rate else None
             model = recovered(
-                judge, model, chooser.options, chooser.progress, minutes=minutes, good_enough=enough, times=times
+                judge,
+                model,
+                chooser.options,
+                chooser.progress,
+                minutes=minutes,
+                good_enough=enough,
+                value=self._losses.value if self._losses.expects else None,
+                times=times,
             )
         chooser.tried += 1
-        after = validated(judge, model, self._validate)
-        drop = drop_points(judge.metric, self._before, after.value)
-        self._caution = CAUTION * uncertainty(judge, after, drop)
-        if drop + self._caution > allowed:
+        loss = self._losses.of(judge.write(model), trained=times > 0)
+        self._caution = CAUTION * loss.error
+        if loss.points + self._caution > limit:
             return False
         self.model, self.share, self.plan = model, share, plan
         return True

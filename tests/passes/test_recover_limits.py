@@ -169,3 +169,15 @@ def test_a_later_model_counts_where_chance_alone_tells_them_apart(
     rows = samples(original, 64, 2, True)
     judge = Judge(metric, rows, to_torch(original), 16, Processes())
     assert judge.as_good(found, highest) == alike
+
+
+def test_rows_may_be_judged_by_what_is_handed_in() -> None:
+    told: list[int] = []
+
+    def value_of(outputs) -> float:
+        told.append(len(next(iter(outputs.values()))))
+        return 0.1 * len(told)
+
+    _, notes, done = notes_of(Recover(6, good_enough=0.25, value=value_of))
+    assert told == [case()[3].count] * 3
+    assert notes[-1].startswith("good enough: fidelity 0.3") and len(done) > 1
