@@ -11,8 +11,9 @@ import onnx_ir as ir
 from edgeprune.ir.weights import read_weight
 from edgeprune.kernels.abi import EpilogueStep, Format, Kernel, Machine, Residual, Rounded, View
 from edgeprune.kernels.conv2d.channels import build_channels
-from edgeprune.kernels.conv2d.pixels import build_pixels
+from edgeprune.kernels.conv2d.pixels import build_pixels, choose_copies
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shifted import Shifted
 from edgeprune.kernels.depthwise.depthwise import build_depthwise
 from edgeprune.kernels.elementwise.elementwise import Elementwise, Step, build_elementwise
 from edgeprune.kernels.elementwise.move import Move, build_move
@@ -24,7 +25,7 @@ from edgeprune.lowering.fixed_point import emit_fixed_point
 from edgeprune.lowering.geometry import window_of
 from edgeprune.lowering.groups import Added, Group, shape_of, upsample_factors
 from edgeprune.lowering.integers import Numbers, integer_numbers
-from edgeprune.lowering.layout import NO_HALO, Mode
+from edgeprune.lowering.layout import NO_HALO, Mode, Storage
 from edgeprune.lowering.lstm import emit_lstm
 from edgeprune.lowering.operands import Operand, format_of, image_operand, matrix_operand, places_of
 from edgeprune.lowering.plan import Layer
@@ -113,8 +114,23 @@ def _finish_product(
     elif along_channels:
         kernel = build_channels(problem, weights, bias, program.machine, offsets)
     else:
-        kernel = build_pixels(problem, weights, bias, program.machine, offsets)
+        assert offsets is None
+        copies = choose_copies(problem, weights, program.machine)
+        if copies is not None:
+            problem, weights = copies.problem, copies.weights(weights)
+            x = Operand(_copied(program, group, copies, x.buffer), problem.x)
+        kernel = build_pixels(problem, weights, bias, program.machine)
     _call(program, group, kernel, [x.buffer, *reads], stem="conv" if group.kind == "conv2d" else "linear")
+
+
+def _copied(program: Program, group: Group, copies: Shifted, source: str) -> str:
+    """The buffer of the `copies` of `source`."""
+    name = group.anchor.name or "conv"
+    buffer = program.fresh(f"{name}.shifted")
+    program.add_storage(buffer, Storage(copies.elements))
+    kernel = build_move(copies.move, program.machine)
+    program.call(kernel, [source], [buffer], Layer(name, "Move", f"{kernel.label} shifted"), stem="move")
+    return buffer
 
 
 def _depthwise(program: Program, group: Group) -> None:

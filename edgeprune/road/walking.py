@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgeprune.pattern import Level
 from edgeprune.road.cutting import cut, recovered
 from edgeprune.road.losing import Losses
@@ -23,11 +25,17 @@ SEARCH_MINUTES = 10.0
 BISECTIONS = 6
 """How often the range of one-shot cuts is halved."""
 
-EFFORTS = ((0.7, 1), (0.84, 1), (0.84, 3), (0.92, 3))
-"""How far each trained cut goes beyond the last, and how many times the usual epochs it is trained for.
+EFFORTS = ((1.0, 1), (0.5, 1), (0.5, 3), (0.25, 3))
+"""How much of the stride each trained cut goes beyond the last, and how many times the usual epochs it is trained for.
 
 After a failure the next one counts: first shorter steps, then longer training.
 """
+
+PROMISING = 2.0
+"""How many times the limit a cut may lose before training that is likely to bring it back."""
+
+_STRIDES = 0.7, 0.95
+"""The share of the objective that one full stride leaves: bounds."""
 
 CAUTION = 0.5
 """How many standard errors of what is seen to be lost on the validate rows are held back from the limit."""
@@ -63,6 +71,7 @@ class Walk:
         self._rate = judge.metric in ("top1", "top5", "auc", "fidelity")
         self._caution = 0.0
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
+        self._untrained: list[tuple[float, float]] = []
         self.model: ir.Model = judge.original
         self.share = 1.0
         self.plan = self._planned(1.0)
@@ -93,12 +102,19 @@ class Walk:
         failures = 0
         # Where the user sets the epochs, the same step once more would end as it did before.
         efforts = EFFORTS if self._chooser.options.epochs is None else tuple(dict(EFFORTS).items())
+        stride = self._stride()
         while failures < len(efforts) and time.monotonic() < self._deadline:
-            stride, times = efforts[failures]
-            if self._try(self.share * stride, times):
+            part, times = efforts[failures]
+            if self._try(self.share * stride**part, times):
                 self._learn()
             else:
                 failures += 1
+
+    def _stride(self) -> float:
+        """From the share that is kept to the one at which untrained cuts lose what training may well bring back."""
+        shares, points = np.array(sorted(self._untrained, reverse=True)).T
+        promising = np.interp(PROMISING * self._limit(), np.maximum.accumulate(points), shares)
+        return min(max(float(promising) / self.share, _STRIDES[0]), _STRIDES[1])
 
     def _learn(self) -> None:
         """Measure what was kept: what the tables say of the next cut is set right by it."""
@@ -138,6 +154,8 @@ class Walk:
         chooser.tried += 1
         loss = self._losses.of(judge.write(model), trained=times > 0)
         self._caution = CAUTION * loss.error
+        if not times:
+            self._untrained.append((share, loss.points))
         if loss.points + self._caution > limit:
             return False
         self.model, self.share, self.plan = model, share, plan

@@ -13,6 +13,7 @@ from edgeprune.kernels.conv2d.pixels_template import pixels_function, unit_count
 from edgeprune.kernels.conv2d.pixels_together import reach
 from edgeprune.kernels.conv2d.pixels_variant import Variant, cheapest, loop_of
 from edgeprune.kernels.conv2d.problem import LONGEST_SUM, Conv2d
+from edgeprune.kernels.conv2d.shifted import Shifted, copy_cycles, shifted
 from edgeprune.kernels.vector_math import HALF
 
 
@@ -70,5 +71,18 @@ def _own(bias: np.ndarray | None, dtype: str) -> tuple[np.ndarray, ...]:
 
 
 def estimate_pixels(problem: Conv2d, weights: np.ndarray, machine: Machine) -> float:
-    """Cycles of one run of the best variant on one core; `weights` is [groups, taps, in, out]."""
-    return cheapest(problem, weights, machine)[0]
+    """Cycles of one run of the best variant on one core, copies included; `weights` is [groups, taps, in, out]."""
+    return _cheapest_copies(problem, weights, machine)[0]
+
+
+def choose_copies(problem: Conv2d, weights: np.ndarray, machine: Machine) -> Shifted | None:
+    """The copies of its image from which `problem` is fastest, if any are worth their making."""
+    return _cheapest_copies(problem, weights, machine)[1]
+
+
+def _cheapest_copies(problem: Conv2d, weights: np.ndarray, machine: Machine) -> tuple[float, Shifted | None]:
+    straight, way = cheapest(problem, weights, machine)[0], shifted(problem, machine)
+    if way is None:
+        return straight, None
+    cycles = cheapest(way.problem, way.weights(weights), machine)[0] + copy_cycles(way, machine)
+    return (cycles, way) if cycles < straight else (straight, None)

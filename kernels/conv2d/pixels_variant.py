@@ -163,7 +163,7 @@ def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:
         load = _ALIGNED_LOAD
     else:
         load = _LOAD
-    return load * (1.3 if machine.lanes <= 4 else 1.0)
+    return load * (1.0 if machine.lanes == 8 else 1.3)
 
 
 def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> float:

@@ -15,6 +15,8 @@ from edgeprune.kernels.conv2d.pixels import build_pixels, build_variant, estimat
 from edgeprune.kernels.conv2d.pixels_packing import pack_entries
 from edgeprune.kernels.conv2d.pixels_variant import Variant, variants
 from edgeprune.kernels.conv2d.problem import Conv2d
+from edgeprune.kernels.conv2d.shifted import shifted
+from edgeprune.kernels.elementwise.move import build_move
 
 SENTINEL = np.float32(1234.5)
 
@@ -101,6 +103,31 @@ def test_any_problem(case):
     window(y, yv)[:] = SENTINEL
     assert (y == SENTINEL).all()
     assert kernel.macs == np.count_nonzero(weights) * problem.pixels
+
+
+@settings(max_examples=25, deadline=None)
+@given(cases())
+def test_any_problem_over_copies_of_its_image(case):
+    random = np.random.default_rng(case["pick"])
+    groups, (inputs, outputs), facts = case["groups"], case["channels"], machine(case["lanes"])
+    shape, out = (1, groups * inputs, *case["size"]), (1, groups * outputs, *case["out"])
+    probe = Conv2d(planar(*shape)[0], planar(*out)[0], *case["fixed"], groups)
+    (xv, xs), (yv, ys) = planar(*shape, halo=probe.halo()), planar(*out)
+    problem = Conv2d(xv, yv, *case["fixed"], groups, case["bias"])
+    x = np.zeros(xs, np.float32)
+    image = window(x, xv)[:] = random.standard_normal(shape, np.float32)
+    weights = random.standard_normal((groups, problem.taps, inputs, outputs), np.float32)
+    weights[random.random(weights.shape) >= case["density"]] = 0
+    bias = random.standard_normal(groups * outputs, np.float32) if case["bias"] else None
+    expected = plain(image, weights, np.zeros(groups * outputs) if bias is None else bias, problem)
+    way = shifted(problem, facts)
+    assert (way is None) == (problem.strides[1] == 1 or case["lanes"] < 8)
+    if way is not None:
+        copies, y = np.full(way.elements, SENTINEL), np.full(ys, SENTINEL)
+        Compiled(build_move(way.move, facts))([x], copies)
+        Compiled(build_pixels(way.problem, way.weights(weights), bias, facts))([copies], y)
+        np.testing.assert_allclose(window(y, yv), expected, atol=3e-5, rtol=1e-5)
+        assert np.count_nonzero(way.weights(weights)) == np.count_nonzero(weights)
 
 
 @pytest.mark.parametrize(

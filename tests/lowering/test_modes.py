@@ -53,3 +53,21 @@ def test_changes_name_who_reads_which_image_and_its_elements() -> None:
     names, changes = image_changes(chain())
     assert names == ["first", "second", "pool", "third"]
     assert changes == [("first", "second", 11 * 140), ("second", "pool", 7 * 140), ("pool", "third", 7 * 35)]
+
+
+def test_what_scattered_weights_read_in_strides_is_copied_into_whole_vectors(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    weights = generator.standard_normal((40, 16, 3, 3)).astype(np.float32)
+    weights[generator.random(weights.shape) > 0.2] = 0
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="relu"),
+        helper.make_node("Conv", ["a", "w"], ["y"], name="conv", pads=[1] * 4, strides=[2, 2]),
+    ]
+    model = canonical(graph_model(nodes, {"x": [1, 16, 33, 47]}, ["y"], {"w": weights}))
+    plan = lower(model, load_target("x86-64-v3"), {"relu": "pixels", "conv": "pixels"})
+    assert [step.layer.kernel for step in plan.steps if isinstance(step, Call) and step.layer.op == "Move"] == [
+        "move shifted"
+    ]
+    feeds = {"x": generator.standard_normal((1, 16, 33, 47)).astype(np.float32)}
+    actual = run_lowered(model, feeds, tmp_path, {"relu": "pixels", "conv": "pixels"})["y"]
+    np.testing.assert_allclose(actual, Session(model).run(feeds)["y"], rtol=1e-4, atol=1e-4)
