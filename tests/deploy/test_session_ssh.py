@@ -109,7 +109,7 @@ from edgeprune.deploy.session import Session
 board, files, ports = pickle.load(sys.stdin.buffer)
 with Session(transport_of(board)) as opened:
     opened.begin()
-    BoardRunner(opened, files, ports).bench(0.125)
+    BoardRunner(opened, files, ports).bench(20.0)
 """
 
 

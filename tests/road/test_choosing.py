@@ -160,7 +160,7 @@ def test_a_level_without_a_pattern_takes_the_coarsest_that_keeps_the_limit(model
 
 def test_fewer_channels_reach_what_fewer_weights_cannot(model, dense):
     """The library's code and biases leave little room: without a pattern, channels go too, and all shrinks."""
-    budget = dense["total_bytes"] - 0.93 * dense["weights_bytes"]
+    budget = dense["total_bytes"] - 0.95 * dense["weights_bytes"]
     found = _compile(model, size=budget).inspection
     assert found["search"]["channels"] < 1.0
     assert found["dense_macs"] < dense["dense_macs"] and found["weights"] < dense["weights"]

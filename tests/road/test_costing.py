@@ -31,6 +31,7 @@ from networks import Builder, small_network
 
 HOST = load_target("host")
 FEW = msgspec.structs.replace(HOST, patterns=("1x1", "1x16"))
+OTHER = msgspec.structs.replace(HOST, patterns=("2:4",))
 LAYERS = ("first", "a", "b", "wide", "hidden", "last")
 
 
@@ -92,7 +93,7 @@ def test_a_table_that_cannot_be_read_is_made_anew(model, measured: CostTable, tm
     assert kept_table(model, FEW, 1, Cache(tmp_path), make) == measured
     assert len(made) == 4
     kept_table(model, FEW, 2, Cache(tmp_path), make)
-    kept_table(model, HOST, 1, Cache(tmp_path), make)
+    kept_table(model, OTHER, 1, Cache(tmp_path), make)
     assert len(made) == 6
 
 
