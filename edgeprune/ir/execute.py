@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.ports import input_specs, output_names
+from edgeprune.ir.sharing import share
 
 
 class Session:
@@ -30,13 +31,14 @@ class Session:
         feed = {spec.name: _fitted(inputs, spec.name, spec.shape, spec.dtype) for spec in self.specs}
         return dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
 
-    def run_rows(self, samples: Samples) -> dict[str, np.ndarray]:
-        """One inference per row; outputs by name, stacked along a new first axis where the batch axis 1 was.
+    def run_rows(self, samples: Samples, workers: int = 1) -> dict[str, np.ndarray]:
+        """One inference per row, `workers` at a time; outputs by name.
 
-        Outputs whose first axis is not the batch axis (size 1) are stacked whole.
+        Rows are stacked along a new first axis where the batch axis 1 was. Outputs whose first axis is not the batch
+        axis (size 1) are stacked whole.
         """
         shaped = replace(samples, specs=tuple(self.specs))
-        rows = [self.run(shaped.row(index)) for index in range(samples.count)]
+        rows = share(workers, lambda index: self.run(shaped.row(index)), range(samples.count))
         return {name: np.stack([_without_batch(row[name]) for row in rows]) for name in self.outputs} if rows else {}
 
 

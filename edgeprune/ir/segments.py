@@ -14,16 +14,18 @@ from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.execute import Session, start
 from edgeprune.ir.ports import dtype_name, input_specs, static_shape
+from edgeprune.ir.sharing import share
 
 STACKED_BYTES = 1 << 22
-"""About how many bytes a piece of the model makes in one run of several rows."""
+"""About how many bytes the largest tensors of a piece of the model take in one run of several rows."""
 
 
 class SegmentedRun:
     """The rows of `samples` on their way through `model`.
 
     Nodes run in graph order, each once per row, with the weights they have when `advance` reaches them. Only
-    tensors that a later node or a model output reads are held.
+    tensors that a later node or a model output reads are held. Rows are shared among `threads`; the results are the
+    same bits for any number of them.
     """
 
     def __init__(self, model: ir.Model, samples: Samples, threads: int = 1) -> None:
@@ -68,66 +70,80 @@ class SegmentedRun:
         inputs = {name: self._held[name] for name in read if name in self._held}
         graph = ir.convenience.extract(self._model.graph, list(inputs), [str(value.name) for value in produced])
         piece = ir.Model(graph, ir_version=self._model.ir_version)
-        session = Session(piece, self._threads)
         count = len(next(iter(self._held.values())))
         rows = {
             str(value.name): np.empty((count, *static_shape(value)), np.dtype(dtype_name(value))) for value in produced
         }
-        if not inputs or not _run_stacked(piece, session, inputs, rows, self._threads):
-            for index in range(count):
-                for name, array in _row(session, inputs, index).items():
-                    rows[name][index] = array
+        alone = _Alone(piece, inputs, rows)
+        if not inputs or not _run_stacked(piece, alone, inputs, rows, self._threads):
+            share(self._threads, alone.run, range(count))
         return rows
 
 
-def _row(session: Session, inputs: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
-    return session.run({name: array[index] for name, array in inputs.items()})
+class _Alone:
+    """A piece of a model that runs one row at a time."""
+
+    def __init__(self, piece: ir.Model, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> None:
+        self._session = Session(piece)
+        self._inputs, self._rows = inputs, rows
+
+    def outputs(self, index: int) -> dict[str, np.ndarray]:
+        return self._session.run({name: array[index] for name, array in self._inputs.items()})
+
+    def run(self, index: int) -> None:
+        for name, array in self.outputs(index).items():
+            self._rows[name][index] = array
 
 
 def _run_stacked(
-    piece: ir.Model, session: Session, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], threads: int
+    piece: ir.Model, alone: _Alone, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], threads: int
 ) -> bool:
     """Fill `rows` by runs of several rows along the batch axis; False where `piece` does not give the same so.
 
     The first and the last row of the first run are compared with runs of their own. Changes the shapes in `piece`.
     """
-    count, per_row = len(next(iter(rows.values()))), sum(array[0].nbytes for array in rows.values())
-    step = min(count, max(1, STACKED_BYTES // max(1, per_row)))
-    if any(array.ndim < 2 or array.shape[1] != 1 for array in (*inputs.values(), *rows.values())):
+    count = len(next(iter(rows.values())))
+    step = min(count, max(1, STACKED_BYTES // max(1, _largest(piece))))
+    if step == 1 or any(array.ndim < 2 or array.shape[1] != 1 for array in (*inputs.values(), *rows.values())):
         return False
-    alone = {index: _row(session, inputs, index) for index in {0, step - 1}}
+    wanted = {index: alone.outputs(index) for index in {0, step - 1}}
     try:
-        stacked = _Stacked(piece, inputs, rows, threads)
-        stacked.run(0, step)
+        stacked = _Stacked(piece, inputs, rows, step)
+        stacked.run(0)
     except (EdgepruneError, RuntimeError, ValueError):
         return False
-    if not all(_close(rows[name][index], array) for index, row in alone.items() for name, array in row.items()):
+    if not all(_close(rows[name][index], array) for index, row in wanted.items() for name, array in row.items()):
         return False
-    for begin in range(step, count, step):
-        stacked.run(begin, min(begin + step, count))
+    share(threads, stacked.run, range(step, count, step))
     return True
 
 
-class _Stacked:
-    """A piece of a model with an open batch axis that reads and writes arrays in place."""
+def _largest(piece: ir.Model) -> int:
+    """The bytes of the largest tensor of one row, among those whose shapes are known."""
+    made = (value for node in piece.graph for value in node.outputs)
+    known = (value for value in made if value.shape is not None and value.shape.is_static())
+    return max((_bytes(value) for value in known), default=0)
 
-    def __init__(
-        self, piece: ir.Model, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], threads: int
-    ) -> None:
+
+class _Stacked:
+    """A piece of a model with an open batch axis that reads and writes arrays in place, `step` rows in a run."""
+
+    def __init__(self, piece: ir.Model, inputs: dict[str, np.ndarray], rows: dict[str, np.ndarray], step: int) -> None:
         for value in piece.graph.inputs:
             value.shape = ir.Shape(["rows", *static_shape(value)[1:]])
         for value in (value for node in piece.graph for value in node.outputs):
             value.shape = None
-        self._session = start(ir.to_proto(piece).SerializeToString(), threads)
+        self._session = start(ir.to_proto(piece).SerializeToString(), 1)
         self._inputs = {name: array[:, 0] for name, array in inputs.items()}
         self._rows = {name: array[:, 0] for name, array in rows.items()}
+        self._step = step
 
-    def run(self, begin: int, end: int) -> None:
+    def run(self, begin: int) -> None:
         binding = self._session.io_binding()
         for name, array in self._inputs.items():
-            binding.bind_cpu_input(name, array[begin:end])
+            binding.bind_cpu_input(name, array[begin : begin + self._step])
         for name, array in self._rows.items():
-            part = array[begin:end]
+            part = array[begin : begin + self._step]
             binding.bind_output(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
         self._session.run_with_iobinding(binding)
 

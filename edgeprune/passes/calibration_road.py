@@ -6,8 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.data.samples import Samples
-from edgeprune.ir.segments import SegmentedRun
+from edgeprune.ir.segments import SegmentedRun, peak_bytes
 from edgeprune.ir.weights import WeightedLayer, read_weight, weighted_layers
+
+
+def rows_that_fit(original: ir.Model, count: int, memory: int) -> int:
+    """How many of `count` rows are used so that `original` and the one being fitted hold theirs in `memory` bytes."""
+    stops = [index + 1 for index, node in enumerate(original.graph) if node.op_type in ("Conv", "Gemm", "MatMul")]
+    return min(count, max(1, memory // (2 * max(1, peak_bytes(original, [0, *stops])))))
 
 
 class CalibrationRoad:

@@ -12,7 +12,7 @@ from edgeprune.data.samples import Samples
 from edgeprune.ir.copy import copy_model
 from edgeprune.ir.segments import SegmentedRun
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight, weighted_layers, write_bias, write_weight
-from edgeprune.passes.calibration_road import CalibrationRoad
+from edgeprune.passes.calibration_road import CalibrationRoad, rows_that_fit
 from edgeprune.passes.finite import check_finite
 from edgeprune.passes.observations import Observations, observe
 from edgeprune.progress import Progress, silent
@@ -38,13 +38,15 @@ class CorrectStatistics:
     Layers go in graph order. The weights of each output channel are scaled, and its bias is shifted, so that its
     outputs have the mean and the variance of the original's (bias correction: Nagel et al., 2019; variance: Jordan
     et al., 2023). A layer keeps both, the shift alone, or nothing: what brings the network's outputs closest to the
-    original's on rows that are held back, a quarter of the first `rows` of `samples`. At most `positions` output
-    positions of a layer are looked at. Layers without a constant bias, and those that share a weight, are left alone.
+    original's on rows that are held back, a quarter of the first `rows` of `samples`, of fewer where their tensors
+    would take more than `memory` bytes. At most `positions` output positions of a layer are looked at. Layers without
+    a constant bias, and those that share a weight, are left alone.
     """
 
     samples: Samples
     rows: int = 256
     positions: int = 16384
+    memory: int = 1 << 29
     seed: int = 0
     threads: int = 1
 
@@ -53,55 +55,63 @@ class CorrectStatistics:
 
         Raises EdgepruneError (not-finite) where weights or inputs hold NaN or infinity.
         """
-        count = min(self.rows, self.samples.count)
+        count = rows_that_fit(original, min(self.rows, self.samples.count), self.memory)
         held = max(1, int(count * HELD_SHARE))
         check_finite(pruned, self.samples.slice(0, count))
         result = copy_model(pruned)
         with threadpool_limits(self.threads, user_api="blas"):
             road = CalibrationRoad(original, result, self.samples.slice(0, max(1, count - held)), self.threads)
-            judge = _Judge(original, self.samples.slice(count - held, count), self.threads)
-            self._correct_all(result, road, judge, progress)
+            judge = _Judge(original, result, self.samples.slice(count - held, count), self.threads)
+            self._correct_all(weighted_layers(result), road, judge, progress)
         return result
 
-    def _correct_all(self, model: ir.Model, road: CalibrationRoad, judge: _Judge, progress: Progress) -> None:
+    def _correct_all(
+        self, layers: list[WeightedLayer], road: CalibrationRoad, judge: _Judge, progress: Progress
+    ) -> None:
         generator = np.random.default_rng(self.seed)
-        layers = weighted_layers(model)
-        least, changed = judge.error(model), False
+        least, changed = judge.error(), False
         for index, layer in enumerate(layers):
             progress("correcting statistics", index, len(layers), layer.name)
             changed = changed or not np.array_equal(read_weight(layer), road.original_weight(layer))
             if not changed or layer.shared or layer.bias is None or read_bias(layer) is None:
                 continue
             observed, _ = observe(layer, *road.reach(layer), positions=self.positions, generator=generator)
-            least = _correct(model, layer, observed, judge, least)
+            judge.reach(layer)
+            least = _correct(layer, observed, judge, least)
         progress("correcting statistics", len(layers), len(layers), "")
 
 
 class _Judge:
-    """How far the outputs of a model are from the original's on `rows`."""
+    """How far the outputs of `model` are from the original's on `rows`; layers change in graph order."""
 
-    def __init__(self, original: ir.Model, rows: Samples, threads: int) -> None:
-        self._rows, self._threads = rows, threads
-        self._wanted = self._outputs(original)
+    def __init__(self, original: ir.Model, model: ir.Model, rows: Samples, threads: int) -> None:
+        self._wanted = _outputs(original, SegmentedRun(original, rows, threads))
+        self._model, self._run = model, SegmentedRun(model, rows, threads)
+        self._places = {node.name: index for index, node in enumerate(model.graph)}
 
-    def error(self, model: ir.Model) -> float:
+    def reach(self, layer: WeightedLayer) -> None:
+        """What comes before `layer` stays as it is now."""
+        self._run.advance(self._places[layer.node.name])
+
+    def error(self) -> float:
         """The squared distance, relative to the outputs' squares, over all floating-point outputs."""
-        found = self._outputs(model)
+        found = _outputs(self._model, self._run.branch())
         return float(np.sum([_distance(*pair) for pair in zip(found, self._wanted, strict=True)]))
 
-    def _outputs(self, model: ir.Model) -> list[np.ndarray]:
-        run = SegmentedRun(model, self._rows, self._threads)
-        run.advance(len(list(model.graph)))
-        held = [run.held(value) for value in model.graph.outputs]
-        return [array.astype(np.float64) for array in held if array is not None and array.dtype.kind == "f"]
+
+def _outputs(model: ir.Model, run: SegmentedRun) -> list[np.ndarray]:
+    """The floating-point outputs of `model`, of which `run` may have done a part."""
+    run.advance(len(model.graph))
+    held = [run.held(value) for value in model.graph.outputs]
+    return [array.astype(np.float64) for array in held if array is not None and array.dtype.kind == "f"]
 
 
 def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.sum(np.square(found - wanted)) / max(float(np.sum(np.square(wanted))), 1e-12))
 
 
-def _correct(model: ir.Model, layer: WeightedLayer, observed: Observations, judge: _Judge, least: float) -> float:
-    """Leave `layer` of `model` as it is best by `judge`; the error then, at most `least`."""
+def _correct(layer: WeightedLayer, observed: Observations, judge: _Judge, least: float) -> float:
+    """Leave `layer` as it is best by `judge`; the error then, at most `least`."""
     weight, bias = read_weight(layer), read_bias(layer)
     assert bias is not None
     shape = (len(weight), -1, weight.shape[3])
@@ -114,7 +124,7 @@ def _correct(model: ir.Model, layer: WeightedLayer, observed: Observations, judg
         moved = (before - found.mean) * factor + wanted.mean
         write_weight(layer, changed)
         write_bias(layer, moved.reshape(-1))
-        error = judge.error(model)
+        error = judge.error()
         if error < least:
             least, best = error, (changed, moved.reshape(-1))
     write_weight(layer, best[0])

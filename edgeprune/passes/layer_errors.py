@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -13,8 +11,10 @@ import onnx_ir as ir
 from threadpoolctl import threadpool_limits
 
 from edgeprune.data.samples import Samples
+from edgeprune.ir.sharing import ahead
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight
-from edgeprune.passes.anchors import anchors_of, measured_rows, scaled
+from edgeprune.passes.anchors import anchors_of, filled, looked_at, measuring_of, scaled
+from edgeprune.passes.calibration_road import rows_that_fit
 from edgeprune.passes.criteria.alps import Alps
 from edgeprune.passes.criteria.auto import Auto
 from edgeprune.passes.criteria.criterion import Criterion, MaskProblem, Quadratic, Saliencies
@@ -33,8 +33,12 @@ from edgeprune.progress import Progress, silent
 Weighting = Literal["measured", "fisher", "relative"]
 
 ROWS = 256
+MEMORY = 1 << 30
+"""Fewer rows are looked at where what they hold would take more bytes than this."""
 POSITIONS = 8192
-STEPS = 40
+WORKERS = 8
+"""Layers that are judged at a time: each holds moments that grow with the square of its inputs."""
+STEPS = 24
 """Masks are judged here, not used: fewer steps of the optimisation tell levels apart as well."""
 
 
@@ -68,22 +72,24 @@ def layer_errors(
     judge = criterion_named(criterion)
     judge = replace(judge, steps=STEPS) if isinstance(judge, Alps | Auto) else judge
     given = saliencies(model, samples, criterion, seed) if judge.up_front else {}
-    fisher = fisher_of(model, samples, ROWS, seed) if weighting != "relative" else None
-    rows = measured_rows(model, len(candidates))
-    meter = LossMeter(model, samples, rows, threads) if weighting == "measured" else None
+    measuring = measuring_of(model, len(candidates))
+    seen = rows_that_fit(model, min(ROWS, samples.count), MEMORY)
+    fisher = fisher_of(model, samples, min(seen, measuring.rows), seed) if weighting != "relative" else None
+    meter = LossMeter(model, samples, measuring.rows, threads) if weighting == "measured" else None
     found: dict[str, tuple[float, ...]] = {}
-    with threadpool_limits(1 if threads > 1 else threads, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        layers = layer_inputs(model, samples, rows=ROWS, positions=POSITIONS, seed=seed, threads=threads)
+    with threadpool_limits(1, user_api="blas"):
+        layers = layer_inputs(model, samples, rows=seen, positions=POSITIONS, seed=seed, threads=threads)
         wanted = (
             _Layer(layer, moments, candidates[layer.name], judge, given, fisher)
             for layer, moments in layers
             if layer.name in candidates
         )
-        while part := list(islice(wanted, threads)):
-            progress("layer errors", len(found), len(candidates), part[0].layer.name)
-            for layer, trials in zip(part, pool.map(_Layer.trials, part), strict=True):
-                errors = [trial.error for trial in trials]
-                found[layer.layer.name] = tuple(errors if meter is None else layer.measured(trials, meter))
+        for layer, trials in ahead(min(threads, WORKERS), _Layer.trials, wanted):
+            name, errors = layer.layer.name, np.array([trial.error for trial in trials])
+            progress("layer errors", len(found), len(candidates), name)
+            if meter is not None:
+                errors = layer.measured(trials, meter, measuring.anchors)
+            found[name] = filled(layer.levels, errors)
     progress("layer errors", len(candidates), len(candidates), "")
     return found
 
@@ -108,7 +114,7 @@ class _Layer:
     fisher: Mapping[str, np.ndarray] | None
 
     def trials(self) -> list[_Trial]:
-        """The weights and the estimated error of every level."""
+        """The weights and the estimated error of every level that is looked at."""
         weight = read_weight(self.layer)
         groups, taps, inputs, outputs = weight.shape
         start = weight.reshape(groups, -1, outputs).astype(np.float64)
@@ -118,7 +124,7 @@ class _Layer:
         scores = None if saliency is None else saliency.reshape(start.shape)
         counts = output_costs(self.layer, start, self.moments.second, self.fisher)
         found = []
-        for level in self.levels:
+        for level in (self.levels[index] for index in looked_at(self.levels)):
             problem = MaskProblem(quadratic, start, self.moments.power, (groups, taps, inputs, outputs), level, scores)
             fitted = _fitted(problem, self.criterion.choose(problem).mask)
             change = fitted - start
@@ -126,13 +132,13 @@ class _Layer:
             found.append(_Trial(fitted.astype(np.float32), float(np.sum(counts * squares))))
         return found
 
-    def measured(self, trials: Sequence[_Trial], meter: LossMeter) -> list[float]:
-        """The errors of the trials, scaled to what a few of them cost in the whole network."""
+    def measured(self, trials: Sequence[_Trial], meter: LossMeter, count: int) -> np.ndarray:
+        """The errors of the trials, scaled to what `count` of them cost in the whole network."""
         errors = np.array([trial.error for trial in trials])
-        anchors = anchors_of(errors)
+        anchors = anchors_of(errors, count)
         layer = next(one for one in meter.layers if one.name == self.layer.name)
         costs = [self._cost(trials[index].weights, layer, meter) for index in anchors]
-        return [float(error) for error in scaled(errors, errors[anchors], np.array(costs))]
+        return scaled(errors, errors[anchors], np.array(costs))
 
     def _cost(self, weights: np.ndarray, layer: WeightedLayer, meter: LossMeter) -> float:
         """The loss in the whole network; the bias makes up for the change of the output's mean."""

@@ -48,9 +48,9 @@ class Judge:
         return self._value(self._batches(module, weights))
 
     def value_of(self, model: ir.Model, threads: int) -> float:
-        """The metric of `model` on ONNX Runtime with `threads` threads."""
-        session = Session(model, threads)
-        return self._value(lambda rows: session.run_rows(_part(self._rows, rows)))
+        """The metric of `model` on ONNX Runtime, `threads` rows at a time."""
+        session = Session(model)
+        return self._value(lambda rows: session.run_rows(_part(self._rows, rows), threads))
 
     def is_better(self, value: float, than: float) -> bool:
         """Whether `value` is better `than` another."""

@@ -11,10 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from edgeprune.data.samples import Samples
 from edgeprune.ir.copy import copy_model
-from edgeprune.ir.segments import peak_bytes
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight, weighted_layers, write_bias, write_weight
 from edgeprune.mask import mask_from_scores
-from edgeprune.passes.calibration_road import CalibrationRoad
+from edgeprune.passes.calibration_road import CalibrationRoad, rows_that_fit
 from edgeprune.passes.criteria.criterion import Choice, Criterion, MaskProblem, Quadratic, Saliencies
 from edgeprune.passes.criteria.named import criterion_named, saliencies
 from edgeprune.passes.finite import check_finite, require_finite
@@ -72,7 +71,7 @@ class Refit:
         check_levels(fitted, self.levels)
         check_finite(model, samples)
         with threadpool_limits(self.threads, user_api="blas"):
-            rows = samples.slice(0, self._rows(reference, samples))
+            rows = samples.slice(0, rows_that_fit(reference, min(self.samples, samples.count), self.memory))
             criterion = criterion_named(self.criterion)
             given = self.saliencies
             if self.levels and given is None and criterion.up_front:
@@ -84,12 +83,6 @@ class Refit:
             ]
             self._treat_all(tasks, road, progress)
         return fitted
-
-    def _rows(self, original: ir.Model, samples: Samples) -> int:
-        """How many rows are used: both networks hold theirs at the same time."""
-        stops = [index + 1 for index, node in enumerate(original.graph) if node.op_type in ("Conv", "Gemm", "MatMul")]
-        fitting = self.memory // (2 * max(1, peak_bytes(original, [0, *stops])))
-        return min(self.samples, samples.count, max(1, fitting))
 
     def _treat_all(self, tasks: list[_Task], road: CalibrationRoad, progress: Progress) -> None:
         generator = np.random.default_rng(self.seed)

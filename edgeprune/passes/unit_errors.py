@@ -12,7 +12,7 @@ from edgeprune.data.samples import Samples
 from edgeprune.ir.dependency import Group
 from edgeprune.ir.execute import Session
 from edgeprune.ir.weights import WeightedLayer, read_bias, read_weight, weighted_layers, write_bias, write_weight
-from edgeprune.passes.anchors import anchors_of, measured_rows, scaled
+from edgeprune.passes.anchors import anchors_of, measuring_of, scaled
 from edgeprune.passes.finite import check_finite
 from edgeprune.passes.layer_inputs import layer_inputs
 from edgeprune.passes.output_costs import fisher_of
@@ -58,7 +58,8 @@ def unit_errors(
     Raises EdgepruneError: not-finite, saliency-missing.
     """
     check_finite(model, samples)
-    meter = _Meter(model, samples.slice(0, measured_rows(model, 2 * len(steps))), threads)
+    measuring = measuring_of(model, 2 * len(steps))
+    meter = _Meter(model, samples.slice(0, measuring.rows), measuring.anchors, threads)
     fisher = fisher_of(model, samples, ROWS, seed)
     wanted = {each.node for group, _ in steps.values() for each in group.slices if each.role == "in"}
     seen = layer_inputs(model, samples, rows=ROWS, positions=POSITIONS, seed=seed, threads=threads)
@@ -79,10 +80,11 @@ def unit_errors(
 class _Meter:
     """Runs the network without some units; `loss` is in nats a row."""
 
-    def __init__(self, model: ir.Model, samples: Samples, threads: int) -> None:
+    def __init__(self, model: ir.Model, samples: Samples, anchors: int, threads: int) -> None:
         self._model, self._samples, self._threads = model, samples, threads
+        self.anchors = anchors
         self._kind = output_kind(model, samples)
-        self._wanted = Session(model, threads).run_rows(samples)
+        self._wanted = Session(model).run_rows(samples, threads)
 
     def loss(self, group: Group, gone: np.ndarray, readers: Sequence[Reader]) -> float:
         kept = np.setdiff1d(np.arange(group.size), gone)
@@ -90,7 +92,7 @@ class _Meter:
         layers = {layer.name: layer for layer in weighted_layers(silenced)}
         for reader in readers:
             _refit(layers[reader.layer.name], reader)
-        return output_loss(self._kind, Session(silenced, self._threads).run_rows(self._samples), self._wanted)
+        return output_loss(self._kind, Session(silenced).run_rows(self._samples, self._threads), self._wanted)
 
 
 def _refit(layer: WeightedLayer, reader: Reader) -> None:
@@ -105,7 +107,7 @@ def _refit(layer: WeightedLayer, reader: Reader) -> None:
 def _fitted(group: Group, step: int, readers: Sequence[Reader], meter: _Meter) -> UnitErrors:
     """Units that their readers make up for: two walks, the first to see which steps to measure in the second."""
     order, estimates = _walk(group, step, readers)
-    anchors = anchors_of(estimates)
+    anchors = anchors_of(estimates, meter.anchors)
     again, costs = [reader.anew() for reader in readers], {}
     for count in range(1, len(estimates)):
         units = order[(count - 1) * step : count * step]
@@ -130,7 +132,7 @@ def _walk(group: Group, step: int, readers: Sequence[Reader]) -> tuple[np.ndarra
 def _by_worth(group: Group, step: int, worth: np.ndarray, meter: _Meter) -> UnitErrors:
     """Units in the order of their worth, which is scaled to what some steps were found to cost."""
     found = by_scores(worth, step)
-    anchors = anchors_of(found.errors)
+    anchors = anchors_of(found.errors, meter.anchors)
     costs = [meter.loss(group, found.order[: count * step], ()) for count in anchors]
     return UnitErrors(found.order, scaled(found.errors, found.errors[anchors], np.array(costs)))
 

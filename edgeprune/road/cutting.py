@@ -15,7 +15,7 @@ from edgeprune.passes.output_loss import output_kind, output_loss
 from edgeprune.passes.refit import Refit
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress
-from edgeprune.road.judging import Judge, available_cores
+from edgeprune.road.judging import Judge, available_cores, cores_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +37,7 @@ def cut(
     """`start` (None: the original) at `levels`, refitted on the calibration rows to give what the original gives."""
     calibration = judge.rows("calibrate", CALIBRATION_ROWS)
     refit = Refit(
-        levels, samples=CALIBRATION_ROWS, seed=options.seed, threads=options.threads, criterion=options.criterion
+        levels, samples=CALIBRATION_ROWS, seed=options.seed, threads=cores_of(options), criterion=options.criterion
     )
     original = judge.original
     first = original if start is None else with_real_weights(start)
@@ -64,11 +64,11 @@ def recovered(
     epochs = epochs_of(judge, options) * (times if options.epochs is None else 1)
     if epochs == 0:
         calibration = judge.rows("calibrate", CALIBRATION_ROWS)
-        correct = CorrectStatistics(calibration, seed=options.seed, threads=options.threads)
+        correct = CorrectStatistics(calibration, seed=options.seed, threads=cores_of(options))
         return correct(pruned, judge.original, progress)
     from edgeprune.passes.recover import Recover
 
-    threads = max(options.threads, available_cores())
+    threads = cores_of(options)
 
     def train(checkpoint: Path | None) -> ir.Model:
         recover = Recover(
@@ -100,5 +100,5 @@ def loss_of(judge: Judge, model: ir.Model) -> float:
     from edgeprune.ir.execute import Session
 
     rows = judge.rows("validate", CALIBRATION_ROWS)
-    found, wanted = (Session(each, available_cores()).run_rows(rows) for each in (judge.write(model), judge.master))
+    found, wanted = (Session(each).run_rows(rows, available_cores()) for each in (judge.write(model), judge.master))
     return output_loss(output_kind(judge.master, rows), found, wanted)

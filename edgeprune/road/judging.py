@@ -15,6 +15,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.ir.indices import index_limits
 from edgeprune.ir.states import remembering, states_of, visible_specs
 from edgeprune.metric import Score, check_labels, drop_points, evaluate, needs_labels
+from edgeprune.options import Options
 from edgeprune.progress import Progress, silent
 from edgeprune.road.resuming import Resume
 from edgeprune.road.writing import Writer
@@ -101,18 +102,31 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, re
         return Judge(original, None, seed, resume=resume or Resume())
     card = load_card(data)
     test = card.load("test", visible_specs(original))
-    from edgeprune.ir.stream import Stream
-
-    stream = Stream(original, available_cores())
-    outputs = run_rows(stream.run, test, stream.reset)
+    outputs = _outputs(original, test)
     _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
     return Judge(original, card, seed, before, test, outputs, resume or Resume())
 
 
+def _outputs(model: ir.Model, rows: Samples) -> dict[str, np.ndarray]:
+    """What `model` gives for every row; one that remembers takes them in turn."""
+    from edgeprune.ir.execute import Session
+    from edgeprune.ir.stream import Stream
+
+    if rows.count and not states_of(model):
+        return Session(model).run_rows(rows, available_cores())
+    stream = Stream(model)
+    return run_rows(stream.run, rows, stream.reset)
+
+
 def available_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of(options: Options) -> int:
+    """How many cores passes and training use: all, and at least as many as the compiled model."""
+    return max(options.threads, available_cores())
 
 
 def evaluate_runner(

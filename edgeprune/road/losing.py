@@ -182,4 +182,4 @@ def _sure_gap(metric: str, test: Score, validate: float) -> float:
 def _outputs(model: ir.Model, rows: Samples) -> Mapping[str, np.ndarray]:
     from edgeprune.ir.execute import Session
 
-    return Session(model, available_cores()).run_rows(rows)
+    return Session(model).run_rows(rows, available_cores())

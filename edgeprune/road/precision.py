@@ -19,7 +19,7 @@ from edgeprune.pattern import Pattern, parse_pattern
 from edgeprune.progress import Progress
 from edgeprune.road.budgets import has_budget
 from edgeprune.road.cutting import CALIBRATION_ROWS, epochs_of
-from edgeprune.road.judging import Judge
+from edgeprune.road.judging import Judge, cores_of
 from edgeprune.road.losing import validated
 from edgeprune.road.writing import Writer
 from edgeprune.target import Target
@@ -76,7 +76,7 @@ def _quantized(judge: Judge, options: Options, keep_float: frozenset[str], progr
 
     rows = judge.rows("calibrate", CALIBRATION_ROWS)
     learns = epochs_of(judge, options) > 0 and not options.dense
-    quantize = Quantize(equalize=not learns, seed=options.seed, threads=options.threads, keep_float=keep_float)
+    quantize = Quantize(equalize=not learns, seed=options.seed, threads=cores_of(options), keep_float=keep_float)
     quantized = quantize(judge.original, rows, progress)
     teacher = write_out_recurrent(judge.original, keep_float)
     return replace(judge, original=with_real_weights(quantized), teacher=teacher, write=Writer(quantized))
@@ -96,7 +96,7 @@ def _mixed(judge: Judge, whole: Judge, options: Options, progress: Progress) -> 
     if judge.card is None or within(whole):
         return whole
     calibration = judge.rows("calibrate", CALIBRATION_ROWS)
-    losses = layer_sensitivities(judge.original, calibration, threads=options.threads, progress=progress)
+    losses = layer_sensitivities(judge.original, calibration, threads=cores_of(options), progress=progress)
     worst = sorted(losses, key=lambda name: -losses[name])
     count = 1
     while count <= len(worst) // 2:

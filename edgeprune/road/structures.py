@@ -23,7 +23,7 @@ from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
 from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered
-from edgeprune.road.judging import Judge
+from edgeprune.road.judging import Judge, cores_of
 from edgeprune.road.losing import Losses
 from edgeprune.search.units import UnitGroup, keep_units, step_for
 from edgeprune.target import Target
@@ -144,7 +144,7 @@ def _errors(
     model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
     worth = _worth(judge, options)
     if options.criterion == "auto":
-        return unit_errors(model, rows, steps, worth, seed=options.seed, threads=options.threads, progress=progress)
+        return unit_errors(model, rows, steps, worth, seed=options.seed, threads=cores_of(options), progress=progress)
     owned = {group.name: units_cost(model, group).weights for group, _ in steps.values()}
     scores = {group.name: unit_scores(model, group, worth) * max(owned[group.name], 1.0) for group, _ in steps.values()}
     return {name: by_scores(scores[name], step) for name, (_, step) in steps.items()}

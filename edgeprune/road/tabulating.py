@@ -12,7 +12,7 @@ from edgeprune.passes.layer_errors import layer_errors
 from edgeprune.pattern import Level, Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import costs_for
-from edgeprune.road.judging import Judge
+from edgeprune.road.judging import Judge, cores_of
 from edgeprune.search.candidates import LayoutTable, Work, layout_table, levels_to_try
 from edgeprune.search.costs import CostTable
 from edgeprune.search.energy import EnergyModel, Precision, energy_model
@@ -57,7 +57,7 @@ def errors_of(
         judge.rows("calibrate", ERROR_ROWS),
         levels,
         seed=options.seed,
-        threads=options.threads,
+        threads=cores_of(options),
         progress=progress,
     )
 

@@ -91,11 +91,12 @@ def test_rows_run_alone_where_stacking_them_gives_something_else(build):
     np.testing.assert_array_equal(run.held(y)[:, 0], Session(model).run_rows(samples(5))["y"])
 
 
-def test_stacked_runs_of_any_length(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stacked_runs_of_any_length(monkeypatch, threads):
     model, values = chain()
     for size in (1, 32, 64, 1 << 20):
         monkeypatch.setattr("edgeprune.ir.segments.STACKED_BYTES", size)
-        run = SegmentedRun(model, samples(5))
+        run = SegmentedRun(model, samples(5), threads)
         run.advance(2)
         run.advance(4)
         np.testing.assert_array_equal(run.held(values["y"])[:, 0], Session(model).run_rows(samples(5))["y"])

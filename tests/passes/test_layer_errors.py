@@ -8,7 +8,7 @@ from edgeprune.data.samples import Samples
 from edgeprune.errors import EdgepruneError
 from edgeprune.ir.execute import Session
 from edgeprune.ir.weights import read_weight, weighted_layers, write_weight
-from edgeprune.passes.anchors import anchors_of, scaled
+from edgeprune.passes.anchors import anchors_of, filled, looked_at, measuring_of, scaled
 from edgeprune.passes.gradients import LossGradients
 from edgeprune.passes.layer_errors import layer_errors
 from edgeprune.passes.prune import Prune
@@ -102,6 +102,29 @@ def test_measured_candidates_cost_what_was_measured():
     np.testing.assert_allclose(scaled(errors, errors[anchors], np.array([3.0, 1.0, 0.0]))[1:4], [3, 3, 3])
     assert len(anchors_of(np.zeros(4))) == 0
     assert anchors_of(np.array([0.0, 2.0])).tolist() == [1]
+    assert errors[anchors_of(errors, 1)].tolist() == [4.0]
+
+
+def test_levels_that_are_not_looked_at_lie_between_their_neighbours():
+    fine, blocks = parse_pattern("1x1"), parse_pattern("1x16")
+    levels = [Level(fine, density) for density in (0.8, 0.1, 0.4, 0.6)] + [Level(blocks, 0.5), Level(blocks, 0.25)]
+    assert looked_at([*levels, Level(fine, 0.2)]) == [0, 1, 2, 3, 4, 5]
+    found = filled([*levels, Level(fine, 0.2)], np.array([0.5, 81.0, 9.0, 1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(found, [0.5, 81, 9, 1, 2, 4, 81 ** (2 / 3) * 9 ** (1 / 3)])
+    assert looked_at(levels[:2]) == [0, 1] and looked_at([]) == [] and filled([], np.zeros(0)) == ()
+    several = [Level(fine, density) for density in (1.0, 0.8, 0.6, 0.4, 0.2)]
+    assert looked_at(several) == [0, 1, 2, 4]
+    assert filled(several, np.array([0.0, 0.0, 1.0, 4.0])) == pytest.approx((0, 0, 1, 2, 4))
+    assert filled(several[1:], np.array([0.0, 0.0, 4.0])) == pytest.approx((0, 0, 2, 4))
+
+
+def test_large_networks_are_measured_on_fewer_rows_and_levels(monkeypatch):
+    model = small_network()
+    whole = measuring_of(model, 4)
+    assert (whole.rows, whole.anchors) == (256, 3)
+    monkeypatch.setattr("edgeprune.passes.anchors.MEASURED_WORK", 1.0)
+    least = measuring_of(model, 4)
+    assert (least.rows, least.anchors) == (32, 1)
 
 
 def test_candidates_share_what_is_expensive(monkeypatch):

