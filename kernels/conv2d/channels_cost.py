@@ -1,4 +1,7 @@
-"""What a channels variant costs, in cycles of a core that issues two multiply-adds and two loads in each."""
+"""What a channels variant costs, in cycles of a core that issues two multiply-adds and two loads in each.
+
+Of the widest multiply-adds (sixteen lanes) some cores issue two in a cycle and some one; they count as in between.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,12 @@ _FAR_BYTES = 8.0
 _UNHIDDEN = 0.25
 _TILE_OVERHEAD = 12.0
 _UNIT_OVERHEAD = 40.0
+_WIDEST_ADDS = 1.4
 _ELEMENT_LATENCY = 7.0
 _ELEMENT_ISSUE = 1.5
+_LINE_BYTES = 64
+_SETS = 64
+_LINE_CYCLES = 1.5
 
 
 def estimate(problem: Conv2d, weights: np.ndarray, variant: Variant, machine: Machine) -> float:
@@ -43,7 +50,8 @@ def part_cost(problem: Conv2d, part: Part, entries: np.ndarray, machine: Machine
         for columns, column_pieces in part.columns.pieces:
             tiles = images.count * row_pieces * column_pieces
             fixed = _TILE_OVERHEAD + _LATENCY + 1.5 * rows * columns * len(part.vectors) * part.chains
-            each = max(stream, entry_cost(part, rows * columns, machine))
+            crowded = _LINE_CYCLES * crowded_lines(problem, part, rows, columns, machine)
+            each = max(stream, crowded, entry_cost(part, rows * columns, machine))
             total += tiles * (padded * each + entries.size * fixed)
     units = images.count * part.rows.tiles * part.chunks * entries.size
     return total + units * _UNIT_OVERHEAD
@@ -64,7 +72,8 @@ def entry_cost(part: Part, pixels: int, machine: Machine) -> float:
         return max(adds + unhidden_shuffles / 2, loads / 2, _LATENCY / part.chains)
     broadcasts = 0 if machine.lanes > 8 and vectors == 1 else pixels
     instructions = adds + broadcasts + vectors + 1 + 2 / part.chains
-    return max(adds / 2, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
+    rate = _WIDEST_ADDS if machine.lanes > 8 else 2.0
+    return max(adds / rate, loads / 2, _LATENCY / part.chains, instructions / _ISSUE)
 
 
 def _by_element(part: Part, sums: int) -> float:
@@ -73,6 +82,19 @@ def _by_element(part: Part, sums: int) -> float:
     weights = part.inputs * part.chains * vectors
     instructions = part.inputs * sums * vectors + sums + (weights + 1) // 2 + 2 * part.chains + 4
     return max(instructions / _ELEMENT_ISSUE, part.inputs * _ELEMENT_LATENCY)
+
+
+def crowded_lines(problem: Conv2d, part: Part, rows: int, columns: int, machine: Machine) -> int:
+    """How many of the lines that a tile of pixels reads do not stay in the first-level cache from entry to entry.
+
+    Pixels that lie a power of two apart fall into few of its sets, and where a set has more than fit they all leave.
+    """
+    _, down, along = problem.grid
+    size = problem.x.format.itemsize
+    places = np.add.outer(np.arange(rows) * down.input_step, np.arange(columns) * along.input_step).ravel() * size
+    lines = np.unique(places // _LINE_BYTES)
+    held = np.bincount(lines % _SETS)
+    return int(held[held > machine.l1_bytes // (_SETS * _LINE_BYTES)].sum())
 
 
 def entry_bytes(problem: Conv2d, part: Part) -> float:

@@ -19,6 +19,7 @@ _ENTRY = 0.8
 _LOAD = 0.97
 _ALIGNED_LOAD = 0.75
 _STRIDED_LOAD = 1.7
+_OTHER_WIDTH = 1.3
 _FAR_LOAD = 0.9
 _NEAR = 0.9
 _OUTPUT_OVERHEAD = 8.0
@@ -163,7 +164,7 @@ def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:
         load = _ALIGNED_LOAD
     else:
         load = _LOAD
-    return load * (1.0 if machine.lanes == 8 else 1.3)
+    return load * (_OTHER_WIDTH if machine.lanes < 8 or variant.width > 8 else 1.0)
 
 
 def cost(problem: Conv2d, variant: Variant, entries: int, machine: Machine) -> float:

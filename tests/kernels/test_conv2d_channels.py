@@ -20,6 +20,7 @@ from edgeprune.kernels.conv2d.channels import (
     estimate_channels,
     variants,
 )
+from edgeprune.kernels.conv2d.channels_cost import crowded_lines
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.reference import convolve
 from edgeprune.kernels.epilogue import reference_epilogue, residuals
@@ -218,6 +219,20 @@ def test_estimate_falls_with_the_weights():
     assert 0.2 < costs[1] / costs[0] < 0.4
     variant = choose(dense.problem, dense.weights, machine)
     assert estimate(dense.problem, dense.weights, variant, machine) == pytest.approx(costs[0])
+
+
+def test_pixels_a_power_of_two_apart_take_smaller_tiles():
+    """Of 512 channels of float32 a pixel takes 2048 bytes: two sets of the first-level cache hold eight lines each."""
+    problem = make(inputs=512, outputs=16, height=13, width=16, kernel=(1, 1), pads=(0, 0)).problem
+    fewer = replace(problem, x=replace(problem.x, row_stride=16 * 500, pixel_stride=500))
+    whole = np.ones((1, 1, 512, 16), np.float32)
+    tile = max(variants(problem, MACHINES[16]), key=lambda v: v.parts[0].rows.most * v.parts[0].columns.most).parts[0]
+    pixels = tile.rows.most * tile.columns.most
+    assert crowded_lines(problem, tile, tile.rows.most, tile.columns.most, MACHINES[16]) == pixels > 16
+    assert crowded_lines(problem, tile, 1, 16, MACHINES[16]) == 0
+    assert crowded_lines(fewer, tile, tile.rows.most, tile.columns.most, MACHINES[16]) == 0
+    chosen, free = (choose(each, whole, MACHINES[16]).parts[0] for each in (problem, fewer))
+    assert chosen.rows.most * chosen.columns.most <= 16 < free.rows.most * free.columns.most
 
 
 def test_units_can_be_shared_by_threads():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from harness import Compiled, planar, window
+from harness import Compiled, channels_last, planar, window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgeprune.kernels.abi import Activation, Machine, Residual
+from edgeprune.kernels.conv2d.channels import estimate_channels
 from edgeprune.kernels.conv2d.pixels import build_pixels, build_variant, estimate_pixels
 from edgeprune.kernels.conv2d.pixels_packing import pack_entries
 from edgeprune.kernels.conv2d.pixels_variant import Variant, variants
@@ -194,3 +195,14 @@ def test_estimate_falls_with_density_and_functions_are_shared():
     assert estimate_pixels(problem, sparse, machine(8)) < 0.4 * estimate_pixels(problem, dense, machine(8))
     other = np.where(sparse != 0, np.float32(2), np.float32(0))
     assert build_pixels(problem, sparse, None, machine(8)).func is build_pixels(problem, other, None, machine(8)).func
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_scattered_quarters_of_small_images_are_for_pixels(lanes):
+    """Vectors along channels multiply the zeros of scattered weights, those along pixels skip them."""
+    random = np.random.default_rng(5)
+    weights = random.standard_normal((1, 9, 64, 64), np.float32) * (random.random((1, 9, 64, 64)) < 0.25)
+    halo = (1, 1, 1, 1)
+    lines = Conv2d(planar(1, 64, 8, 8, halo=halo)[0], planar(1, 64, 8, 8)[0], (3, 3), pads=(1, 1))
+    last = Conv2d(channels_last(1, 64, 8, 8, halo=halo)[0], channels_last(1, 64, 8, 8)[0], (3, 3), pads=(1, 1))
+    assert estimate_pixels(lines, weights, machine(lanes)) < estimate_channels(last, weights, machine(lanes))
