@@ -1,9 +1,10 @@
 """Latency of compiled models beside ONNX Runtime and OpenVINO: dense, and pruned at given levels.
 
-    python benchmarks/latency.py --data ../shared/data [--threads 1] [--seconds 6] [--only resnet20]
+    python benchmarks/latency.py --data ../shared/data [--threads 1] [--seconds 6] [--only resnet20] [--layers]
 
 Prints one table; every row was measured in alternating rounds on this machine. Pruned rows are one-shot (no
-training): they show speed, not accuracy.
+training): they show speed, not accuracy. With --layers, instead, layers of more than a million multiply-accumulates at
+75 % in blocks of 1x16: the least of several times, beside what the dense layer takes times the share that is kept.
 """
 
 from __future__ import annotations
@@ -40,8 +41,40 @@ ONLY = {
 }
 
 
+LAYER_ROW, LAYER_MACS, LAYER_RUNS = "75 % 1x16", 1e6, 3
+
+
 def main() -> None:
     arguments = _arguments()
+    Console().print(_by_layer(arguments) if arguments.layers else _by_model(arguments))
+
+
+def _by_layer(arguments: argparse.Namespace) -> Table:
+    table = Table(title=f"us a layer, {arguments.threads} thread(s), measured")
+    for column in ("model", "layer", "dense", "kept", "wanted", "takes", "of wanted"):
+        table.add_column(column, justify="left" if column in ("model", "layer") else "right")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sorted(ONLY[LAYER_ROW] & {*(arguments.only or MODELS)}):
+            dense, pruned = (_layers(arguments, name, row, Path(folder) / "model.edge") for row in ("dense", LAYER_ROW))
+            for layer, (time, macs) in pruned.items():
+                whole, dense_macs = dense[layer]
+                if dense_macs > LAYER_MACS:
+                    wanted = whole * macs / dense_macs
+                    figures = (f"{whole:.1f}", f"{macs / dense_macs:.1%}", f"{wanted:.1f}", f"{time:.1f}")
+                    table.add_row(name, layer, *figures, f"{time / wanted:.2f}")
+    return table
+
+
+def _layers(arguments: argparse.Namespace, name: str, row: str, package: Path) -> dict[str, tuple[float, int]]:
+    """Microseconds and multiply-accumulates by layer that has any."""
+    _compiled(arguments, name, ROWS[row], package)
+    reports = [flow.bench(package, threads=arguments.threads, seconds=arguments.seconds) for _ in range(LAYER_RUNS)]
+    times = [{layer["name"]: float(layer["time_us"]) for layer in report["layers"]} for report in reports]
+    macs = {layer["name"]: int(layer["macs"]) for layer in flow.inspect(package)["layers"] if layer["macs"]}
+    return {layer: (min(each[layer] for each in times), count) for layer, count in macs.items()}
+
+
+def _by_model(arguments: argparse.Namespace) -> Table:
     table = Table(title=f"median ms, {arguments.threads} thread(s), batch 1, measured")
     for column in ("model", "weights", "edgeprune", "onnxruntime", "openvino", "vs onnxruntime", "vs fastest"):
         table.add_column(column, justify="left" if column in ("model", "weights") else "right")
@@ -50,13 +83,19 @@ def main() -> None:
             for row, options in ROWS.items():
                 if name in ONLY[row]:
                     table.add_row(name, row, *_measured(arguments, name, options, Path(folder) / "model.edge"))
-    Console().print(table)
+    return table
+
+
+def _compiled(arguments: argparse.Namespace, name: str, options: Options, package: Path) -> Path:
+    """The file of the model that `package` was made from."""
+    file, card = MODELS[name]
+    model: Path = arguments.data / "models" / file
+    flow.compile(model, data=arguments.data / "cards" / f"{card}.toml", output=package, options=options)
+    return model
 
 
 def _measured(arguments: argparse.Namespace, name: str, options: Options, package: Path) -> list[str]:
-    file, card = MODELS[name]
-    model = arguments.data / "models" / file
-    flow.compile(model, data=arguments.data / "cards" / f"{card}.toml", output=package, options=options)
+    model = _compiled(arguments, name, options, package)
     report = flow.bench(
         package, vs=("onnxruntime", "openvino"), model=model, threads=arguments.threads, seconds=arguments.seconds
     )
@@ -77,6 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--only", nargs="*", choices=sorted(MODELS))
+    parser.add_argument("--layers", action="store_true")
     return parser.parse_args()
 
 

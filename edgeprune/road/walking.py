@@ -25,7 +25,7 @@ SEARCH_MINUTES = 10.0
 BISECTIONS = 6
 """How often the range of one-shot cuts is halved."""
 
-EFFORTS = ((1.0, 1), (0.5, 1), (0.5, 3), (0.25, 3))
+EFFORTS = ((1.0, 1), (0.5, 1), (0.5, 3), (0.25, 3), (0.25, 6))
 """How much of the stride each trained cut goes beyond the last, and how many times the usual epochs it is trained for.
 
 After a failure the next one counts: first shorter steps, then longer training.
@@ -72,6 +72,7 @@ class Walk:
         self._caution = 0.0
         self._deadline = time.monotonic() + 60.0 * (chooser.options.minutes or SEARCH_MINUTES)
         self._untrained: list[tuple[float, float]] = []
+        self._failed: list[tuple[Plan, int]] = []
         self.model: ir.Model = judge.original
         self.share = 1.0
         self.plan = self._planned(1.0)
@@ -132,9 +133,12 @@ class Walk:
     def _try(self, share: float, times: int = 0) -> bool:
         """Cut to `share` of the dense objective and train `times` as long as usual; keep what keeps the limit.
 
-        Training goes on from the last model that was kept, where that has the same channels.
+        Training goes on from the last model that was kept, where that has the same channels. What that model is
+        already, and what training as long from it did not bring back, are not tried again.
         """
         chooser, limit, plan = self._chooser, self._limit(), self._planned(share)
+        if times and (plan.same_as(self.plan) or any(plan.same_as(p) and times <= t for p, t in self._failed)):
+            return False
         judge = chooser.thinner.judge_of(plan.start)
         start = self.model if times and plan.start == self.plan.start else judge.original
         model = cut(judge, plan.levels, chooser.options, chooser.progress, start)
@@ -157,6 +161,7 @@ class Walk:
         if not times:
             self._untrained.append((share, loss.points))
         if loss.points + self._caution > limit:
+            self._failed.append((plan, times))
             return False
-        self.model, self.share, self.plan = model, share, plan
+        self.model, self.share, self.plan, self._failed = model, share, plan, []
         return True

@@ -17,9 +17,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class Writer:
-    """Passes change real weights; what is judged, compiled and saved has the integers of `quantized`, where given.
+    """Passes change real weights; what is judged, compiled and saved has integers as `quantized` has, where given.
 
-    Real numbers are saved as they are, and compiled to `real`.
+    Integers that were trained stay as they are. Real numbers are saved as they are, and compiled to `real`.
     """
 
     quantized: ir.Model | None = None
@@ -29,8 +29,10 @@ class Writer:
         """The model as it is judged, compiled and saved. Raises EdgepruneError (quantization-invalid)."""
         if self.quantized is None:
             return model
-        from edgeprune.passes.quantize.store_weights import StoreWeights
+        from edgeprune.passes.quantize.store_weights import StoreWeights, holds_integers
 
+        if holds_integers(model, self.quantized):
+            return model
         return StoreWeights(self.quantized)(with_real_weights(model))
 
     @classmethod

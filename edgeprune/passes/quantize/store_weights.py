@@ -60,6 +60,18 @@ class StoreWeights:
         return result
 
 
+def holds_integers(model: ir.Model, arrived: ir.Model) -> bool:
+    """Whether all that has integers for constants in `arrived` has some in `model` too; nodes are told by names."""
+    before = {str(node.name): node for node in arrived.graph}
+    pairs = (
+        (value, origin)
+        for node in model.graph
+        if str(node.name) in before and not node.op_type.endswith("quantizeLinear")
+        for value, origin in zip(node.inputs, before[str(node.name)].inputs, strict=False)
+    )
+    return all(read_stored(value) is not None for value, origin in pairs if read_stored(origin) is not None)
+
+
 def _store_layer(layer: WeightedLayer, origin: ir.Node) -> None:
     """The weight and the bias of `layer`, which came from `origin`, in integers; float where they were float."""
     stored = read_stored(origin.inputs[1])
