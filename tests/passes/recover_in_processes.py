@@ -30,6 +30,7 @@ def main(folder: Path) -> None:
 
     found = {f"{metric} {name}": array for metric in METRICS for name, array in recovered(metric, folder).items()}
     np.savez(folder / f"process{PartialState().process_index}.npz", **found)
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":
