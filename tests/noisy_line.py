@@ -6,7 +6,8 @@ import os
 import random
 import select
 import threading
-import tty
+
+from pty_pair import PtyPair
 
 
 class NoisyLine(threading.Thread):
@@ -16,22 +17,20 @@ class NoisyLine(threading.Thread):
         super().__init__(daemon=True)
         self.draw, self.loses, self.adds = random.Random(seed), loses, adds
         self.dead, self.stop, self.carried = False, False, 0
-        self.masters, self.slaves = zip(os.openpty(), os.openpty(), strict=True)
-        for descriptor in (*self.masters, *self.slaves):
-            tty.setraw(descriptor)
-        self.host, self.board = (os.ttyname(slave) for slave in self.slaves)
+        self.ends = PtyPair(), PtyPair()
+        self.host, self.board = (end.name for end in self.ends)
         self.start()
 
     def run(self):
-        a, b = self.masters
+        a, b = (end.master for end in self.ends)
         while not self.stop:
             for ready in select.select([a, b], [], [], 0.02)[0]:
                 data = self._spoilt(os.read(ready, 4096))
                 self.carried += len(data)
                 if data and not self.dead:
                     os.write(b if ready == a else a, data)
-        for descriptor in (*self.masters, *self.slaves):
-            os.close(descriptor)
+        for end in self.ends:
+            end.pull()
 
     def _spoilt(self, data):
         kept = []
@@ -44,7 +43,7 @@ class NoisyLine(threading.Thread):
 
     def babble(self, data):
         """Say `data` to the host."""
-        os.write(self.masters[0], data)
+        os.write(self.ends[0].master, data)
 
     def cut(self):
         self.stop = True

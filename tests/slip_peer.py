@@ -7,8 +7,9 @@ import os
 import select
 import struct
 import threading
-import tty
 import zlib
+
+from pty_pair import PtyPair
 
 SYNC, SECURITY, READ, WRITE, ATTACH, PARAMETERS, MD5 = 0x08, 0x14, 0x0A, 0x09, 0x0D, 0x0B, 0x13
 BEGIN, DATA, END, PACKED_BEGIN, PACKED_DATA, PACKED_END, BAUD = 0x02, 0x03, 0x04, 0x10, 0x11, 0x12, 0x0F
@@ -30,10 +31,8 @@ class Rom(threading.Thread):
         self.pulled_at = pulled_at
         self.commands, self.stop, self.erased = [], False, []
         self.place, self.unpack, self.packed = 0, None, False
-        self.master, slave = os.openpty()
-        tty.setraw(self.master)
-        tty.setraw(slave)
-        self.port, self.slave = os.ttyname(slave), slave
+        self.pty = PtyPair()
+        self.master, self.port = self.pty.master, self.pty.name
         self.start()
 
     def close(self):
@@ -54,8 +53,7 @@ class Rom(threading.Thread):
         except OSError:
             return
         finally:
-            for descriptor in (self.slave, self.master):
-                os.close(descriptor)
+            self.pty.pull()
 
     def _serve(self, packet):
         """Answer one request; True when the cable is pulled."""

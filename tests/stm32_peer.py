@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import select
 import threading
-import tty
 from functools import reduce
 from operator import xor
+
+from pty_pair import PtyPair
 
 ACK, NACK = b"\x79", b"\x1f"
 START = 0x08000000
@@ -27,10 +28,8 @@ class Bootloader(threading.Thread):
         self.flash = bytearray(b"\0" * 0x4000) if flash is None else flash
         self.synchronized, self.erased, self.started, self.taken, self.stop = False, False, None, 0, False
         self.refused = set()
-        self.master, self.slave = os.openpty()
-        tty.setraw(self.master)
-        tty.setraw(self.slave)
-        self.port = os.ttyname(self.slave)
+        self.pty = PtyPair()
+        self.master, self.port = self.pty.master, self.pty.name
         self.start()
 
     def close(self):
@@ -44,8 +43,7 @@ class Bootloader(threading.Thread):
         except (OSError, PulledError):
             return
         finally:
-            for descriptor in (self.slave, self.master):
-                os.close(descriptor)
+            self.pty.pull()
 
     def _serve(self):
         first = self._take(1)[0]
@@ -97,14 +95,19 @@ class Bootloader(threading.Thread):
         self._say(ACK)
 
     def _go(self):
-        self.started = self._address()
+        self.started = self._place()
+        self._say(NACK if self.started is None else ACK)
 
     def _address(self):
+        place = self._place()
+        self._say(NACK if place is None else ACK)
+        return place
+
+    def _place(self):
+        """Where in the flash, None where it is outside or did not arrive whole; not answered yet."""
         *address, check = self._take(5)
         place = int.from_bytes(bytes(address), "big") - START
-        good = reduce(xor, address) == check and 0 <= place < len(self.flash)
-        self._say(ACK if good else NACK)
-        return place if good else None
+        return place if reduce(xor, address) == check and 0 <= place < len(self.flash) else None
 
     def _take(self, size):
         data = b""

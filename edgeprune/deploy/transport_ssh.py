@@ -142,8 +142,6 @@ class SshTransport:
     def _refused(self, error: Exception, address: Address) -> EdgepruneError:
         """Why a login failed, for errors that are neither of the network nor of a key's check."""
         said = printable(str(error))
-        if isinstance(error, self._ssh.KeyExchangeFailed) and "host key" in said:
-            return ssh_keys.host_key_changed(self.board, address, None)
         if isinstance(error, (self._ssh.KeyImportError, self._ssh.KeyEncryptionError)):
             return ssh_keys.identity_invalid(self.board, said)
         return unreachable(self.board, ssh_keys.text_of(address), said, "check that an ssh server answers there")
@@ -151,8 +149,21 @@ class SshTransport:
     async def _connected(
         self, address: Address, tunnel: asyncssh.SSHClientConnection | None, watcher: _Watcher
     ) -> asyncssh.SSHClientConnection:
+        """A connection; once more by every kind of host key where the known kinds are not the board's.
+
+        Its end may close the connection before this one sees that, and then its key could not be told.
+        """
+        try:
+            return await self._asked(address, tunnel, watcher)
+        except (self._ssh.KeyExchangeFailed, self._ssh.ConnectionLost):
+            return await self._asked(address, tunnel, watcher, server_host_key_algs="default")
+
+    async def _asked(
+        self, address: Address, tunnel: asyncssh.SSHClientConnection | None, watcher: _Watcher, **given: Any
+    ) -> asyncssh.SSHClientConnection:
         watcher.ssh = self._ssh
-        given: dict[str, Any] = {"port": address.port} if address.port else {}
+        if address.port:
+            given["port"] = address.port
         if address.user:
             given["username"] = address.user
         if self.board.identity:

@@ -70,7 +70,7 @@ def choose_port(device: str, ids: Sequence[tuple[int, int]], board: str) -> str:
 
 
 class Line:
-    """An open serial port."""
+    """An open serial port, which no other program that asks can open meanwhile."""
 
     def __init__(self, device: str, baud: int, parity: str = "N") -> None:
         """Raises EdgepruneError: flasher-missing, probe-missing."""
@@ -81,7 +81,9 @@ class Line:
 
         self.device = device
         try:
-            self._serial = serial.Serial(device, baud, parity=parity, timeout=0, write_timeout=_WRITE_SECONDS)
+            self._serial = serial.Serial(
+                device, baud, parity=parity, timeout=0, write_timeout=_WRITE_SECONDS, exclusive=True
+            )
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise _unopened(device, error) from error
 
@@ -171,6 +173,8 @@ def _unopened(device: str, error: Exception) -> EdgepruneError:
     hint = "plug the board in; `edgeprune boards --detect` lists the ports"
     if "ermission" in why:
         hint = "join the group of the port: sudo usermod -aG dialout USER, then log in again"
-    if "busy" in why.lower():
+    if "exclusively lock" in why:
+        why = "another program holds it"
+    if "busy" in why.lower() or "another program" in why:
         hint = "close the program that holds it, such as a serial monitor"
     return probe_missing(f"the serial port {device} cannot be opened: {why}", device, hint)

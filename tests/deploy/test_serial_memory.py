@@ -227,7 +227,6 @@ def test_a_cut_line(board):
     reached = memory(line)
     line.cut()
     assert failure(reached.read, reached.mailbox_address, 4).code == "probe-lost"
-    line.stop, line.masters, line.slaves = True, (), ()
 
 
 def test_memory_is_guarded(board):

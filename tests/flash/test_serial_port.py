@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("serial")
 
 import serial
+from pty_pair import PtyPair
 
 from edgeprune.device.port import Line
 from edgeprune.errors import EdgepruneError
@@ -50,3 +51,16 @@ def test_a_line_that_is_gone():
     assert str(caught.value).startswith(
         "the connection was lost: device reports readiness to read but returned no data [probe-lost]"
     )
+
+
+def test_a_port_that_another_program_holds():
+    pty = PtyPair()
+    held = Line(pty.name, 115200)
+    with pytest.raises(EdgepruneError) as caught:
+        Line(pty.name, 115200)
+    assert (caught.value.code, caught.value.where) == ("probe-missing", pty.name)
+    assert caught.value.what == f"the serial port {pty.name} cannot be opened: another program holds it"
+    assert caught.value.hint == "close the program that holds it, such as a serial monitor"
+    held.close()
+    Line(pty.name, 115200).close()
+    pty.pull()
