@@ -86,6 +86,10 @@ class Rounded:
 EpilogueStep = Activation | Residual | Rounded
 
 
+LINE_BYTES = 64
+"""What all caches of the targets move at once."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What a kernel chooser needs of the target: SIMD lanes (float32), number of vector registers, cache bytes.

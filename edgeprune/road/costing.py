@@ -25,7 +25,7 @@ from edgeprune.lowering.modes import LAYOUT_KEY, image_changes
 from edgeprune.pattern import Level
 from edgeprune.progress import Progress, silent
 from edgeprune.road.cost_rows import Readings, Structure, changes_between, layout_views, other_steps, with_mixed
-from edgeprune.road.cost_store import kept_table
+from edgeprune.road.cost_store import kept_costs
 from edgeprune.road.emulating import basis_of, emulated_readings, unpredicted
 from edgeprune.road.predicting import predicted_readings
 from edgeprune.road.probes import Probe, Reading, by_step, masked, packed_bytes, probes_of, prunable
@@ -94,7 +94,7 @@ def emulated_costs(
         readings = emulated_readings(model, target, probes, structure, threads, seed, cache, write, progress)
         return replace(_table(target, "predicted", threads, readings, structure), basis=basis)
 
-    return kept_table(model, target, threads, cache, make, basis=f"{basis}, {write.precision}")
+    return kept_costs(model, target, threads, cache, make, basis=f"{basis}, {write.precision}")
 
 
 def predicted_costs(
@@ -141,7 +141,7 @@ def measured_costs(
         readings = _measured(model, target, probes, structure, threads, seed, seconds, cache, write, progress)
         return _table(target, "measured", threads, readings, structure)
 
-    return kept_table(model, target, threads, cache, make)
+    return kept_costs(model, target, threads, cache, make)
 
 
 def structure_of(model: ir.Model) -> Structure:

@@ -102,13 +102,13 @@ def judge_of(original: ir.Model, data: str | PathLike[str] | None, seed: int, re
         return Judge(original, None, seed, resume=resume or Resume())
     card = load_card(data)
     test = card.load("test", visible_specs(original))
-    outputs = _outputs(original, test)
+    outputs = outputs_of(original, test)
     _check_classes(card, test, outputs)
     before = evaluate(card.metric, outputs, test.labels, outputs)
     return Judge(original, card, seed, before, test, outputs, resume or Resume())
 
 
-def _outputs(model: ir.Model, rows: Samples) -> dict[str, np.ndarray]:
+def outputs_of(model: ir.Model, rows: Samples) -> dict[str, np.ndarray]:
     """What `model` gives for every row; one that remembers takes them in turn."""
     from edgeprune.ir.execute import Session
     from edgeprune.ir.stream import Stream

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from edgeprune.metric import Score, drop_points, evaluate, needs_labels
-from edgeprune.road.judging import Judge, available_cores
+from edgeprune.road.judging import Judge, outputs_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,8 +46,8 @@ class Losses:
 
     def __init__(self, judge: Judge) -> None:
         self._judge, self.rows = judge, judge.rows("validate")
-        self._wanted = _outputs(judge.master, self.rows)
-        self._before = scored(judge, _outputs(judge.write(judge.original), self.rows), self.rows, self._wanted)
+        self._wanted = outputs_of(judge.master, self.rows)
+        self._before = scored(judge, outputs_of(judge.write(judge.original), self.rows), self.rows, self._wanted)
         self._likely = self._likelihoods()
 
     @property
@@ -62,7 +62,7 @@ class Losses:
 
     def of(self, written: ir.Model, trained: bool = False) -> Loss:
         """What `written`, a model as it is judged, loses; whether it was `trained` matters to what is forgiven."""
-        return self.seen(_outputs(written, self.rows), trained)
+        return self.seen(outputs_of(written, self.rows), trained)
 
     def seen(self, outputs: Mapping[str, np.ndarray], trained: bool = False) -> Loss:
         """What `outputs` on the rows, by name, lose."""
@@ -126,7 +126,7 @@ def validated(judge: Judge, model: ir.Model, validate: Samples) -> Score:
 
     How often it agrees with the original is told besides wherever the metric is one of classes.
     """
-    return scored(judge, _outputs(judge.write(model), validate), validate, None)
+    return scored(judge, outputs_of(judge.write(model), validate), validate, None)
 
 
 def scored(
@@ -136,7 +136,7 @@ def scored(
     metric, classes = judge.metric if rows.labels is not None else "fidelity", judge.metric in _CLASSES
     if not classes and needs_labels(metric):
         return evaluate(metric, outputs, rows.labels)
-    likeness = evaluate("fidelity", outputs, None, _outputs(judge.master, rows) if wanted is None else wanted)
+    likeness = evaluate("fidelity", outputs, None, outputs_of(judge.master, rows) if wanted is None else wanted)
     agreement = likeness.top1_agreement
     if needs_labels(metric):
         return replace(evaluate(metric, outputs, rows.labels), top1_agreement=agreement)
@@ -177,9 +177,3 @@ def _sure_gap(metric: str, test: Score, validate: float) -> float:
     """Points that the score on the validate rows is above that on the test rows, less two standard errors of it."""
     chance = 200.0 * (test.value * (1 - test.value) / max(1, test.samples)) ** 0.5
     return drop_points(metric, validate, test.value) - chance
-
-
-def _outputs(model: ir.Model, rows: Samples) -> Mapping[str, np.ndarray]:
-    from edgeprune.ir.execute import Session
-
-    return Session(model).run_rows(rows, available_cores())

@@ -23,6 +23,7 @@ from edgeprune.pattern import Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import ram_bytes
 from edgeprune.road.cutting import CALIBRATION_ROWS, cut, epochs_of, recovered
+from edgeprune.road.error_store import kept_unit_errors
 from edgeprune.road.judging import Judge, cores_of
 from edgeprune.road.losing import Losses
 from edgeprune.search.units import UnitGroup, keep_units, step_for
@@ -142,9 +143,24 @@ def _errors(
 ) -> Mapping[str, UnitErrors]:
     """What is lost with the units of every group: measured, or as the criterion that was asked for has it."""
     model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
-    worth = _worth(judge, options)
     if options.criterion == "auto":
-        return unit_errors(model, rows, steps, worth, seed=options.seed, threads=cores_of(options), progress=progress)
+        sizes = {name: step for name, (_, step) in steps.items()}
+        return kept_unit_errors(
+            model,
+            rows,
+            sizes,
+            options.seed,
+            lambda: unit_errors(
+                model,
+                rows,
+                steps,
+                _worth(judge, options),
+                seed=options.seed,
+                threads=cores_of(options),
+                progress=progress,
+            ),
+        )
+    worth = _worth(judge, options)
     owned = {group.name: units_cost(model, group).weights for group, _ in steps.values()}
     scores = {group.name: unit_scores(model, group, worth) * max(owned[group.name], 1.0) for group, _ in steps.values()}
     return {name: by_scores(scores[name], step) for name, (_, step) in steps.items()}

@@ -12,6 +12,7 @@ from edgeprune.passes.layer_errors import layer_errors
 from edgeprune.pattern import Level, Pattern
 from edgeprune.progress import Progress
 from edgeprune.road.costing import costs_for
+from edgeprune.road.error_store import kept_layer_errors
 from edgeprune.road.judging import Judge, cores_of
 from edgeprune.search.candidates import LayoutTable, Work, layout_table, levels_to_try
 from edgeprune.search.costs import CostTable
@@ -52,14 +53,12 @@ def errors_of(
     judge: Judge, levels: Mapping[str, Sequence[Level]], options: Options, progress: Progress
 ) -> dict[str, tuple[float, ...]]:
     """What the network loses, in nats a row, where a layer alone goes to each of its `levels`."""
-    return layer_errors(
-        judge.original,
-        judge.rows("calibrate", ERROR_ROWS),
-        levels,
-        seed=options.seed,
-        threads=cores_of(options),
-        progress=progress,
-    )
+    model, rows = judge.original, judge.rows("calibrate", ERROR_ROWS)
+
+    def make() -> dict[str, tuple[float, ...]]:
+        return layer_errors(model, rows, levels, seed=options.seed, threads=cores_of(options), progress=progress)
+
+    return kept_layer_errors(model, rows, levels, options.seed, make)
 
 
 def energy_of(costs: CostTable, target: Target, options: Options, precision: Precision = "fp32") -> EnergyModel | None:

@@ -100,13 +100,11 @@ class Walk:
 
     def trained(self) -> None:
         """Go further step by step, each cut from the last that was trained, while the limit is kept."""
-        failures = 0
-        # Where the user sets the epochs, the same step once more would end as it did before.
-        efforts = EFFORTS if self._chooser.options.epochs is None else tuple(dict(EFFORTS).items())
-        stride = self._stride()
-        while failures < len(efforts) and time.monotonic() < self._deadline:
-            part, times = efforts[failures]
-            if self._try(self.share * stride**part, times):
+        failures, stride = 0, self._stride()
+        fixed = self._chooser.options.epochs is not None
+        while failures < len(EFFORTS) and time.monotonic() < self._deadline:
+            part, times = EFFORTS[failures]
+            if self._try(self.share * stride**part, 1 if fixed else times):
                 self._learn()
             else:
                 failures += 1

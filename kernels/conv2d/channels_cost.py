@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.abi import LINE_BYTES, Machine
 from edgeprune.kernels.conv2d.channels_packing import kept_entries
 from edgeprune.kernels.conv2d.channels_variant import Part, Variant, multiplies_by_element
 from edgeprune.kernels.conv2d.problem import Conv2d
@@ -22,7 +22,6 @@ _UNIT_OVERHEAD = 40.0
 _WIDEST_ADDS = 1.4
 _ELEMENT_LATENCY = 7.0
 _ELEMENT_ISSUE = 1.5
-_LINE_BYTES = 64
 _SETS = 64
 _LINE_CYCLES = 1.5
 
@@ -92,9 +91,9 @@ def crowded_lines(problem: Conv2d, part: Part, rows: int, columns: int, machine:
     _, down, along = problem.grid
     size = problem.x.format.itemsize
     places = np.add.outer(np.arange(rows) * down.input_step, np.arange(columns) * along.input_step).ravel() * size
-    lines = np.unique(places // _LINE_BYTES)
+    lines = np.unique(places // LINE_BYTES)
     held = np.bincount(lines % _SETS)
-    return int(held[held > machine.l1_bytes // (_SETS * _LINE_BYTES)].sum())
+    return int(held[held > machine.l1_bytes // (_SETS * LINE_BYTES)].sum())
 
 
 def entry_bytes(problem: Conv2d, part: Part) -> float:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.abi import LINE_BYTES, Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Channels, Split
 
 _MOST_ROWS = 4
 _UNIT_STEPS = 2048
-_LINE_BYTES = 64
 _RUN = 4
 
 
@@ -103,7 +102,7 @@ def _chunks(problem: Conv2d, share: Channels, entries: float, rows: Split, colum
     """
     steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
     strides = problem.strides[0] * problem.strides[1]
-    written = problem.y.channels if sum(share.vectors) * problem.y.format.itemsize < _LINE_BYTES else 0
+    written = problem.y.channels if sum(share.vectors) * problem.y.format.itemsize < LINE_BYTES else 0
     footprint = problem.x.format.itemsize * rows.most * columns.count * (problem.x.channels * strides + written)
     wanted = max(1.0, steps / _UNIT_STEPS, 2 * footprint / machine.l1_bytes)
     return min(columns.tiles, 1 << round(math.log2(wanted)))

@@ -7,13 +7,12 @@ from itertools import product
 
 import numpy as np
 
-from edgeprune.kernels.abi import FLOAT32, Machine, Residual
+from edgeprune.kernels.abi import FLOAT32, LINE_BYTES, Machine, Residual
 from edgeprune.kernels.conv2d.channels_variant import multiplies_by_element
 from edgeprune.kernels.conv2d.lines import LANES, runs_of
 from edgeprune.kernels.conv2d.pixels_loop import REGISTERS, TURN, Loop
 from edgeprune.kernels.conv2d.problem import Conv2d
 
-_LINE = 64
 _LATENCY = 4.2
 _ENTRY = 0.8
 _LOAD = 0.97
@@ -147,12 +146,12 @@ def _channel_bytes(problem: Conv2d, variant: Variant) -> int:
     columns = problem.grid[2]
     pixels, each = min(variant.vectors * variant.width, columns.count), problem.x.format.itemsize
     if columns.count != problem.y.width:
-        return variant.rows * (pixels * each + _LINE)
+        return variant.rows * (pixels * each + LINE_BYTES)
     height = (variant.rows - 1) * problem.strides[0] + (problem.kernel[0] - 1) * problem.dilations[0] + 1
     length = (pixels - 1) * problem.strides[1] + (problem.kernel[1] - 1) * problem.dilations[1] + 1
-    if length * each + 2 * _LINE >= problem.x.row_stride * each:
-        return height * problem.x.row_stride * each + _LINE
-    return height * (length * each + _LINE)
+    if length * each + 2 * LINE_BYTES >= problem.x.row_stride * each:
+        return height * problem.x.row_stride * each + LINE_BYTES
+    return height * (length * each + LINE_BYTES)
 
 
 def _load_cost(problem: Conv2d, variant: Variant, machine: Machine) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgeprune.kernels.abi import Machine
+from edgeprune.kernels.abi import LINE_BYTES, Machine
 from edgeprune.kernels.conv2d.problem import Conv2d
 from edgeprune.kernels.conv2d.shares import Channels, Split
 from edgeprune.kernels.integer.dot import VECTORS, idiom_of
@@ -16,7 +16,6 @@ _MOST_SUMS = 28
 _FACTOR_WEIGHTS = 2
 _CHAINS = 2
 _UNIT_STEPS = 2048
-_LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _chunks(problem: Conv2d, share: Channels, entries: float, rows: Split, colum
     """
     steps = (entries + 8) * rows.most * columns.count * len(share.vectors)
     strides = problem.strides[0] * problem.strides[1]
-    line = _LINE_BYTES // problem.y.format.itemsize
+    line = LINE_BYTES // problem.y.format.itemsize
     written = problem.y.channels * problem.y.format.itemsize if sum(share.vectors) < line else 0
     pixels = rows.most * columns.count
     footprint = pixels * (problem.x.channels * strides * problem.x.format.itemsize + written)

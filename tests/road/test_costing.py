@@ -18,7 +18,7 @@ from edgeprune.ir.weights import read_weight, weighted_layers
 from edgeprune.lowering.build import build
 from edgeprune.lowering.lower import lower
 from edgeprune.pattern import Level, Pattern, parse_pattern
-from edgeprune.road.cost_store import kept_table
+from edgeprune.road.cost_store import kept_costs
 from edgeprune.road.costing import measured_costs, predicted_costs, ram_bytes, structure_of, with_layouts
 from edgeprune.road.predicting import predicted_readings
 from edgeprune.road.probes import Probe, Reading, masked, packed_bytes, probes_of
@@ -82,18 +82,18 @@ def test_a_table_that_cannot_be_read_is_made_anew(model, measured: CostTable, tm
         return measured
 
     for _ in range(2):
-        assert kept_table(model, FEW, 1, Cache(tmp_path), make) == measured
+        assert kept_costs(model, FEW, 1, Cache(tmp_path), make) == measured
     assert len(made) == 1
     (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
     key = path.name
     for damage in (b"", path.read_bytes()[:-10]):
         path.write_bytes(damage)
-        assert kept_table(model, FEW, 1, Cache(tmp_path), make) == measured
+        assert kept_costs(model, FEW, 1, Cache(tmp_path), make) == measured
     Cache(tmp_path).put("costs", key, b'{"not": "a table"}')
-    assert kept_table(model, FEW, 1, Cache(tmp_path), make) == measured
+    assert kept_costs(model, FEW, 1, Cache(tmp_path), make) == measured
     assert len(made) == 4
-    kept_table(model, FEW, 2, Cache(tmp_path), make)
-    kept_table(model, OTHER, 1, Cache(tmp_path), make)
+    kept_costs(model, FEW, 2, Cache(tmp_path), make)
+    kept_costs(model, OTHER, 1, Cache(tmp_path), make)
     assert len(made) == 6
 
 

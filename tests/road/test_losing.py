@@ -94,7 +94,7 @@ def _losses(monkeypatch, before: np.ndarray, labels: np.ndarray | None, rate: fl
         master="original",
         original="original",
     )
-    monkeypatch.setattr(losing, "_outputs", lambda model, rows: {"y": before})
+    monkeypatch.setattr(losing, "outputs_of", lambda model, rows: {"y": before})
     return Losses(judge)
 
 
