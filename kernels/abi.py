@@ -87,7 +87,7 @@ EpilogueStep = Activation | Residual | Rounded
 
 
 LINE_BYTES = 64
-"""What all caches of the targets move at once."""
+"""A line of the cache, as on x86-64 and on the Arm cores that run Linux."""
 
 
 @dataclass(frozen=True)

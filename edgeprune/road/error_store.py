@@ -1,4 +1,4 @@
-"""Keeps what networks were seen to lose in the user's cache: other budgets on the same model and rows begin at once."""
+"""Keeps what networks were seen to lose in the user's cache: other budgets on the same rows begin sooner."""
 
 from __future__ import annotations
 

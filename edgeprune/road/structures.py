@@ -143,23 +143,14 @@ def _errors(
 ) -> Mapping[str, UnitErrors]:
     """What is lost with the units of every group: measured, or as the criterion that was asked for has it."""
     model, rows = judge.original, judge.rows("calibrate", CALIBRATION_ROWS)
+
+    def make() -> Mapping[str, UnitErrors]:
+        worth, threads = _worth(judge, options), cores_of(options)
+        return unit_errors(model, rows, steps, worth, seed=options.seed, threads=threads, progress=progress)
+
     if options.criterion == "auto":
         sizes = {name: step for name, (_, step) in steps.items()}
-        return kept_unit_errors(
-            model,
-            rows,
-            sizes,
-            options.seed,
-            lambda: unit_errors(
-                model,
-                rows,
-                steps,
-                _worth(judge, options),
-                seed=options.seed,
-                threads=cores_of(options),
-                progress=progress,
-            ),
-        )
+        return kept_unit_errors(model, rows, sizes, options.seed, make)
     worth = _worth(judge, options)
     owned = {group.name: units_cost(model, group).weights for group, _ in steps.values()}
     scores = {group.name: unit_scores(model, group, worth) * max(owned[group.name], 1.0) for group, _ in steps.values()}
